@@ -1,0 +1,23 @@
+"""Fixtures that many tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> Path:
+    """Give every test a cache of its own; nobody's real cache is touched."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ZEROSHOT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real weights, vectors and photographs, or skip the test."""
+    named = os.environ.get("ZEROSHOT_DATA")
+    if not named:
+        pytest.skip("needs real data: set ZEROSHOT_DATA to the folder that holds it")
+    return Path(named).resolve()

@@ -1,0 +1,46 @@
+"""Zero-shot image classification: labels are given when predicting.
+
+Public names are resolved on first use (PEP 562), so ``import zeroshot`` imports
+neither TensorFlow nor scikit-learn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zeroshot.bundle import load
+    from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.datasets import load_image_folder, make_shapes
+    from zeroshot.evaluation import evaluate
+    from zeroshot.labels import LabelReport
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LabelReport": "zeroshot.labels",
+    "ZeroShotClassifier": "zeroshot.classifier",
+    "evaluate": "zeroshot.evaluation",
+    "load": "zeroshot.bundle",
+    "load_image_folder": "zeroshot.datasets",
+    "make_shapes": "zeroshot.datasets",
+}
+
+__all__ = [
+    "LabelReport",
+    "ZeroShotClassifier",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_image_folder",
+    "make_shapes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'zeroshot' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

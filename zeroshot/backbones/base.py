@@ -1,0 +1,91 @@
+"""The contract of a visual backbone."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Backbone", "BackboneCard", "Resize", "SupportsCard", "card_of"]
+
+Resize = Literal["crop", "squash"]
+"""How an image becomes ``input_size``: ``"crop"`` scales the short side and takes the
+centre; ``"squash"`` scales both sides and keeps the whole image."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A frozen network (or descriptor) that turns images into feature vectors.
+
+    Reading, orienting, resizing, batching, caching and progress belong to the core;
+    a backbone only computes. It scales the pixels itself, so that nobody can pair a
+    network with the wrong scaling, and must neither change nor keep its input.
+    """
+
+    @property
+    def name(self) -> str:
+        """Registry name, such as ``"mobilenet-v2"``."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Text that changes whenever features would.
+
+        It covers weights, layer, input size, resize rule and pixel scaling.
+        """
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width, in pixels, of the images that `embed` is given."""
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the features of a batch.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, height, width, 3), uint8
+            RGB, 0 to 255; ``n`` may be 0.
+
+        Returns
+        -------
+        features : ndarray of shape (n, dim), float32
+            Finite; a row depends on its own image only.
+        """
+
+
+@dataclass(frozen=True)
+class BackboneCard:
+    """What a user should know before trusting a backbone.
+
+    Attributes
+    ----------
+    resize : {"crop", "squash"}
+        How the core brings an image to ``input_size``.
+    pretraining : str
+        What the weights were trained on; "unseen" classes may have been seen there.
+    weights_url, licence, citation : str
+        Where the weights come from; empty where there is nothing to say.
+    """
+
+    resize: Resize = "crop"
+    pretraining: str = ""
+    weights_url: str = ""
+    licence: str = ""
+    citation: str = ""
+
+
+@runtime_checkable
+class SupportsCard(Protocol):
+    """A backbone that describes itself."""
+
+    @property
+    def card(self) -> BackboneCard:
+        """The backbone's card."""
+
+
+def card_of(backbone: Backbone) -> BackboneCard:
+    """Return the backbone's card, or the default card where it carries none."""
+    return backbone.card if isinstance(backbone, SupportsCard) else BackboneCard()

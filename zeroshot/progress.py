@@ -1,0 +1,53 @@
+"""Progress of long work: a bar on stderr, and nothing where stderr is no terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["progress_bar"]
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show a bar with rate and time left while the block runs.
+
+    Parameters
+    ----------
+    description : str
+        What is being done, such as ``"images"``.
+    total : int
+        Number of steps.
+
+    Yields
+    ------
+    advance : callable
+        ``advance(n=1, note="")`` moves the bar ``n`` steps and shows a short note.
+    """
+    if not sys.stderr.isatty():
+        yield lambda n=1, note="": None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+
+        def advance(n: int = 1, note: str = "") -> None:
+            bar.update(task, advance=n, note=note)
+
+        yield advance
