@@ -8,19 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeroshot.bundle import load
-    from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.classifier import ZeroShotClassifier, load
     from zeroshot.datasets import load_image_folder, make_shapes
     from zeroshot.evaluation import evaluate
-    from zeroshot.labels import LabelReport
+    from zeroshot.label_report import LabelReport
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LabelReport": "zeroshot.labels",
+    "LabelReport": "zeroshot.label_report",
     "ZeroShotClassifier": "zeroshot.classifier",
     "evaluate": "zeroshot.evaluation",
-    "load": "zeroshot.bundle",
+    "load": "zeroshot.classifier",
     "load_image_folder": "zeroshot.datasets",
     "make_shapes": "zeroshot.datasets",
 }

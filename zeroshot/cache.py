@@ -19,12 +19,14 @@ def cache_root() -> Path:
     exist yet.
     """
     named = os.environ.get("ZEROSHOT_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("zeroshot")
+    return (
+        Path(named).expanduser() if named else platformdirs.user_cache_path("zeroshot")
+    )
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it there when the block succeeds.
+    """Give a temporary path beside ``path``; rename it there after the block.
 
     Two processes may do it at once (the last one wins), and a killed one leaves the old
     file as it was.
@@ -57,7 +59,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; it takes the place of ``path`` at the end.
+    """Give a temporary folder beside ``path``; rename it there after the block.
 
     Parameters
     ----------

@@ -6,7 +6,9 @@ path of a vector file.
 """
 
 import difflib
+import importlib
 import inspect
+import os
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -19,6 +21,7 @@ from zeroshot.errors import (
     PluginContractError,
     PluginError,
     UnknownPluginError,
+    ZeroShotError,
 )
 from zeroshot.projections.base import Projection
 
@@ -27,6 +30,7 @@ __all__ = [
     "SupportsSpec",
     "distribution_of",
     "load",
+    "name_of",
     "names",
     "refresh",
     "resolve_backbone",
@@ -48,8 +52,8 @@ class SupportsSpec(Protocol):
     """A plugin that knows the spec string from which an equal one can be made."""
 
     @property
-    def spec(self) -> str:
-        """Spec string, such as ``"glove:/path/file.txt"``."""
+    def spec(self) -> str | None:
+        """Spec string, such as ``"glove:/path/file.txt"``; None for one in memory."""
 
 
 @runtime_checkable
@@ -80,17 +84,77 @@ def names(kind: Kind) -> list[str]:
 
 
 def distribution_of(kind: Kind, name: str) -> str:
-    """Return the name of the distribution that registers a plugin."""
+    """Return the name of the distribution that registers a plugin.
+
+    Parameters
+    ----------
+    kind : {"backbones", "embeddings", "projections"}
+        Kind of plugin.
+    name : str
+        Registered name.
+
+    Returns
+    -------
+    distribution : str
+        As on a package index, such as ``"zeroshot"``.
+
+    Raises
+    ------
+    UnknownPluginError
+        If no installed distribution registers ``name``.
+    PluginError
+        If two do.
+
+    Examples
+    --------
+    >>> distribution_of("projections", "ridge")
+    'zeroshot'
+    """
     return _distribution(_entry(kind, name))
+
+
+def name_of(kind: Kind, plugin_class: type) -> str | None:
+    """Return the name under which a class is registered, or None.
+
+    Parameters
+    ----------
+    kind : {"backbones", "embeddings", "projections"}
+        Entry-point group to look in.
+    plugin_class : type
+        The class itself; no plugin is imported.
+
+    Returns
+    -------
+    name : str or None
+        The first in alphabetical order, where a class has several.
+    """
+    value = f"{plugin_class.__module__}:{plugin_class.__qualname__}"
+    for name in names(kind):
+        if any(entry.value == value for entry in _entries(kind)[name]):
+            return name
+    return None
 
 
 def refresh() -> None:
     """Forget the entry points read so far, after a plugin was installed."""
+    importlib.invalidate_caches()
     _entries.cache_clear()
 
 
 def load(kind: Kind, name: str) -> Any:
     """Import and return the registered class or factory.
+
+    Parameters
+    ----------
+    kind : {"backbones", "embeddings", "projections"}
+        Kind of plugin.
+    name : str
+        Registered name, without an argument.
+
+    Returns
+    -------
+    factory : type or callable
+        Makes the plugin.
 
     Raises
     ------
@@ -110,103 +174,156 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
-def resolve_backbone(spec: str | Backbone) -> Backbone:
+def resolve_backbone(spec: str | type | Backbone) -> Backbone:
     """Return the backbone that a spec names; an instance is returned as it is.
 
     Parameters
     ----------
-    spec : str or Backbone
-        ``"mobilenet-v2"``, ``"keras:/model.keras"``, or an object that keeps the
-        contract (a class is called without arguments).
+    spec : str, class or Backbone
+        ``"mobilenet-v2"``, ``"keras:/model.keras"``, a class that is made without
+        arguments, or an object that keeps the contract.
+
+    Returns
+    -------
+    backbone : Backbone
+        Nothing of it is loaded yet.
 
     Raises
     ------
-    UnknownPluginError, PluginContractError
+    UnknownPluginError
+        If no installed distribution registers the name.
+    PluginError
+        If the plugin cannot be imported, or two distributions register the name.
+    PluginContractError
+        If it cannot be made, or what is made lacks members of the contract.
     """
     return cast(Backbone, _resolve("backbones", spec))
 
 
-def resolve_embeddings(spec: str | TextEmbeddings) -> TextEmbeddings:
+def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddings:
     """Return the text embeddings that a spec names; an instance is returned as it is.
 
     Parameters
     ----------
-    spec : str or TextEmbeddings
+    spec : str, Path, class or TextEmbeddings
         ``"random"``, ``"glove:/path/file.txt"``, the path of a vector file (recognised
-        by its content), or an object that keeps the contract.
+        by its content), a class that is made without arguments, or an object that keeps
+        the contract. A registered name wins over a file of that name.
+
+    Returns
+    -------
+    embeddings : TextEmbeddings
+        Nothing of it is loaded yet.
 
     Raises
     ------
-    UnknownPluginError, PluginContractError, ArtifactError
+    UnknownPluginError
+        If no installed distribution registers the name.
+    PluginError
+        If the plugin cannot be imported, or two distributions register the name.
+    PluginContractError
+        If it cannot be made, or what is made lacks members of the contract.
+    ArtifactError
+        If a path is no file, or the file holds no vectors.
     """
     if isinstance(spec, Path):
         spec = str(spec)
-    if isinstance(spec, str) and spec.partition(":")[0] not in _entries("embeddings"):
-        from zeroshot.embeddings import open_vectors
+    if isinstance(spec, str):
+        name = spec.partition(":")[0]
+        if name not in _entries("embeddings"):
+            # os.path, because Path raises for "~nobody" and for too long names.
+            path = os.path.expanduser(spec)
+            if os.path.isfile(path):
+                from zeroshot.embeddings import open_vectors
 
-        path = Path(spec).expanduser()
-        if path.is_file():
-            return open_vectors(path)
-        if path.suffix or len(path.parts) > 1:
-            close = difflib.get_close_matches(
-                spec.partition(":")[0], names("embeddings"), n=1, cutoff=0.75
-            )
-            if not close:
+                return open_vectors(Path(path))
+            if os.path.dirname(name) or os.path.splitext(name)[1]:
                 raise ArtifactError(
                     f"Expected a vector file or the name of text embeddings. Got "
-                    f"'{spec}', which is neither a file nor a registered name. Check "
-                    f"the path; registered names: {', '.join(names('embeddings'))}."
+                    f"'{spec}', which is neither. Check the path; registered names: "
+                    f"{', '.join(names('embeddings'))}."
                 )
     return cast(TextEmbeddings, _resolve("embeddings", spec))
 
 
-def resolve_projection(spec: str | Projection) -> Projection:
+def resolve_projection(spec: str | type | Projection) -> Projection:
     """Return the projection that a spec names; an instance is returned as it is.
+
+    Parameters
+    ----------
+    spec : str, class or Projection
+        ``"devise"``, a class that is made without arguments, or an object that keeps
+        the contract.
+
+    Returns
+    -------
+    projection : Projection
+        Not cloned, so perhaps fitted.
 
     Raises
     ------
-    UnknownPluginError, PluginContractError
+    UnknownPluginError
+        If no installed distribution registers the name.
+    PluginError
+        If the plugin cannot be imported, or two distributions register the name.
+    PluginContractError
+        If it cannot be made, or what is made lacks members of the contract.
     """
     return cast(Projection, _resolve("projections", spec))
 
 
 def spec_of(plugin: object) -> str | None:
-    """Return the spec string of a plugin, or None where it has none."""
+    """Return the spec string of a plugin, or None where it has none.
+
+    Parameters
+    ----------
+    plugin : object
+        A backbone, text embeddings or a projection.
+
+    Returns
+    -------
+    spec : str or None
+        From which an equal plugin can be made.
+    """
     return plugin.spec if isinstance(plugin, SupportsSpec) else None
 
 
 def _resolve(kind: Kind, spec: Any) -> object:
     if isinstance(spec, str):
-        name, colon, argument = spec.partition(":")
+        name = spec.partition(":")[0]
         factory = load(kind, name)
-        made_by = f"'{spec}' of '{distribution_of(kind, name)}'"
-        plugin = _create(factory, name, argument if colon else None)
+        origin = f"'{spec}' of '{distribution_of(kind, name)}'"
+        plugin = _make(factory, spec, origin)
     elif isinstance(spec, type):
-        made_by = f"class '{spec.__qualname__}'"
-        plugin = _create(spec, made_by, None)
+        origin = f"class '{spec.__qualname__}'"
+        plugin = _make(spec, None, origin)
     else:
-        made_by = f"object of class '{type(spec).__qualname__}'"
+        origin = f"an object of class '{type(spec).__qualname__}'"
         plugin = spec
     missing = [m for m in _members(CONTRACTS[kind]) if not _has(plugin, m)]
     if missing:
         raise PluginContractError(
             f"Expected something that keeps the contract of {kind} "
-            f"('{CONTRACTS[kind].__name__}'). Got {made_by}, which lacks "
+            f"('{CONTRACTS[kind].__name__}'). Got {origin}, which lacks "
             f"{', '.join(missing)}. See docs/plugins.md."
         )
     return plugin
 
 
-def _create(factory: Any, name: str, argument: str | None) -> object:
-    if isinstance(factory, _FromSpec):
-        return factory.from_spec(name, argument)
+def _make(factory: Any, spec: str | None, origin: str) -> object:
+    name, colon, argument = (spec or "").partition(":")
     try:
-        return factory() if argument is None else factory(argument)
-    except TypeError as error:
-        got = "no argument" if argument is None else f"the argument '{argument}'"
+        if spec is not None and isinstance(factory, _FromSpec):
+            return factory.from_spec(name, argument if colon else None)
+        return factory(argument) if colon else factory()
+    except ZeroShotError:
+        raise
+    except Exception as error:  # a stranger's plugin may raise anything
+        given = f"the argument '{argument}'" if colon else "no argument"
+        hint = f" An argument follows a colon: '{name}:argument'." if spec else ""
         raise PluginContractError(
-            f"Plugin '{name}' cannot be made from {got}: {error}. An argument follows "
-            f"a colon, as in '{name}:argument'."
+            f"Expected to make a plugin from {origin} with {given}. Got "
+            f"{type(error).__name__}: {error}.{hint}"
         ) from error
 
 
@@ -238,7 +355,7 @@ def _entries(kind: Kind) -> dict[str, list[EntryPoint]]:
 def _entry(kind: Kind, name: str) -> EntryPoint:
     entries = _entries(kind)
     if name not in entries:
-        close = difflib.get_close_matches(name, entries, n=3, cutoff=0.6)
+        close = difflib.get_close_matches(name.lower(), entries, n=3)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise UnknownPluginError(
             f"Expected a registered name of {kind}. Got '{name}'.{hint} "

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from zeroshot.errors import PluginContractError
 
-__all__ = ["SupportsVocabulary", "TextEmbeddings", "check_words"]
+__all__ = ["SupportsSubwords", "SupportsVocabulary", "TextEmbeddings", "check_words"]
 
 
 @runtime_checkable
@@ -61,6 +61,14 @@ class SupportsVocabulary(Protocol):
 
     def vocabulary(self) -> Iterator[str]:
         """Yield every known word once, most frequent first where that is known."""
+
+
+@runtime_checkable
+class SupportsSubwords(Protocol):
+    """A provider whose ``lookup`` also composes words that it does not store."""
+
+    def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which words are stored, as opposed to composed; shape (n,), bool."""
 
 
 def check_words(words: Sequence[str]) -> list[str]:

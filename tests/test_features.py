@@ -1,0 +1,370 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroshot.backbones.base import BackboneCard
+from zeroshot.backbones.color_hog import ColorHOG
+from zeroshot.errors import InvalidImageError, PluginContractError, ZeroShotWarning
+from zeroshot.features import SEGMENT_ROWS, FeatureStore, extract_features
+from zeroshot.images import as_image_list, content_key, fit_image, read_image
+from zeroshot.shapes import make_shapes
+
+
+class MeanColor:
+    """Mean of each channel; counts what it is given."""
+
+    name = "mean-color"
+    dim = 3
+    input_size = (8, 8)
+
+    def __init__(self, fingerprint="mean-color", resize="crop"):
+        self.fingerprint = fingerprint
+        self.card = BackboneCard(resize=resize)
+        self.batches = []
+
+    def embed(self, images):
+        self.batches.append(len(images))
+        return images.mean(axis=(1, 2), dtype=np.float32)
+
+
+def plain(n, start=0):
+    """Give n different images of one color each, and their mean colors."""
+    colors = np.array([(i % 256, i // 256, 7) for i in range(start, start + n)])
+    images = [np.full((8, 8, 3), color, np.uint8) for color in colors]
+    return images, colors.astype(np.float32)
+
+
+def write_images(folder: Path, n: int) -> list[Path]:
+    folder.mkdir()
+    images, _ = plain(n)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:03}.png")
+    return as_image_list(folder)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32, 100])
+@pytest.mark.parametrize("cache", [True, False])
+def test_extract_features_rows_are_in_order(batch_size, cache):
+    images, colors = plain(71)
+    backbone = MeanColor()
+    result = extract_features(images, backbone, batch_size=batch_size, cache=cache)
+    np.testing.assert_array_equal(result.matrix, colors)
+    assert result.matrix.dtype == np.float32
+    assert result.errors == {}
+    assert max(backbone.batches) <= batch_size
+    assert len(backbone.batches) == -(-71 // batch_size)
+
+
+def test_extract_features_no_images_gives_no_rows():
+    backbone = MeanColor()
+    assert extract_features([], backbone).matrix.shape == (0, 3)
+    assert backbone.batches == []
+
+
+def test_extract_features_paths_equal_reading_each(tmp_path):
+    rng = np.random.default_rng(0)
+    tmp_path = tmp_path / "images"
+    tmp_path.mkdir()
+    for i in range(9):
+        pixels = rng.integers(0, 256, (20 + i, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    for resize in ("crop", "squash"):
+        backbone = MeanColor(resize, resize)
+        expected = backbone.embed(
+            np.stack(
+                [
+                    fit_image(read_image(p), (8, 8), resize)
+                    for p in as_image_list(tmp_path)
+                ]
+            )
+        )
+        result = extract_features(tmp_path, backbone, batch_size=4)
+        np.testing.assert_array_equal(result.matrix, expected)
+
+
+def test_extract_features_same_content_is_embedded_once(tmp_path):
+    paths = write_images(tmp_path / "images", 3)
+    copies = [*paths, paths[0].read_bytes(), str(paths[1]), paths[2]]
+    backbone = MeanColor()
+    result = extract_features(copies, backbone, cache=False)
+    assert backbone.batches == [3]
+    np.testing.assert_array_equal(result.matrix[:3], result.matrix[3:])
+
+
+def test_extract_features_second_time_comes_from_the_cache(tmp_path):
+    paths = write_images(tmp_path / "images", 5)
+    first = extract_features(paths, MeanColor())
+    for path in paths:  # other names, same content
+        path.rename(path.with_suffix(".jpg"))
+    backbone = MeanColor()
+    again = extract_features(tmp_path / "images", backbone)
+    np.testing.assert_array_equal(first.matrix, again.matrix)
+    assert backbone.batches == []
+    images, _ = plain(7)
+    extract_features([*as_image_list(tmp_path / "images"), *images], backbone)
+    assert backbone.batches == [7]  # arrays and files have keys of their own
+
+
+def test_extract_features_other_fingerprint_is_computed_anew():
+    images, _ = plain(5)
+    extract_features(images, MeanColor("one"))
+    backbone = MeanColor("two")
+    extract_features(images, backbone)
+    assert backbone.batches == [5]
+
+
+def test_extract_features_without_cache_leaves_no_file(cache_folder):
+    extract_features(plain(5)[0], MeanColor(), cache=False)
+    assert list(cache_folder.rglob("*")) == []
+
+
+def test_extract_features_many_images_fill_several_segments(cache_folder):
+    n = 2 * SEGMENT_ROWS + 5
+    images, colors = plain(n)
+    extract_features(images, MeanColor(), batch_size=300)
+    assert len(list(cache_folder.rglob("*.npz"))) == 3
+    backbone = MeanColor()
+    order = np.random.default_rng(0).permutation(n)
+    result = extract_features([images[i] for i in order], backbone)
+    np.testing.assert_array_equal(result.matrix, colors[order])
+    assert backbone.batches == []
+
+
+def test_extract_features_bad_image_raises_the_first(tmp_path):
+    images, _ = plain(40)
+    images[33] = tmp_path / "missing.png"
+    images[20] = b"junk"
+    with pytest.raises(InvalidImageError, match="at position 20") as caught:
+        extract_features(images, MeanColor(), batch_size=4)
+    assert caught.value.index == 20
+
+
+def test_extract_features_on_error_nan_keeps_rows_aligned(tmp_path):
+    images, colors = plain(40)
+    bad = {3: b"junk", 4: None, 33: tmp_path / "missing.png", 39: np.zeros((2, 2), int)}
+    for index, image in bad.items():
+        images[index] = image
+    for _ in range(2):  # computed, then cached
+        result = extract_features(images, MeanColor(), batch_size=8, on_error="nan")
+        assert set(result.errors) == set(bad)
+        assert "missing.png" in result.errors[33]
+        assert np.isnan(result.matrix[list(bad)]).all()
+        good = np.setdiff1d(np.arange(40), list(bad))
+        np.testing.assert_array_equal(result.matrix[good], colors[good])
+
+
+def test_extract_features_all_bad_gives_nan_without_computing():
+    backbone = MeanColor()
+    result = extract_features([b"", b"x"], backbone, on_error="nan")
+    assert np.isnan(result.matrix).all()
+    assert backbone.batches == []
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"on_error": "skip"}])
+def test_extract_features_wrong_option_raises(wrong):
+    with pytest.raises(ValueError, match="Expected batch_size >= 1"):
+        extract_features([], MeanColor(), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("returned", "match"),
+    [
+        (lambda n: np.zeros((n, 4), np.float32), r"\(5, 3\).*\(5, 4\)"),
+        (lambda n: np.zeros((n - 1, 3), np.float32), r"\(4, 3\)"),
+        (lambda n: np.zeros((n, 3)), "float64"),
+        (lambda n: [[0.0] * 3] * n, "'list'"),
+        (lambda n: np.full((n, 3), np.nan, np.float32), "NaN.*5 of 5"),
+    ],
+)
+def test_extract_features_broken_backbone_is_named(returned, match, cache_folder):
+    class Broken(MeanColor):
+        name = "broken-one"
+
+        def embed(self, images):
+            return returned(len(images))
+
+    with pytest.raises(PluginContractError, match=match) as caught:
+        extract_features(plain(5)[0], Broken())
+    assert "'broken-one'" in str(caught.value)
+    assert list(cache_folder.rglob("*.npz")) == []
+
+
+def test_extract_features_interrupted_keeps_what_is_done():
+    class Interrupted(MeanColor):
+        def embed(self, images):
+            if len(self.batches) == 3:
+                raise KeyboardInterrupt
+            return super().embed(images)
+
+    images, colors = plain(40)
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Interrupted(), batch_size=8)
+    assert threading.active_count() == threads
+    backbone = MeanColor()
+    result = extract_features(images, backbone, batch_size=8)
+    assert backbone.batches == [8, 8]
+    np.testing.assert_array_equal(result.matrix, colors)
+
+
+def test_extract_features_reads_ahead_but_not_too_far(tmp_path):
+    paths = write_images(tmp_path / "images", 200)
+
+    class Watching(MeanColor):
+        def embed(self, images):
+            # Were all files read before the first batch, none would be missed.
+            for path in paths[100:]:
+                path.unlink(missing_ok=True)
+            return super().embed(images)
+
+    result = extract_features(paths, Watching(), batch_size=8, on_error="nan")
+    assert sorted(result.errors) == list(range(100, 200))
+
+
+def test_extract_features_broken_segment_is_computed_again(cache_folder):
+    images, colors = plain(5)
+    extract_features(images, MeanColor())
+    (segment,) = cache_folder.rglob("*.npz")
+    whole = segment.read_bytes()
+    for broken in (whole[:50], b"", bytes(len(whole)), whole[:-30]):
+        for old in cache_folder.rglob("*.npz"):
+            old.unlink()
+        segment.write_bytes(broken)
+        backbone = MeanColor()
+        with pytest.warns(ZeroShotWarning, match=segment.name):
+            result = extract_features(images, backbone)
+        np.testing.assert_array_equal(result.matrix, colors)
+        assert backbone.batches == [5]
+        assert not segment.exists()
+        extract_features(images, backbone)  # no warning any more
+        assert backbone.batches == [5]
+
+
+def test_extract_features_flipped_bits_in_rows_are_computed_again(cache_folder):
+    images, colors = plain(5)
+    extract_features(images, MeanColor())
+    (segment,) = cache_folder.rglob("*.npz")
+    content = segment.read_bytes()
+    place = content.index(colors.tobytes())
+    segment.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    with pytest.warns(ZeroShotWarning, match=segment.name):
+        result = extract_features(images, MeanColor())
+    np.testing.assert_array_equal(result.matrix, colors)
+
+
+def test_extract_features_segment_of_other_width_is_computed_again(cache_folder):
+    images, colors = plain(5)
+    extract_features(images, MeanColor())
+    (segment,) = cache_folder.rglob("*.npz")
+    with np.load(segment) as stored:
+        keys, rows = stored["keys"], stored["rows"]
+    np.savez(segment, keys=keys, rows=rows[:, :2])
+    with pytest.warns(ZeroShotWarning, match=r"\(5, 2\)"):
+        result = extract_features(images, MeanColor())
+    np.testing.assert_array_equal(result.matrix, colors)
+
+
+def test_extract_features_unwritable_cache_warns_once_and_works(cache_folder):
+    (cache_folder / "features").write_text("a file where a folder should be")
+    images, colors = plain(SEGMENT_ROWS + 5)
+    with pytest.warns(ZeroShotWarning, match="ZEROSHOT_CACHE") as caught:
+        result = extract_features(images, MeanColor())
+    assert len(caught) == 1
+    np.testing.assert_array_equal(result.matrix, colors)
+
+
+def test_feature_store_many_writers_lose_nothing(tmp_path):
+    def write(start):
+        store = FeatureStore(tmp_path, 3)
+        for image, color in zip(*plain(50, start), strict=True):
+            store.add(content_key(image), color)
+            store.flush()
+
+    threads = [threading.Thread(target=write, args=(i * 50,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = FeatureStore(tmp_path, 3)
+    for image, color in zip(*plain(200), strict=True):
+        np.testing.assert_array_equal(store.get(content_key(image)), color)
+    assert store.get(bytes(32)) is None
+
+
+def test_feature_store_later_changes_of_the_row_do_not_matter(tmp_path):
+    store, row, key = FeatureStore(tmp_path, 3), np.ones(3, np.float32), bytes(32)
+    store.add(key, row)
+    row[:] = 5
+    store.flush()
+    np.testing.assert_array_equal(FeatureStore(tmp_path, 3).get(key), [1, 1, 1])
+
+
+SLOW_RUN = """
+import sys, time
+import numpy as np
+from zeroshot.features import extract_features
+from tests.test_features import MeanColor, plain
+
+class Slow(MeanColor):
+    def embed(self, images):
+        if len(self.batches) == 3:
+            print("ready", flush=True)
+            time.sleep(60)
+        return super().embed(images)
+
+extract_features(plain(40)[0], Slow(), batch_size=8)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_extract_features_killed_leaves_a_sound_cache(number, cache_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_RUN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    with process:
+        assert process.stdout.readline() == b"ready\n"
+        started = time.monotonic()
+        process.send_signal(number)
+        process.wait(20)
+        assert time.monotonic() - started < 10
+    backbone = MeanColor()
+    result = extract_features(plain(40)[0], backbone, batch_size=8)
+    np.testing.assert_array_equal(result.matrix, plain(40)[1])
+    kept = 24 if number == signal.SIGINT else 0
+    assert sum(backbone.batches) == 40 - kept
+
+
+def test_extract_features_color_hog_imports_no_tensorflow():
+    code = (
+        "import sys, numpy as np; from zeroshot.features import extract_features; "
+        "from zeroshot.backbones import ColorHOG; "
+        "extract_features(np.zeros((2, 64, 64, 3), np.uint8), ColorHOG()); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_extract_features_real_photographs(real_data):
+    folder = real_data / "images" / "caltech-classes" / "pizza"
+    result = extract_features(folder, ColorHOG(), batch_size=7)
+    files = as_image_list(folder)
+    pixels = np.stack([fit_image(read_image(path), (64, 64)) for path in files])
+    np.testing.assert_array_equal(result.matrix, ColorHOG().embed(pixels))
+
+
+def test_extract_features_drawn_shapes_equal_embedding_them():
+    images, _ = make_shapes(1)
+    result = extract_features(images, ColorHOG())
+    np.testing.assert_array_equal(result.matrix, ColorHOG().embed(images))

@@ -1,0 +1,482 @@
+import os
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import zeroshot.images
+from zeroshot.errors import ArtifactError, InvalidImageError
+from zeroshot.images import (
+    as_image_list,
+    content_key,
+    fit_image,
+    read_image,
+)
+
+# Four corners tell all eight orientations apart.
+CORNERS = np.array(
+    [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [9, 9, 9], [255, 255, 255]]],
+    np.uint8,
+)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+# EXIF 2.32, tag 0x0112: what must be done to the stored pixels to see them upright.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_read_image_exif_orientation_is_applied(orientation, form):
+    image = Image.fromarray(CORNERS)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(image, form, exif=exif)
+    expected = UPRIGHT[orientation](CORNERS)
+    np.testing.assert_array_equal(read_image(content), expected)
+    with Image.open(BytesIO(content)) as opened:
+        np.testing.assert_array_equal(read_image(opened), expected)
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+def test_read_image_jpeg_with_exif_is_turned(orientation):
+    stored = np.zeros((32, 64, 3), np.uint8)
+    stored[:16, :32] = 255  # white corner, top left
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = read_image(encoded(Image.fromarray(stored), "JPEG", exif=exif))
+    assert image.shape == (64, 32, 3)
+    right, bottom = (orientation == 6), (orientation == 8)
+    corner = image[60 if bottom else 3, 28 if right else 3]
+    assert corner.min() > 240
+    assert image.mean() == pytest.approx(64, abs=3)
+
+
+def test_read_image_broken_exif_still_gives_pixels():
+    content = encoded(Image.fromarray(CORNERS), "PNG", exif=b"Exif\x00\x00junk")
+    np.testing.assert_array_equal(read_image(content), CORNERS)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("1", 255, (255, 255, 255)),
+        ("L", 77, (77, 77, 77)),
+        ("LA", (100, 255), (100, 100, 100)),
+        ("LA", (100, 0), (255, 255, 255)),
+        ("RGB", (1, 2, 3), (1, 2, 3)),
+        ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), (255, 255, 255)),
+        ("RGBA", (0, 0, 0, 51), (204, 204, 204)),  # 255 * (1 - 0.2)
+        ("RGBa", (0, 0, 0, 0), (255, 255, 255)),
+        ("La", (0, 0), (255, 255, 255)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("YCbCr", (255, 128, 128), (255, 255, 255)),
+        ("HSV", (0, 255, 255), (255, 0, 0)),
+        ("I;16", 65535, (255, 255, 255)),
+        ("I;16", 257 * 7, (7, 7, 7)),
+        ("I", 257 * 200, (200, 200, 200)),
+        ("F", 0.2, (51, 51, 51)),
+    ],
+)
+def test_read_image_every_mode_becomes_rgb(mode, value, expected):
+    image = read_image(Image.new(mode, (3, 2), value))
+    assert image.shape == (2, 3, 3)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.broadcast_to(expected, (2, 3, 3)))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_read_image_16_bit_file_is_scaled_not_clipped(form):
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    image = read_image(encoded(Image.fromarray(values), form))
+    assert image[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_read_image_mode_i_out_of_range_raises():
+    with pytest.raises(InvalidImageError, match=r"0\.\.65535.*-1 to 70000"):
+        read_image(Image.fromarray(np.array([[-1, 70000]], np.int32)))
+
+
+def test_read_image_palette_with_transparency_lies_on_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 0, 0, 0, 0, 200])
+    image.putdata([0, 1])
+    plain = read_image(encoded(image))
+    assert plain[0].tolist() == [[200, 0, 0], [0, 0, 200]]
+    for transparency in (1, b"\xff\x00"):
+        content = encoded(image, transparency=transparency)
+        assert read_image(content)[0].tolist() == [[200, 0, 0], [255, 255, 255]]
+
+
+def test_read_image_rgb_with_transparent_color_lies_on_white():
+    content = encoded(Image.new("RGB", (1, 1), (5, 6, 7)), transparency=(5, 6, 7))
+    assert read_image(content)[0, 0].tolist() == [255, 255, 255]
+
+
+def test_read_image_cmyk_jpeg_has_its_colors():
+    content = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
+    np.testing.assert_allclose(read_image(content)[8, 8], (255, 0, 0), atol=6)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_read_image_animation_gives_first_frame(form):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
+    options = {"lossless": True} if form == "WEBP" else {}
+    content = encoded(
+        frames[0], form, save_all=True, append_images=frames[1:], **options
+    )
+    assert read_image(content)[4, 4].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3), (2, 3, 4)])
+def test_read_image_arrays_float_equals_uint8(shape):
+    array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    if shape[-1] == 4:
+        array[..., 3] = 255
+    image = read_image(array)
+    assert image.shape == (2, 3, 3)
+    expected = array[..., :3] if array.ndim == 3 else array[..., None]
+    np.testing.assert_array_equal(image, np.broadcast_to(expected, (2, 3, 3)))
+    np.testing.assert_array_equal(read_image(array.astype(np.float32) / 255), image)
+    np.testing.assert_array_equal(read_image(array / 255), image)
+
+
+def test_read_image_read_only_reversed_array_is_read():
+    array = np.full((4, 5, 3), 7, np.uint8)
+    array.flags.writeable = False
+    image = read_image(array[:, ::-1])
+    assert image.flags.c_contiguous
+    np.testing.assert_array_equal(image, array)
+
+
+@pytest.mark.parametrize(
+    ("array", "match"),
+    [
+        (np.full((2, 2, 3), 255.0), r"expected 0\.\.1, got max 255: use uint8"),
+        (np.full((2, 2, 3), -0.5), r"expected 0\.\.1, got min -0.5"),
+        (np.full((2, 2, 3), np.nan), "NaN"),
+        (np.full((2, 2), np.inf), "infinity"),
+        (np.zeros((2, 2), np.int64), "int64.*Convert it to uint8"),
+        (np.zeros((2, 2), np.uint16), "uint16.*Convert it to uint8"),
+        (np.zeros((2, 2, 2), np.uint8), r"\(2, 2, 2\)"),
+        (np.zeros((3,), np.uint8), "One image has shape"),
+        (np.zeros((0, 2, 3), np.uint8), "no pixels"),
+        (None, "Pass a path"),
+        (float("nan"), "Pass a path"),
+        (b"", "empty"),
+        (b"hello", "no image format"),
+        (Image.new("RGB", (0, 3)), "no pixels"),
+    ],
+)
+def test_read_image_bad_value_raises_with_index(array, match):
+    with pytest.raises(InvalidImageError, match=match) as caught:
+        read_image(array, index=3)
+    assert caught.value.index == 3
+    assert "at position 3" in str(caught.value)
+
+
+def test_read_image_bad_file_is_named(tmp_path):
+    good = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
+    files = {
+        "missing.jpg": "no such file",
+        "folder.jpg": "a folder",
+        "empty.jpg": "empty",
+        "text.jpg": "no image format",
+        "cut.jpg": "truncated",
+        "a\0b.jpg": "no such file",
+        "x" * 5000: "too long",
+    }
+    (tmp_path / "folder.jpg").mkdir()
+    write(tmp_path / "empty.jpg", b"")
+    write(tmp_path / "text.jpg", b"not an image")
+    write(tmp_path / "cut.jpg", good[: len(good) // 2])
+    for name, match in files.items():
+        with pytest.raises(InvalidImageError, match=match) as caught:
+            read_image(tmp_path / name, index=2)
+        assert name in str(caught.value)
+        assert caught.value.index == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
+def test_read_image_unreadable_file_is_named(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    path = write(tmp_path / "a.png", encoded(Image.new("L", (2, 2))))
+    path.chmod(0)
+    with pytest.raises(InvalidImageError, match=r"a\.png.*[Pp]ermission"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_read_image_truncated_anywhere_raises_or_is_whole(form):
+    image = Image.effect_noise((24, 24), 90).convert("RGB")
+    content = encoded(image, form)
+    whole = read_image(content)
+    for length in range(0, len(content), max(1, len(content) // 40)):
+        try:
+            cut = read_image(content[:length])
+        except InvalidImageError:
+            continue
+        np.testing.assert_array_equal(cut, whole)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["PNG", "GIF", "BMP", "TIFF", "PPM"]))
+def test_read_image_junk_after_a_header_raises_only_our_error(junk, form):
+    header = encoded(Image.new("RGB", (4, 4)), form)[:40]
+    try:
+        image = read_image(header + junk)
+    except InvalidImageError:
+        return
+    assert image.dtype == np.uint8
+
+
+def test_read_image_over_the_pixel_limit_raises(monkeypatch):
+    content = encoded(Image.new("L", (40, 30)))
+    monkeypatch.setattr(zeroshot.images, "MAX_PIXELS", 1199)
+    with pytest.raises(InvalidImageError, match=r"40 x 30 pixels.*1199"):
+        read_image(content)
+    monkeypatch.setattr(zeroshot.images, "MAX_PIXELS", 1200)
+    assert read_image(content).shape == (30, 40, 3)
+
+
+def test_read_image_decompression_bomb_raises_quickly():
+    # A bomb by its header alone: 60000 x 60000 pixels in 26 bytes.
+    content = b"P5 60000 60000 255\n" + bytes(7)
+    with pytest.raises(InvalidImageError, match=r"bomb|pixels"):
+        read_image(content)
+
+
+def test_content_key_is_equal_where_the_content_is(tmp_path):
+    content = encoded(Image.fromarray(CORNERS))
+    path = write(tmp_path / "a.png", content)
+    assert content_key(path) == content_key(str(path)) == content_key(content)
+    array_key = content_key(CORNERS)
+    assert len(array_key) == 32
+    assert array_key == content_key(Image.fromarray(CORNERS)) != content_key(content)
+    assert array_key != content_key(CORNERS.reshape(3, 2, 3))
+    assert array_key != content_key(CORNERS[::-1])
+
+
+def test_content_key_tells_palettes_apart():
+    one, two = Image.new("P", (2, 2)), Image.new("P", (2, 2))
+    one.putpalette([255, 0, 0])
+    two.putpalette([0, 255, 0])
+    assert content_key(one) != content_key(two)
+
+
+def test_as_image_list_single_forms_give_one(tmp_path):
+    image = Image.new("RGB", (2, 2))
+    array = np.zeros((9, 9, 3), np.uint8)
+    for source in ("a.jpg", Path("a.jpg"), b"abc", image, array, array[..., :1]):
+        result = as_image_list(source)
+        assert len(result) == 1
+        assert result[0] is source
+
+
+@pytest.mark.parametrize("path", ["", "x" * 5000, "a\0b"])
+def test_as_image_list_strange_path_is_left_to_reading(path):
+    assert as_image_list(path) == [path]
+    with pytest.raises(InvalidImageError):
+        read_image(path)
+
+
+def test_as_image_list_folder_gives_sorted_images(tmp_path):
+    for name in ["b/z.JPG", "a.png", "b/.hidden.png", ".h/x.png", "notes.txt", "c.tif"]:
+        write(tmp_path / name, b"x")
+    expected = [tmp_path / name for name in ("a.png", "b/z.JPG", "c.tif")]
+    assert as_image_list(tmp_path) == as_image_list(str(tmp_path)) == expected
+
+
+def test_as_image_list_folder_without_images_raises(tmp_path):
+    write(tmp_path / "notes.txt", b"x")
+    with pytest.raises(ArtifactError, match="holds none"):
+        as_image_list(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.png,x\n/b.jpg,y\n",
+        "label, Path\nx,a.png\ny,/b.jpg\n",
+        "file,label\na.png,x\n\n/b.jpg,y",
+        "a.png\n/b.jpg\n",
+        "\ufeffpath\r\na.png\r\n/b.jpg\r\n",
+    ],
+)
+def test_as_image_list_csv_gives_its_paths(tmp_path, text):
+    path = write(tmp_path / "list.csv", text.encode())
+    assert as_image_list(path) == [tmp_path / "a.png", Path("/b.jpg")]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00", b'path\n"a'])
+def test_as_image_list_bad_csv_raises(tmp_path, content):
+    path = write(tmp_path / "list.csv", content)
+    with pytest.raises(ArtifactError, match=r"list\.csv"):
+        as_image_list(path)
+
+
+def test_as_image_list_missing_csv_raises(tmp_path):
+    with pytest.raises(ArtifactError, match="No such file"):
+        as_image_list(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "each"),
+    [
+        ((5, 8, 9), 5, (8, 9)),
+        ((3, 8, 9), 3, (8, 9)),
+        ((5, 8, 9, 1), 5, (8, 9, 1)),
+        ((5, 8, 9, 3), 5, (8, 9, 3)),
+        ((5, 8, 9, 4), 5, (8, 9, 4)),
+        ((0, 8, 9, 3), 0, None),
+        ((8, 9, 3), 1, (8, 9, 3)),
+        ((8, 9, 4), 1, (8, 9, 4)),
+    ],
+)
+def test_as_image_list_arrays_are_split(shape, count, each):
+    result = as_image_list(np.zeros(shape, np.uint8))
+    assert len(result) == count
+    assert {image.shape for image in result} == ({each} if each else set())
+
+
+@pytest.mark.parametrize(
+    ("shape", "match"),
+    [
+        ((9, 4, 4), "could be either"),
+        ((3, 3, 3), "could be either"),
+        ((8, 9), "one grey image"),
+        ((5, 3, 8, 9), "Channels come last"),
+        ((5, 8, 9, 2), r"\(5, 8, 9, 2\)"),
+        ((5,), r"\(5,\)"),
+        ((), r"\(\)"),
+        ((2, 2, 2, 2, 3), "Pass a list"),
+    ],
+)
+def test_as_image_list_unclear_array_raises(shape, match):
+    with pytest.raises(InvalidImageError, match=match):
+        as_image_list(np.zeros(shape, np.uint8))
+
+
+def test_as_image_list_columns_and_sequences():
+    paths = ["a.png", "b.png"]
+    table = pd.DataFrame({"path": paths, "label": ["x", "y"]})
+    for form in (
+        tuple(paths),
+        iter(paths),
+        np.array(paths),
+        np.array(paths, dtype=object),
+        np.array(paths, dtype=object)[:, None],
+        pd.Series(paths),
+        table,
+        table.rename(columns={"path": "image"}),
+        table[["path"]].rename(columns={"path": "anything"}),
+    ):
+        assert as_image_list(form) == paths
+    assert as_image_list([]) == []
+    assert len(as_image_list(pd.Series([np.zeros((4, 4)), b"x"]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        (None, "None"),
+        (7, "'int'"),
+        ({"a.png": "x"}, "'dict'"),
+        ({"a.png"}, "'set'"),
+        (pd.DataFrame({"a": [1], "b": [2]}), "'a', 'b'"),
+        (pd.DataFrame({"path": [1], "image": [2]}), "'path', 'image'"),
+        (np.zeros((2, 2, 2), dtype=object), "one dimension"),
+    ],
+)
+def test_as_image_list_wrong_form_raises(images, match):
+    with pytest.raises(InvalidImageError, match=match):
+        as_image_list(images)
+
+
+def test_fit_image_crop_takes_the_centre():
+    image = np.zeros((40, 100, 3), np.uint8)
+    image[:, 30:70] = 200  # exactly what a square crop keeps
+    fitted = fit_image(image, (20, 20), "crop")
+    assert fitted.shape == (20, 20, 3)
+    assert fitted[:, 1:-1].min() == 200
+
+
+def test_fit_image_squash_keeps_everything():
+    image = np.zeros((40, 100, 3), np.uint8)
+    image[:, 50:] = 200
+    fitted = fit_image(image, (20, 30), "squash")
+    assert fitted.shape == (20, 30, 3)
+    assert fitted[:, :14].max() == 0
+    assert fitted[:, 16:].min() == 200
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_fit_image_averages_all_pixels(resize):
+    rng = np.random.default_rng(0)
+    image = (rng.integers(0, 2, (640, 640, 1)) * 255).repeat(3, 2).astype(np.uint8)
+    fitted = fit_image(image, (8, 8), resize)
+    # Each new pixel averages some 80 x 80 old ones: deviation of a mean, 127.5 / 80.
+    assert np.abs(fitted.astype(int) - 127.5).max() < 10
+
+
+def test_fit_image_right_size_is_unchanged():
+    image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    np.testing.assert_array_equal(fit_image(image, (7, 9)), image)
+
+
+@given(
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    st.sampled_from(["crop", "squash"]),
+)
+def test_fit_image_any_size_gives_the_size_and_keeps_a_plain_color(old, new, resize):
+    image = np.full((*old, 3), (10, 200, 90), np.uint8)
+    fitted = fit_image(image, new, resize)
+    assert fitted.shape == (*new, 3)
+    assert (fitted == (10, 200, 90)).all()
+
+
+def test_import_images_is_light():
+    code = (
+        "import sys, zeroshot.images; heavy = {'pandas', 'tensorflow', 'sklearn', "
+        "'skimage', 'scipy'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_read_image_real_photographs(real_data):
+    files = as_image_list(real_data / "images" / "imagenet-sample")
+    assert len(files) == 1000
+    for path in files[::25]:
+        image = read_image(path)
+        with Image.open(path) as opened:
+            assert image.shape == (opened.height, opened.width, 3)
+            np.testing.assert_array_equal(image, np.asarray(opened.convert("RGB")))

@@ -1,0 +1,469 @@
+"""Files of word vectors in every form and packing; gensim is the oracle."""
+
+import bz2
+import copy
+import gzip
+import lzma
+import os
+import pickle
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gensim.models import KeyedVectors
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+
+from zeroshot.embeddings import GloVe, TextEmbeddings, Word2Vec, open_vectors
+from zeroshot.embeddings.word_vectors import WordVectors
+from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
+
+WORDS = ["zebra", "okapi", "Zürich", "слон", "東京", "🦓", "polar_bear", "3", "don't"]
+VECTORS = np.random.default_rng(0).normal(size=(len(WORDS), 5)).astype(np.float32)
+FORMS = ["glove", "word2vec", "vec", "crlf", "binary", "c-binary"]
+PACKINGS = ["plain", "gz", "bz2", "xz", "zip"]
+
+
+def written(words: list[str], vectors: np.ndarray, form: str) -> bytes:
+    tokens = [word.encode("utf-8", "surrogateescape") for word in words]
+    header = b"%d %d\n" % vectors.shape
+    if form in ("binary", "c-binary"):
+        end = b"\n" if form == "c-binary" else b""
+        rows = [
+            token + b" " + row.astype("<f4").tobytes() + end
+            for token, row in zip(tokens, vectors, strict=True)
+        ]
+        return header + b"".join(rows)
+    end = {"vec": b" \n", "crlf": b"\r\n"}.get(form, b"\n")
+    rows = [
+        b" ".join([token, *(repr(float(x)).encode() for x in row)])
+        for token, row in zip(tokens, vectors, strict=True)
+    ]
+    text = end.join(rows)
+    return text if form == "glove" else header + text + end  # glove: no last newline
+
+
+def packed(content: bytes, packing: str, path: Path) -> Path:
+    if packing == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("folder/vectors", content)
+            archive.writestr("__MACOSX/folder/._vectors", b"junk")
+    else:
+        pack = {"plain": bytes, "gz": gzip.compress, "bz2": bz2.compress}
+        path.write_bytes(pack.get(packing, lzma.compress)(content))
+    return path
+
+
+@pytest.fixture
+def glove(tmp_path: Path) -> Path:
+    path = tmp_path / "vectors"
+    path.write_bytes(written(WORDS, VECTORS, "glove"))
+    return path
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("form", FORMS)
+def test_lookup_every_form_and_packing_gives_the_same_bits(tmp_path, form, packing):
+    # The ending of the name lies on purpose.
+    path = packed(written(WORDS, VECTORS, form), packing, tmp_path / "vectors.jpg")
+    embeddings = open_vectors(path)
+    vectors, found = embeddings.lookup([*reversed(WORDS), "absent", "zebra"])
+    assert embeddings.dim == 5
+    assert found.tolist() == [True] * len(WORDS) + [False, True]
+    np.testing.assert_array_equal(vectors[: len(WORDS)], VECTORS[::-1])
+    assert np.isnan(vectors[-2]).all()
+    assert vectors.dtype == np.float32
+    assert list(embeddings.vocabulary()) == WORDS
+
+
+token = st.text(
+    st.characters(exclude_characters=" \t\n\r\0", codec="utf-8"), min_size=1, max_size=8
+).filter(
+    lambda word: not word.startswith(("\ufeff", "<", "GIF8", "%PDF", "PAR1", "7z"))
+)
+# A part after a space that is itself a number is documented as not supported.
+spaced = st.lists(st.text("ab@.é:_", min_size=1, max_size=4), min_size=1, max_size=4)
+number = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_lookup_any_words_and_numbers_are_found_bit_equal(tmp_path, data):
+    form = data.draw(st.sampled_from(FORMS))
+    packing = data.draw(st.sampled_from(PACKINGS))
+    one = token if "binary" in form else token | spaced.map(" ".join)
+    words = data.draw(st.lists(one, min_size=3, max_size=8, unique=True))
+    row = st.lists(number, min_size=4, max_size=4)
+    rows = data.draw(st.lists(row, min_size=len(words), max_size=len(words)))
+    vectors = np.array(rows, dtype=np.float32)
+    vectors[0] = [0.1, -0.0, 1e-42, 3.4e38]  # no record is text by chance
+    path = packed(written(words, vectors, form), packing, tmp_path / "any")
+    embeddings = WordVectors(path)
+    got, found = embeddings.lookup([*words, words[0] + "\ue000"])
+    assert found.tolist() == [True] * len(words) + [False]
+    np.testing.assert_array_equal(got[:-1].view(np.int32), vectors.view(np.int32))
+    assert list(embeddings.vocabulary()) == words
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(
+        st.from_regex(
+            r"[-+]?[0-9]{1,3}\.[0-9]{1,20}([eE][-+]?[0-9]{1,2})?", fullmatch=True
+        ),
+        min_size=3,
+        max_size=6,
+    )
+)
+def test_lookup_decimal_text_is_rounded_as_gensim_rounds_it(tmp_path, numbers):
+    numbers = [n for n in numbers if abs(float(n)) < 3e38]
+    if len(numbers) < 2:
+        return
+    path = tmp_path / "decimal"
+    path.write_text(f"1 {len(numbers)}\nzebra {' '.join(numbers)}\n")
+    expected = KeyedVectors.load_word2vec_format(str(path))["zebra"]
+    np.testing.assert_array_equal(WordVectors(path).lookup(["zebra"])[0][0], expected)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("ending", ["", ".gz", ".bz2"])
+def test_lookup_file_written_by_gensim_equals_gensim(tmp_path, binary, ending):
+    saved = KeyedVectors(vector_size=5)
+    saved.add_vectors(WORDS, VECTORS)
+    path = tmp_path / f"saved{ending}"
+    saved.save_word2vec_format(str(path), binary=binary)
+    loaded = KeyedVectors.load_word2vec_format(str(path), binary=binary)
+    vectors, found = Word2Vec(path).lookup(WORDS)
+    assert found.all()
+    np.testing.assert_array_equal(vectors, loaded[WORDS])
+
+
+def test_lookup_duplicate_token_first_wins_like_gensim(tmp_path):
+    path = tmp_path / "twice"
+    path.write_text("3 2\na 1 2\nb 3 4\na 5 6\n")
+    vectors, _ = WordVectors(path).lookup(["a", "b"])
+    np.testing.assert_array_equal(vectors, [[1, 2], [3, 4]])
+    assert list(WordVectors(path).vocabulary()) == ["a", "b"]
+
+
+def test_lookup_spaces_in_tokens_are_exact(tmp_path):
+    path = tmp_path / "spaces"
+    path.write_text("a 1 2 3\na b 4 5 6\n. . . 7 8 9\nb 1 1 1\n 2 2 2\n5 3 3 3\n")
+    embeddings = WordVectors(path)
+    words = ["a", "a b", ". . .", "b", "", "5", ". .", ".", " b", "a "]
+    vectors, found = embeddings.lookup(words)
+    assert found.tolist() == [True] * 6 + [False] * 4
+    assert vectors[:6, 0].tolist() == [1, 4, 7, 1, 2, 3]
+    assert list(embeddings.vocabulary()) == ["a", "a b", ". . .", "b", "", "5"]
+
+
+def test_lookup_bytes_that_are_no_utf8_do_no_harm(tmp_path):
+    path = tmp_path / "latin"
+    path.write_bytes(b"caf\xe9 1 2\nxc3 3 4\n\xc3\xa9 5 6\n")
+    embeddings = WordVectors(path)
+    odd = "caf\udce9"
+    assert list(embeddings.vocabulary()) == [odd, "xc3", "é"]
+    vectors, found = embeddings.lookup([odd, "é", "café", "\ud800", "\udcc3\udca9"])
+    assert found.tolist() == [True, True, False, False, False]
+    assert vectors[:2, 0].tolist() == [1, 5]
+
+
+def test_lookup_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
+    path = tmp_path / "mark"
+    path.write_bytes(b"\xef\xbb\xbf2 2\na 1 2\nb 3 4\n")
+    assert WordVectors(path).lookup(["a"])[1].all()
+    path.write_bytes(b"\xef\xbb\xbfa 1 2\nb 3 4\n")
+    assert WordVectors(path).lookup(["a"])[1].all()
+
+
+def test_lookup_words_asked_before_need_no_second_pass(glove):
+    embeddings = WordVectors(glove)
+    first = embeddings.lookup(["zebra", "absent"])
+    glove.unlink()
+    second = embeddings.lookup(["absent", "zebra"])
+    np.testing.assert_array_equal(first[0][0], second[0][1])
+    assert second[1].tolist() == [False, True]
+
+
+def test_lookup_result_is_the_callers_own(glove):
+    embeddings = WordVectors(glove)
+    embeddings.lookup(["zebra"])[0][:] = 0
+    np.testing.assert_array_equal(embeddings.lookup(["zebra"])[0][0], VECTORS[0])
+
+
+def test_lookup_large_file_needs_little_memory(tmp_path):
+    path = tmp_path / "large"
+    row = b" 0.125" * 300 + b"\n"
+    with path.open("wb") as file:
+        for index in range(20_000):  # 36 MB
+            file.write(b"w%d" % index + row)
+    embeddings = WordVectors(path)
+    tracemalloc.start()
+    _, found = embeddings.lookup(["w19999", "absent"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.tolist() == [True, False]
+    assert peak < 6 << 20
+
+
+@pytest.mark.parametrize("words", ["zebra", ["zebra", 3], [None]])
+def test_lookup_anything_but_words_is_refused(glove, words):
+    with pytest.raises(PluginContractError):
+        WordVectors(glove).lookup(words)
+
+
+def test_lookup_no_words_gives_an_empty_matrix(glove):
+    vectors, found = WordVectors(glove).lookup([])
+    assert vectors.shape == (0, 5)
+    assert found.shape == (0,)
+
+
+def test_provider_does_no_work_before_first_use(tmp_path):
+    embeddings = GloVe(tmp_path / "absent")
+    assert embeddings.spec == f"glove:{tmp_path / 'absent'}"
+    with pytest.raises(ArtifactError, match="absent"):
+        _ = embeddings.dim
+
+
+def test_spec_has_the_absolute_path(glove, monkeypatch):
+    monkeypatch.chdir(glove.parent)
+    assert GloVe("vectors").spec == f"glove:{glove}"
+    assert open_vectors("vectors").spec == f"glove:{glove}"
+
+
+@pytest.mark.parametrize("kind", [GloVe, Word2Vec])
+@pytest.mark.parametrize("argument", [None, ""])
+def test_from_spec_without_path_says_how_to_write_it(kind, argument):
+    with pytest.raises(PluginContractError, match=f"'{kind.name}:/path/to/file'"):
+        kind.from_spec(kind.name, argument)
+
+
+def test_from_spec_path_with_a_colon_is_kept(tmp_path):
+    assert GloVe.from_spec("glove", "C:/x").path == "C:/x"
+
+
+def test_provider_copies_and_pickles_without_what_it_read(glove):
+    embeddings = GloVe(glove)
+    embeddings.lookup(WORDS)
+    assert clone(embeddings) is embeddings
+    for other in (pickle.loads(pickle.dumps(embeddings)), copy.deepcopy(embeddings)):
+        assert other.fingerprint == embeddings.fingerprint
+        np.testing.assert_array_equal(other.lookup(WORDS)[0], VECTORS)
+    assert len(pickle.dumps(embeddings)) < 1000
+    assert isinstance(embeddings, TextEmbeddings)
+
+
+def test_fingerprint_depends_on_content_only(tmp_path, glove):
+    moved = tmp_path / "moved"
+    moved.write_bytes(glove.read_bytes())
+    os.utime(moved, (1, 1))
+    assert GloVe(glove).fingerprint == Word2Vec(moved).fingerprint
+    moved.write_bytes(glove.read_bytes().replace(b"okapi", b"okapj"))
+    assert GloVe(glove).fingerprint != GloVe(moved).fingerprint
+
+
+def test_fingerprint_large_file_sees_size_start_middle_and_end(tmp_path):
+    def fingerprint(content: bytes) -> str:
+        path = tmp_path / "large"
+        path.write_bytes(content)
+        return WordVectors(path).fingerprint
+
+    row = b" 0.125" * 300 + b"\n"
+    content = b"".join(b"w%05d" % index + row for index in range(3000))  # 5.4 MB
+    seen = {fingerprint(content), fingerprint(content + b"w" + row)}
+    for at in (10, 1 << 20, len(content) - (1 << 20) - 60_000, len(content) - 3):
+        seen.add(fingerprint(content[:at] + b"1" + content[at + 1 :]))
+    assert len(seen) == 6
+
+
+BROKEN = {
+    "empty": (b"", "0 bytes"),
+    "blank": (b"\n\n\n", "0 numbers"),
+    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(range(256)) * 9, "JPEG"),
+    "web page": (b"<!DOCTYPE html>\n<html><p>404</p></html>\n", "web page"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+    "npy": (b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}\n", "npy"),
+    "prose": (b"once upon a time\nthere was a zebra\n", "0 numbers"),
+    "word counts": (b"the 100\nof 90\nand 80\n", "1 number"),
+    "text of csv": (b"name,colour\nzebra,black\n", "0 numbers"),
+    "header only": (b"3 4\n", "no row"),
+    "no rows": (b"0 300\n", "line 1"),
+    "huge dim": (b"2 999999999999\na 1 2\n", "999999999999"),
+    "negative dim": (b"2 -3\na 1 2 3\nb 1 2 3\n", "line 1 "),
+    "wrong dim": (b"2 4\na 1 2 3\nb 1 2 3\n", "3 numbers"),
+    "short row": (b"a 1 2 3\nb 1 2\nc 1 2 3\n", "line 2 "),
+    "long row": (b"2 3\na 1 2 3\nb 1 2 3\nb 1 2 3 4\n", "line 4 "),
+    "cut row": (b"a 1 2 3\nb 1 2 3\nc 1", "line 3 "),
+    "fewer rows": (b"4 3\na 1 2 3\nb 1 2 3\n", "4 rows"),
+    "cut binary": (b"9 4\na " + VECTORS[:1, :4].tobytes(), "truncated"),
+    "longer binary": (b"1 4\na " + VECTORS.tobytes(), "more at byte"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_lookup_broken_file_names_file_and_place(tmp_path, case):
+    content, message = BROKEN[case]
+    path = tmp_path / "broken-file"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError) as caught:
+        WordVectors(path).lookup(["absent"])
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [("x 1 nan 3", "NaN"), ("x 1 1e39 3", "NaN or inf"), ("x 1 oops 3", "oops")],
+)
+def test_lookup_wanted_row_that_is_no_numbers_names_the_line(tmp_path, row, place):
+    path = tmp_path / "odd"
+    path.write_text(f"a 1 2 3\n{row}\nb 4 5 6\n")
+    assert WordVectors(path).lookup(["b"])[1].all()
+    with pytest.raises(ArtifactError, match=f"(?s)line 2 .*{place}"):
+        WordVectors(path).lookup(["x"])
+
+
+def test_lookup_ragged_rows_deep_in_the_file_are_named(tmp_path):
+    rows = [f"w{index} 1 2 3" for index in range(500)]
+    path = tmp_path / "deep"
+    for bad in ("x", "w300", "w300 1", "w300 1 2", "w300 1 2 3 4"):
+        rows[300] = bad
+        path.write_text("\n".join(rows))
+        with pytest.raises(ArtifactError, match="line 301 "):
+            WordVectors(path).lookup(["w300"])
+
+
+def test_lookup_binary_not_finite_names_the_byte(tmp_path):
+    path = tmp_path / "nan"
+    vectors = VECTORS.copy()
+    vectors[1, 2] = np.nan
+    path.write_bytes(written(WORDS, vectors, "binary"))
+    assert WordVectors(path).lookup(["zebra"])[1].all()
+    with pytest.raises(ArtifactError, match=f"byte {4 + 6 + 20 + 6} "):
+        WordVectors(path).lookup(["okapi"])
+
+
+def test_lookup_long_line_without_end_is_refused_in_little_memory(tmp_path):
+    path = tmp_path / "zeros"  # an interrupted download, filled up with zeros
+    with path.open("wb") as file:
+        file.write(b"a 1 2 3\nb 4 5 6\n")
+        file.truncate(300 << 20)
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match="line 3"):
+        WordVectors(path).lookup(["absent"])
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("packing", PACKINGS[1:])
+def test_lookup_cut_archive_is_an_artifact_error(tmp_path, packing):
+    words = [f"w{index}" for index in range(5000)]
+    vectors = np.random.default_rng(0).normal(size=(5000, 5)).astype(np.float32)
+    path = packed(written(words, vectors, "glove"), packing, tmp_path / "cut")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(ArtifactError, match="cut"):
+        WordVectors(path).lookup(["absent"])
+
+
+@pytest.mark.parametrize("members", [[], ["glove.50d.txt", "glove.100d.txt"]])
+def test_lookup_zip_without_exactly_one_file_lists_them(tmp_path, members):
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.writestr(member, "a 1 2\n")
+    with pytest.raises(ArtifactError, match=f"{len(members)} files") as caught:
+        WordVectors(path).lookup(["a"])
+    assert all(member in str(caught.value) for member in members)
+
+
+def test_lookup_missing_file_and_directory_say_so(tmp_path):
+    with pytest.raises(ArtifactError, match="nothing there"):
+        WordVectors(tmp_path / "absent").lookup(["a"])
+    with pytest.raises(ArtifactError, match="directory"):
+        WordVectors(tmp_path).lookup(["a"])
+
+
+def test_open_vectors_foreign_file_says_what_it_looks_like(tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(b"%PDF-1.4 and so on")
+    with pytest.raises(ArtifactError, match="PDF"):
+        open_vectors(path)
+
+
+@settings(
+    max_examples=500,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(FORMS),
+    st.sampled_from(PACKINGS),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(0, 7),
+)
+def test_lookup_cut_or_damaged_file_fails_cleanly(tmp_path, form, packing, at, bit):
+    path = packed(written(WORDS, VECTORS, form), packing, tmp_path / "fuzz")
+    whole = path.read_bytes()
+    position = int(at * len(whole))
+    flipped = bytearray(whole)
+    flipped[position] ^= 1 << bit
+    for content in (whole[:position], bytes(flipped)):
+        path.write_bytes(content)
+        try:
+            embeddings = open_vectors(path)
+            vectors, found = embeddings.lookup([*WORDS, "absent"])
+            list(embeddings.vocabulary())
+        except ZeroShotError:
+            continue
+        assert vectors.shape == (len(WORDS) + 1, embeddings.dim)
+        assert np.isfinite(vectors[found]).all()
+        assert not found[-1]
+
+
+@pytest.mark.parametrize("form", ["word2vec", "vec", "crlf", "binary", "c-binary"])
+def test_lookup_file_with_a_header_cut_anywhere_is_an_error(tmp_path, form):
+    whole = written(WORDS, VECTORS, form)
+    # Cut within the last number, text cannot be told from a shorter number.
+    last = whole.rstrip().rfind(b" ") + 1 if "binary" not in form else len(whole) - 1
+    path = tmp_path / "cut"
+    for end in range(0, last, 3):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ArtifactError):
+            WordVectors(path).lookup(["absent"])
+
+
+def test_real_numberbatch_rows_are_found_as_they_are_written(real_data):
+    numberbatch = real_data / "vectors" / "numberbatch-en-41k-300d.txt.gz"
+    embeddings = open_vectors(numberbatch)
+    words = ["zebra", "pizza", "laptop", "a", "zzzzqq"]
+    vectors, found = embeddings.lookup(words)
+    assert (embeddings.name, embeddings.dim) == ("word2vec", 300)
+    assert found.tolist() == [True] * 4 + [False]
+    with gzip.open(numberbatch, "rt", encoding="utf-8") as lines:
+        rows = dict(line.rstrip().split(" ", 1) for line in lines)
+    for word, vector in zip(words[:4], vectors, strict=False):
+        np.testing.assert_array_equal(vector, np.float32(rows[word].split(" ")))
+    assert sum(1 for _ in embeddings.vocabulary()) == 41_353
+
+
+# gensim forgets to close the file that it has counted the lines of.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_real_glove_lines_equal_gensims(real_data):
+    path = real_data / "vectors" / "glove-171-words-100d.txt"
+    loaded = KeyedVectors.load_word2vec_format(str(path), no_header=True)
+    embeddings = open_vectors(path)
+    vectors, found = embeddings.lookup(loaded.index_to_key)
+    assert (embeddings.name, len(found), found.all()) == ("glove", 171, True)
+    np.testing.assert_array_equal(vectors, loaded.vectors)

@@ -1,0 +1,247 @@
+"""Every network of `keras.applications`, by name, without its classifier."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.backbones.base import BackboneCard
+from zeroshot.backbones.keras_network import (
+    LOADING,
+    Network,
+    check_images,
+    digest_of,
+    file_sha256,
+    pair_of,
+)
+from zeroshot.backbones.keras_table import Application, applications
+from zeroshot.backbones.keras_weights import (
+    build_without_top,
+    existing_file,
+    published_weights,
+)
+from zeroshot.errors import PluginContractError, UnknownPluginError
+
+__all__ = ["KerasApplication"]
+
+
+class KerasApplication:
+    """A network of `keras.applications`, cut after its global average pooling.
+
+    Images are brought to size by the core; the pixels are scaled here, as the network
+    was trained. Nothing is loaded, and TensorFlow is not imported, before the first
+    `embed`.
+
+    Parameters
+    ----------
+    model : str, default="mobilenet-v2"
+        Name of the network, such as ``"resnet50"``; `applications` has them all.
+    weights : "imagenet", path or None, default="imagenet"
+        ``"imagenet"`` is the file that Keras publishes, from Keras' own cache or
+        downloaded by Keras. A path is a weights file with or without the classifier,
+        in any form that Keras loads (``.h5``, ``.weights.h5``, ``.keras``). None gives
+        random weights, the same ones each time.
+    input_size : int or (int, int), optional
+        Height and width, in pixels; default is what the network was trained on.
+        Every size uses the same weights. (Keras would take other files for MobileNet
+        and MobileNetV2 at sizes below 224.)
+
+    Notes
+    -----
+    A file for EfficientNet B0 to B7 is read as the published one: the rescaling that
+    Keras adds only for ``weights="imagenet"`` is always added. For a network of that
+    kind that you trained from random weights, use ``KerasModel``.
+
+    The spec string is the name, a colon, the size (``160``, or ``160x224`` for height x
+    width), a comma, and the weights (a path or ``none``). Size and weights may be left
+    out: ``"mobilenet-v2"``, ``"mobilenet-v2:128"``, ``"mobilenet-v2:/path/file.h5"``,
+    ``"mobilenet-v2:128,none"``.
+
+    Examples
+    --------
+    >>> backbone = KerasApplication("resnet50", input_size=160)
+    >>> backbone.dim, backbone.input_size, backbone.spec
+    (2048, (160, 160), 'resnet50:160')
+    """
+
+    _network: Network | None = None
+    _file: tuple[Path, str] | None = None
+
+    def __init__(
+        self,
+        model: str = "mobilenet-v2",
+        *,
+        weights: str | Path | None = "imagenet",
+        input_size: int | tuple[int, int] | None = None,
+    ) -> None:
+        self.model = model
+        self.weights = weights
+        self._input_size = input_size
+
+    @classmethod
+    def from_spec(cls, name: str, argument: str | None) -> Self:
+        """Make the backbone that a spec string names; see the notes of the class.
+
+        Raises
+        ------
+        PluginContractError
+            If nothing follows the colon or the comma.
+        """
+        if argument is None:
+            return cls(name)
+        size, weights = _parse(name, argument)
+        return cls(name, weights=weights, input_size=size)
+
+    @property
+    def spec(self) -> str:
+        """Spec string from which an equal backbone is made; its path is absolute."""
+        parts = []
+        if self.input_size != (self._row.size, self._row.size):
+            height, width = self.input_size
+            parts.append(str(height) if height == width else f"{height}x{width}")
+        if self.weights is None:
+            parts.append("none")
+        elif self.weights != "imagenet":
+            parts.append(str(Path(str(self.weights)).expanduser().absolute()))
+        return ":".join([self.model, ",".join(parts)] if parts else [self.model])
+
+    @property
+    def name(self) -> str:
+        """Registry name, such as ``"mobilenet-v2"``."""
+        return self.model
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+        return self._row.dim
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width, in pixels, of the images that `embed` is given."""
+        given = self._input_size
+        return pair_of(self._row.size if given is None else given)
+
+    @property
+    def card(self) -> BackboneCard:
+        """Where the network and its weights come from."""
+        row = self._row
+        if self.weights == "imagenet":
+            return BackboneCard(
+                "crop", row.pretraining, row.url, row.licence, row.citation
+            )
+        pretraining = "none (random weights)" if self.weights is None else ""
+        return BackboneCard("crop", pretraining, citation=row.citation)
+
+    @property
+    def fingerprint(self) -> str:
+        """Text that changes whenever features would.
+
+        It covers the network, the content of the weights file (wherever it lies), size,
+        pooling, scaling and resize rule, and imports no TensorFlow. With
+        ``weights="imagenet"`` and no file yet, it downloads the file.
+
+        Raises
+        ------
+        ArtifactError
+            If the weights file is missing.
+        """
+        weights = self._weights_file()
+        facts = {
+            "model": self.model,
+            "weights": weights[1] if weights else "random, He, seeded by name, 1",
+            "input_size": self.input_size,
+            "pooling": "avg",
+            "scaling": self._row.scaling,
+            "resize": self.card.resize,
+        }
+        return f"{self.model}-{digest_of(facts)}"
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the features of a batch; the first call loads the network.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, height, width, 3), uint8
+            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
+
+        Returns
+        -------
+        features : ndarray of shape (n, dim), float32
+
+        Raises
+        ------
+        ArtifactError
+            If the weights are missing or do not fit the network.
+        InvalidImageError
+            If the batch has another shape or type.
+        PluginContractError
+            If ``input_size`` is too small for the network.
+        """
+        check_images(images, self.input_size, self.name)
+        if len(images) == 0:
+            return np.empty((0, self.dim), np.float32)
+        with LOADING:
+            if self._network is None:
+                self._network = self._load()
+        return self._network(images)
+
+    def _load(self) -> Network:
+        weights = self._weights_file()
+        path = weights[0] if weights else None
+        model = build_without_top(self.model, self.input_size, path)
+        return Network(model, self.input_size, self._row.scaling)
+
+    def _weights_file(self) -> tuple[Path, str] | None:
+        """Return path and SHA-256 of the weights file, or None for random weights."""
+        row = self._row
+        if self.weights is not None and self._file is None:
+            if self.weights == "imagenet":
+                path = published_weights(row.file, row.url, row.hash)
+            else:
+                path = existing_file(self.weights)
+            self._file = path, file_sha256(path)
+        return self._file
+
+    @property
+    def _row(self) -> Application:
+        table = applications()
+        if self.model not in table:
+            close = difflib.get_close_matches(str(self.model), table, n=3)
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise UnknownPluginError(
+                f"Expected the name of a network of keras.applications. Got "
+                f"{self.model!r}.{hint} Known: {', '.join(sorted(table))}."
+            )
+        return table[self.model]
+
+    def __repr__(self) -> str:
+        return (
+            f"KerasApplication({self.model!r}, weights={self.weights!r}, "
+            f"input_size={self._input_size!r})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_network": None, "_file": None}
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+
+def _parse(name: str, argument: str) -> tuple[int | tuple[int, int] | None, str | None]:
+    """Return input size and weights of ``"160x224,none"`` or of one of the two."""
+    first, comma, rest = argument.partition(",")
+    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", first, re.ASCII)
+    if numbers is None:
+        size, weights = None, argument
+    else:
+        height, width = int(numbers[1]), int(numbers[2] or numbers[1])
+        size, weights = (height, width), rest if comma else "imagenet"
+    if not weights:
+        raise PluginContractError(
+            f"Expected a size, weights, or '<size>,<weights>' after '{name}:'. "
+            f"Got '{name}:{argument}'. Write a size such as 160, a path, or none."
+        )
+    return size, None if weights == "none" else weights

@@ -1,0 +1,252 @@
+"""A fitted classifier as a folder: JSON, arrays, a model card; nothing that can run.
+
+::
+
+    bundle.json    what it is: format version, parameters, seen classes, fingerprints
+    arrays.npz     the projection, the seen classes' vectors, an optional vocabulary
+    README.md      a model card for people
+
+Read with ``allow_pickle=False``. A bundle is written beside its place and renamed, so
+a killed process leaves the old one as it was.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot import registry
+from zeroshot.cache import replace_directory
+from zeroshot.errors import ArtifactError
+from zeroshot.projections.base import Projection
+
+__all__ = [
+    "Bundle",
+    "projection_from_state",
+    "projection_to_state",
+    "read_bundle",
+    "write_bundle",
+]
+
+FORMAT_VERSION = 1
+RECORD, ARRAYS, CARD = "bundle.json", "arrays.npz", "README.md"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds.
+
+    Attributes
+    ----------
+    record : dict
+        The content of ``bundle.json``: strings, numbers, lists and dicts.
+    arrays : dict of str to ndarray
+        The content of ``arrays.npz``.
+    """
+
+    record: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
+    """Write a bundle, replacing an older bundle in that place.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make.
+    bundle : Bundle
+        Its record must be JSON, its arrays must hold no objects.
+    card : str
+        Markdown for ``README.md``.
+
+    Raises
+    ------
+    ArtifactError
+        If ``path`` exists and is not a bundle, or cannot be written.
+    """
+    if path.exists() and not (path / RECORD).is_file():
+        raise ArtifactError(
+            f"Expected a new folder, or an older bundle to replace. Got '{path}', "
+            f"which holds something else. Choose another path."
+        )
+    try:
+        with replace_directory(path) as folder:
+            np.savez(folder / ARRAYS, allow_pickle=False, **bundle.arrays)
+            digest = hashlib.sha256((folder / ARRAYS).read_bytes()).hexdigest()
+            record = {
+                "format_version": FORMAT_VERSION,
+                "arrays_sha256": digest,
+                **bundle.record,
+            }
+            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+            (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+            (folder / CARD).write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(
+            f"Expected a place to write the bundle '{path}'. Got {error}. Check "
+            f"permissions and free space."
+        ) from error
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and check that it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        A folder that `write_bundle` made.
+
+    Returns
+    -------
+    bundle : Bundle
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing, broken, or of a newer format.
+    """
+    if not (path / RECORD).is_file():
+        raise ArtifactError(
+            f"Expected a bundle: a folder with '{RECORD}', as `save` makes it. Got "
+            f"'{path}', which {'has none' if path.exists() else 'does not exist'}."
+        )
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        version, digest = record["format_version"], record["arrays_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _broken(path / RECORD, error) from error
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"Expected a bundle of format {FORMAT_VERSION}. Got '{path}' of format "
+            f"{version!r}. Read it with the version of zeroshot that wrote it, or a "
+            f"newer one."
+        )
+    try:
+        content = (path / ARRAYS).read_bytes()
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise _broken(path / ARRAYS, error) from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise _broken(path / ARRAYS, ValueError("its content is not what was saved"))
+    return Bundle(record, arrays)
+
+
+def projection_to_state(
+    projection: Projection,
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Take a fitted projection apart: its name and parameters, and its arrays.
+
+    Every fitted attribute (``name_``) must be an array, a list of arrays, or JSON.
+
+    Parameters
+    ----------
+    projection : Projection
+        Fitted, of a registered class.
+
+    Returns
+    -------
+    state : dict
+        JSON.
+    arrays : dict of str to ndarray
+        Keys begin with ``projection/``.
+
+    Raises
+    ------
+    ArtifactError
+        If its class is not registered or an attribute is none of the above.
+    """
+    name = registry.name_of("projections", type(projection))
+    if name is None:
+        raise ArtifactError(
+            f"Expected a projection of a registered class. Got "
+            f"'{type(projection).__qualname__}'. Register it under the entry-point "
+            f"group 'zeroshot.projections' (docs/plugins.md), so that it can be loaded."
+        )
+    parameters = dict(projection.get_params(deep=False))
+    if not isinstance(parameters.get("random_state"), int | None):
+        parameters["random_state"] = None  # a generator cannot be saved, nor is it used
+    fitted: dict[str, Any] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for attribute, value in vars(projection).items():
+        if not attribute.endswith("_"):
+            continue
+        if isinstance(value, np.ndarray):
+            arrays[f"projection/{attribute}"] = value
+        elif _is_list_of_arrays(value):
+            fitted[attribute] = {"arrays": len(value)}
+            for number, array in enumerate(value):
+                arrays[f"projection/{attribute}/{number}"] = array
+        else:
+            fitted[attribute] = value
+    state = {"name": name, "parameters": parameters, "fitted": fitted}
+    try:
+        json.dumps(state, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"Expected parameters and fitted attributes of projection '{name}' that "
+            f"are arrays, lists of arrays or JSON. Got {error}."
+        ) from error
+    return state, arrays
+
+
+def projection_from_state(
+    state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> Projection:
+    """Put a projection together again; see `projection_to_state`.
+
+    Parameters
+    ----------
+    state : mapping
+        As `projection_to_state` returned it.
+    arrays : mapping of str to ndarray
+        May hold other arrays too.
+
+    Returns
+    -------
+    projection : Projection
+        Fitted.
+
+    Raises
+    ------
+    UnknownPluginError
+        If no installed distribution registers its name.
+    """
+    projection: Projection = registry.load("projections", state["name"])(
+        **state["parameters"]
+    )
+    for attribute, value in state["fitted"].items():
+        if isinstance(value, dict) and value.keys() == {"arrays"}:
+            value = [
+                arrays[f"projection/{attribute}/{number}"]
+                for number in range(value["arrays"])
+            ]
+        setattr(projection, attribute, value)
+    for key, array in arrays.items():
+        prefix, _, attribute = key.partition("/")
+        if prefix == "projection" and "/" not in attribute:
+            setattr(projection, attribute, array)
+    return projection
+
+
+def _is_list_of_arrays(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, np.ndarray) for item in value)
+    )
+
+
+def _broken(file: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"Expected the whole file '{file}' as `save` wrote it. Got "
+        f"{type(error).__name__}: {error}. Copy the bundle again or save it anew."
+    )

@@ -1,0 +1,658 @@
+"""`ZeroShotClassifier`: fit on some classes, predict labels never trained on."""
+
+import warnings
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from zeroshot import registry
+from zeroshot.backbones.base import Backbone
+from zeroshot.bundle import read_bundle, write_bundle
+from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.errors import InvalidImageError, LabelError, PartialCoverageWarning
+from zeroshot.features import extract_features
+from zeroshot.images import as_image_list
+from zeroshot.label_report import LabelReport
+from zeroshot.labels import Labels, check_candidates, embed_labels
+from zeroshot.model_card import model_card
+from zeroshot.projections.base import Projection
+from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
+from zeroshot.scoring import cosine_scores, softmax, top_k
+
+__all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
+
+UNKNOWN_LABEL = "unknown"
+"""What `ZeroShotClassifier.predict` answers where it has no answer."""
+
+# Without a temperature of the user's own. Minimises the negative log likelihood of
+# held-out classes of Tiny ImageNet (benchmarks/choose_defaults.py).
+DEFAULT_TEMPERATURE = 0.05
+
+
+class RankedLabel(NamedTuple):
+    """One candidate for an image, from `ZeroShotClassifier.rank`.
+
+    Attributes
+    ----------
+    label : hashable
+        The candidate label.
+    score : float
+        Cosine in [-1, 1], less ``seen_penalty`` for a seen class.
+    probability : float
+        In [0, 1], among the candidates; see `ZeroShotClassifier.predict_proba`.
+    seen : bool
+        Whether the label was in training.
+    """
+
+    label: Any
+    score: float
+    probability: float
+    seen: bool
+
+
+class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Classify images into labels that are named only when predicting.
+
+    Training maps the features of images into the space of word vectors (DeViSE [1]_).
+    A new image gets the candidate label whose word vector is nearest by cosine; the
+    candidates need not have been in training.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or None
+        What turns images into features: a registered name (``"mobilenet-v2"``), a spec
+        (``"keras:/model.keras"``) or an object. None means that ``X`` is a matrix of
+        features already.
+    embeddings : str or TextEmbeddings
+        Where word vectors come from: the path of a vector file, a spec
+        (``"glove:/path/file.txt"``), a registered name or an object.
+    projection : str or Projection, default="devise"
+        The map from features to the text space: a registered name or an estimator, such
+        as ``DeViSE(margin=0.2)``. Its parameters are searchable as
+        ``projection__margin`` if it is given as an estimator.
+    candidate_labels : sequence, mapping or None, default=None
+        What to predict among where a method is given no ``candidate_labels``: labels,
+        or ``{label: [alias, ...]}``. None means the seen classes.
+    seen_penalty : float, default=0.0
+        Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
+        it an unseen class almost never wins against seen ones.
+    temperature : float or None, default=None
+        Divides the scores before the softmax of `predict_proba`, > 0. None means 0.05,
+        which is not calibrated for your classes.
+    reject : float or None, default=None
+        `predict` answers ``"unknown"`` where no candidate scores this much, in [-1, 1].
+        None means never.
+    batch_size : int, default=32
+        Images that the backbone is given at once.
+    cache : bool, default=True
+        Remember the features of images on disk, by the content of the image.
+    on_error : {"raise", "nan"}, default="raise"
+        What to do about images that cannot be read: raise, or leave them out of
+        training and answer ``"unknown"``, with scores of NaN, when predicting.
+    random_state : int, RandomState instance or None, default=None
+        Seeds a projection that has no ``random_state`` of its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The seen classes, sorted.
+    class_embeddings_ : ndarray of shape (n_classes, dim_text), float32
+        Their vectors, of unit length.
+    label_report_ : LabelReport
+        How each of those was found.
+    backbone_ : Backbone or None
+    backbone_fingerprint_ : str or None
+        Of the backbone that computed the features; None if features were given.
+    embeddings_ : TextEmbeddings
+    projection_ : Projection
+        Fitted.
+    n_features_in_ : int
+        Length of a feature vector.
+    n_images_ : int
+        Images that were trained on.
+
+    References
+    ----------
+    .. [1] Frome et al., "DeViSE: A Deep Visual-Semantic Embedding Model", NeurIPS 2013.
+    .. [2] Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot
+       Learning for Object Recognition in the Wild", ECCV 2016.
+
+    Examples
+    --------
+    >>> from zeroshot import make_shapes, ZeroShotClassifier
+    >>> from zeroshot.embeddings import Attributes
+    >>> from zeroshot.shapes import shape_attributes
+    >>> images, labels = make_shapes(8, random_state=0)
+    >>> seen = labels != "red star"
+    >>> clf = ZeroShotClassifier(
+    ...     "color-hog", Attributes(*shape_attributes()), projection="ridge"
+    ... )
+    >>> clf = clf.fit(images[seen], labels[seen])
+    >>> clf.score(
+    ...     images[~seen], labels[~seen], candidate_labels=["red star", "blue ring"]
+    ... )
+    1.0
+    """
+
+    # Requests by default: Pipelines pass candidate_labels on, routing on or off.
+    __metadata_request__predict: ClassVar = {"candidate_labels": True}
+    __metadata_request__predict_proba: ClassVar = {"candidate_labels": True}
+    __metadata_request__decision_function: ClassVar = {"candidate_labels": True}
+    __metadata_request__score: ClassVar = {"candidate_labels": True}
+
+    classes_: NDArray[Any]
+    class_embeddings_: NDArray[np.float32]
+    label_report_: LabelReport
+    backbone_: Backbone | None
+    backbone_fingerprint_: str | None
+    embeddings_: TextEmbeddings
+    projection_: Projection
+    n_features_in_: int
+    n_images_: int
+
+    def __init__(
+        self,
+        backbone: str | Backbone | None,
+        embeddings: str | Path | TextEmbeddings,
+        *,
+        projection: str | Projection = "devise",
+        candidate_labels: Labels | None = None,
+        seen_penalty: float = 0.0,
+        temperature: float | None = None,
+        reject: float | None = None,
+        batch_size: int = 32,
+        cache: bool = True,
+        on_error: Literal["raise", "nan"] = "raise",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.embeddings = embeddings
+        self.projection = projection
+        self.candidate_labels = candidate_labels
+        self.seen_penalty = seen_penalty
+        self.temperature = temperature
+        self.reject = reject
+        self.batch_size = batch_size
+        self.cache = cache
+        self.on_error = on_error
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Sequence[Hashable] | NDArray[Any]) -> Self:
+        """Learn the map from images (or features) to their labels' word vectors.
+
+        Labels are resolved before any image is read.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            Any form that `zeroshot.images.as_image_list` takes: paths, a folder, bytes,
+            PIL images, arrays. A 2-D array of numbers is a matrix of features, which
+            must be the backbone's own.
+        y : array-like of shape (n,)
+            Label of each image; at least 2 different ones.
+
+        Returns
+        -------
+        self : ZeroShotClassifier
+
+        Raises
+        ------
+        UnknownPluginError, ArtifactError
+            If the backbone, the vector file or the projection cannot be found or read.
+        OutOfVocabularyError
+            If labels have no word vector; has all of them.
+        LabelError
+            If there is one class only, or not one label for each image.
+        InvalidImageError
+            If an image cannot be read, under ``on_error="raise"``.
+        ValueError
+            If features or parameters are out of range.
+        """
+        self._check_parameters()
+        if y is None:
+            raise ValueError(
+                "This ZeroShotClassifier estimator requires y to be passed, but the "
+                "target y is None."
+            )
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if len(y) == 0:
+            raise LabelError("Expected at least 2 different labels. Got none.")
+        backbone = (
+            None if self.backbone is None else registry.resolve_backbone(self.backbone)
+        )
+        embeddings = registry.resolve_embeddings(self.embeddings)
+        projection = clone(registry.resolve_projection(self.projection))
+        self.backbone_, self.backbone_fingerprint_ = backbone, None
+        if self._is_matrix(X):
+            X = validate_data(self, X, dtype=np.float32)
+        else:
+            X = as_image_list(X)
+        if len(X) != len(y):
+            raise LabelError(
+                f"Expected one label for each image. Got {len(X)} images and {len(y)} "
+                f"labels: inconsistent numbers of samples."
+            )
+        classes, index = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise LabelError(
+                f"Expected at least 2 different labels. Got one class: {classes[0]!r}. "
+                f"Give images of more classes."
+            )
+        class_embeddings, report = embed_labels(classes.tolist(), embeddings)
+        features, readable = self._features(X, reset=True)
+        if not readable.all():
+            features, index = features[readable], index[readable]
+            _check_remaining(readable, classes, index)
+        if getattr(projection, "random_state", 0) is None:
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            projection.set_params(random_state=seed)
+        projection.fit(features, index, class_embeddings=class_embeddings)
+
+        self.classes_ = classes
+        self.class_embeddings_, self.label_report_ = class_embeddings, report
+        self.embeddings_, self.projection_ = embeddings, projection
+        self.n_images_ = len(features)
+        return self
+
+    def predict(self, X: Any, candidate_labels: Labels | None = None) -> NDArray[Any]:
+        """Return the best candidate label for each image.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+        candidate_labels : sequence, mapping or None, default=None
+            Labels to choose from, seen in training or not; ``{label: [alias, ...]}``
+            gives other names to try. None means the constructor's, else the seen
+            classes.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            ``"unknown"`` where ``reject`` says so, and for unreadable images under
+            ``on_error="nan"``.
+
+        Raises
+        ------
+        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
+            Labels are checked before any image is read.
+        """
+        scores, candidates = self._scores(X, candidate_labels)
+        known = self._is_known(scores)
+        best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1)
+        labels = candidates[best]
+        if not known.all():
+            labels = labels.astype(object)
+            labels[~known] = UNKNOWN_LABEL
+            if all(isinstance(label, str) for label in labels):
+                labels = labels.astype(str)
+        return labels
+
+    def predict_proba(
+        self, X: Any, candidate_labels: Labels | None = None
+    ) -> NDArray[np.float32]:
+        """Return the softmax of the scores over the candidates.
+
+        The numbers say how the candidates compare with each other, given that one of
+        them is right. They are probabilities in the sense of being right that often
+        only if ``temperature`` was calibrated on classes like yours.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+        candidate_labels : sequence, mapping or None, default=None
+            As in `predict`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_candidates), float32
+            In [0, 1], columns in the order of the candidates; rows sum to 1.
+
+        Raises
+        ------
+        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
+            As `predict`.
+        """
+        scores, _ = self._scores(X, candidate_labels)
+        return self._probabilities(scores)
+
+    def decision_function(
+        self, X: Any, candidate_labels: Labels | None = None
+    ) -> NDArray[np.float32]:
+        """Return the score of each candidate: cosine, less ``seen_penalty`` if seen.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+        candidate_labels : sequence, mapping or None, default=None
+            As in `predict`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n, n_candidates) or (n,), float32
+            Columns in the order of the candidates. For two candidates, as everywhere in
+            scikit-learn, the score of the second less that of the first.
+
+        Raises
+        ------
+        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
+            As `predict`.
+        """
+        scores, candidates = self._scores(X, candidate_labels)
+        if len(candidates) == 2:
+            difference: NDArray[np.float32] = scores[:, 1] - scores[:, 0]
+            return difference
+        return scores
+
+    def rank(
+        self, X: Any, candidate_labels: Labels | None = None, *, k: int = 5
+    ) -> list[list[RankedLabel]]:
+        """Return the best candidates for each image, best first.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+        candidate_labels : sequence, mapping or None, default=None
+            As in `predict`.
+        k : int, default=5
+            How many, at least 1; all candidates where there are fewer.
+
+        Returns
+        -------
+        ranked : list of list of RankedLabel
+            An empty list for an unreadable image under ``on_error="nan"``.
+
+        Raises
+        ------
+        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
+            As `predict`.
+        ValueError
+            If ``k`` is less than 1.
+        """
+        if k < 1:
+            raise ValueError(f"Expected k >= 1. Got {k}.")
+        scores, candidates = self._scores(X, candidate_labels)
+        probabilities = self._probabilities(scores)
+        labels, seen = candidates.tolist(), self._is_seen(candidates)
+        return [
+            []
+            if np.isnan(row).any()
+            else [
+                RankedLabel(
+                    labels[j], float(row[j]), float(probabilities[i, j]), bool(seen[j])
+                )
+                for j in columns
+            ]
+            for i, (row, columns) in enumerate(
+                zip(scores, top_k(scores, k), strict=True)
+            )
+        ]
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the images as points in the space of word vectors.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+
+        Returns
+        -------
+        points : ndarray of shape (n, dim_text), float32
+            Compare by cosine. NaN for an unreadable image under ``on_error="nan"``.
+
+        Raises
+        ------
+        NotFittedError, InvalidImageError
+            As `predict`.
+        """
+        check_is_fitted(self)
+        features, readable = self._features(X)
+        points = np.full(
+            (len(features), self.class_embeddings_.shape[1]), np.nan, np.float32
+        )
+        points[readable] = self.projection_.transform(features[readable])
+        return points
+
+    def score(
+        self,
+        X: Any,
+        y: Sequence[Hashable] | NDArray[Any],
+        sample_weight: Any = None,
+        *,
+        candidate_labels: Labels | None = None,
+    ) -> float:
+        """Return the accuracy: the share of images whose best candidate is right.
+
+        The field reports `zeroshot.metrics.per_class_accuracy`, the mean over classes;
+        the two agree where classes have the same number of images.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+        y : array-like of shape (n,)
+            True labels.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the images.
+        candidate_labels : sequence, mapping or None, default=None
+            As in `predict`.
+
+        Returns
+        -------
+        accuracy : float
+            In [0, 1].
+
+        Raises
+        ------
+        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
+            As `predict`.
+        """
+        predicted = self.predict(X, candidate_labels)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+    def save(
+        self, path: str | Path, *, vocabulary: Sequence[str] | None = None
+    ) -> None:
+        """Write the fitted classifier as a bundle, a folder that `load` reads.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder to make; an older bundle there is replaced.
+        vocabulary : sequence of str or None, default=None
+            Labels whose vectors are kept in the bundle (float16), beside the seen ones.
+            The bundle then needs no vector file, and knows those labels only.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        OutOfVocabularyError
+            If a label of ``vocabulary`` has no vector.
+        ArtifactError
+            If something else lies at ``path``, or the projection cannot be saved.
+        """
+        check_is_fitted(self)
+        bundle = to_bundle(self, vocabulary)
+        write_bundle(Path(path), bundle, model_card(bundle.record))
+
+    def _check_parameters(self) -> None:
+        temperature, reject = self.temperature, self.reject
+        for name, fits, wanted in (
+            ("seen_penalty", _is_number(self.seen_penalty), "a number"),
+            (
+                "temperature",
+                temperature is None or (_is_number(temperature) and temperature > 0),
+                "a number > 0, or None",
+            ),
+            (
+                "reject",
+                reject is None or (_is_number(reject) and -1 <= reject <= 1),
+                "a number in [-1, 1], or None",
+            ),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"Expected {name} to be {wanted}. Got {getattr(self, name)!r}."
+                )
+
+    def _is_matrix(self, X: Any) -> bool:
+        """Tell features from images: a 2-D array of numbers is no list of images."""
+        if self.backbone is None:
+            return True
+        return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub"
+
+    def _features(
+        self, X: Any, *, reset: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the feature matrix of X, and which of its rows are not NaN."""
+        if self._is_matrix(X):
+            features = validate_data(self, X, dtype=np.float32, reset=reset)
+            return features, np.ones(len(features), dtype=bool)
+        if self.backbone_ is None:
+            raise TypeError("Expected a backbone to read images with. Got None.")
+        self.backbone_fingerprint_ = check_backbone(
+            self.backbone_, self.backbone_fingerprint_
+        )
+        images = extract_features(
+            X,
+            self.backbone_,
+            batch_size=self.batch_size,
+            cache=self.cache,
+            on_error=self.on_error,
+        )
+        readable = np.ones(len(images.matrix), dtype=bool)
+        readable[list(images.errors)] = False
+        if readable.any():
+            validate_data(self, images.matrix[readable], reset=reset)
+        return images.matrix, readable
+
+    def _scores(
+        self, X: Any, candidate_labels: Labels | None
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return scores (n, n_candidates) and the candidates; labels come first."""
+        check_is_fitted(self)
+        self._check_parameters()
+        candidates, class_embeddings = self._candidates(candidate_labels)
+        scores = cosine_scores(self.transform(X), class_embeddings)
+        if self.seen_penalty:
+            scores -= np.float32(self.seen_penalty) * self._is_seen(candidates)
+        return scores, candidates
+
+    def _candidates(
+        self, labels: Labels | None
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        if labels is None:
+            labels = self.candidate_labels
+        if labels is None:
+            return self.classes_, self.class_embeddings_
+        candidates = check_candidates(labels)
+        row_of = {label: row for row, label in enumerate(self.classes_.tolist())}
+        if all(label in row_of for label in candidates):
+            rows = [row_of[label] for label in candidates]
+            return _label_array(candidates), self.class_embeddings_[rows]
+        return _label_array(candidates), embed_labels(labels, self.embeddings_)[0]
+
+    def _is_seen(self, candidates: NDArray[Any]) -> NDArray[np.bool_]:
+        seen = set(self.classes_.tolist())
+        return np.array([label in seen for label in candidates.tolist()])
+
+    def _is_known(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        known = ~np.isnan(scores).any(axis=1)
+        if self.reject is not None:
+            known[known] = scores[known].max(axis=1) >= self.reject
+        return known
+
+    def _probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        temperature = self.temperature
+        return softmax(
+            scores, DEFAULT_TEMPERATURE if temperature is None else temperature
+        ).astype(np.float32)
+
+
+def load(
+    path: str | Path,
+    *,
+    backbone: str | Backbone | None = None,
+    embeddings: str | Path | TextEmbeddings | None = None,
+) -> ZeroShotClassifier:
+    """Read a fitted classifier from a bundle.
+
+    Nothing in a bundle can run code, and no network is loaded before images come.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder that `ZeroShotClassifier.save` made.
+    backbone : str, Backbone or None, default=None
+        The backbone of training, where the bundle cannot name it (a Keras model that
+        was given as an object). None means the one that the bundle names.
+    embeddings : str, Path, TextEmbeddings or None, default=None
+        The vectors of training, where the file lies elsewhere now. None means the
+        bundle's own vocabulary if it has one, else the file that it names.
+
+    Returns
+    -------
+    classifier : ZeroShotClassifier
+        Fitted; predicts what the saved one did, bit for bit on the same machine.
+
+    Raises
+    ------
+    ArtifactError
+        If the bundle is broken or of a newer format, or what it names is missing.
+    FingerprintMismatchError
+        If the vectors or the backbone are not those of training. A backbone that the
+        bundle names is checked when the first images come.
+    """
+    return from_bundle(
+        ZeroShotClassifier,
+        read_bundle(Path(path)),
+        backbone=backbone,
+        embeddings=embeddings,
+    )
+
+
+def _check_remaining(
+    readable: NDArray[np.bool_], classes: NDArray[Any], index: NDArray[np.intp]
+) -> None:
+    """Warn of images left out of training; refuse if a class has none left."""
+    lost = np.setdiff1d(np.arange(len(classes)), index)
+    if len(lost):
+        raise InvalidImageError(
+            f"Expected a readable image of every class. Got none of "
+            f"{', '.join(repr(label) for label in classes[lost].tolist())}."
+        )
+    bad = np.flatnonzero(~readable)
+    warnings.warn(
+        f"{len(bad)} of {len(readable)} images cannot be read and are left out of "
+        f"training: positions {', '.join(map(str, bad[:10]))}"
+        f"{' ...' if len(bad) > 10 else ''}.",
+        PartialCoverageWarning,
+        stacklevel=3,
+    )
+
+
+def _label_array(labels: list[Hashable]) -> NDArray[Any]:
+    """Return labels as an array; mixed kinds of labels stay what they are."""
+    array = np.array(labels)
+    if array.ndim != 1 or array.tolist() != labels:
+        array = np.empty(len(labels), dtype=object)
+        array[:] = labels
+    return array
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

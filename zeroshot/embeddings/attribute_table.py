@@ -1,0 +1,262 @@
+"""Files of class attributes: CSV, NumPy .npz and MATLAB .mat, read whole."""
+
+import csv
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zeroshot.embeddings.vector_file import describe_content, open_archive, open_stream
+from zeroshot.errors import ArtifactError
+
+__all__ = ["Table", "checked_table", "read_table", "recognise_table"]
+
+Table = tuple[tuple[str, ...], NDArray[np.float32]]
+LABEL_NAMES = ("class_names", "labels", "words")
+MATRIX_NAMES = ("class_vectors", "matrix", "vectors", "attributes")
+SAMPLE = 1 << 20
+
+
+def read_table(path: Path) -> Table:
+    """Read labels and their vectors from a file, recognised by its content.
+
+    Parameters
+    ----------
+    path : Path
+        CSV (also packed), ``.npz`` or ``.mat``.
+
+    Returns
+    -------
+    labels : tuple of str
+        As stored.
+    matrix : ndarray of shape (n, dim), float32
+        Read-only.
+
+    Raises
+    ------
+    ArtifactError
+        If it is none of these or broken; names the file and the line, row or array.
+    """
+    form = recognise_table(path)
+    labels: list[str]
+    matrix: ArrayLike
+    if form == "npz":
+        labels, matrix = _read_npz(path)
+    elif form == "mat":
+        labels, matrix = _read_mat(path)
+    else:
+        labels, matrix = _read_csv(path)
+    return checked_table(labels, matrix, f"'{path}'")
+
+
+def recognise_table(path: Path) -> Literal["npz", "mat", "csv"] | None:
+    """Return the form of a file of class attributes, or None if it looks like none.
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be read.
+    """
+    if _is_archive(path):
+        with open_archive(path, path) as archive:
+            names = archive.namelist()
+        if names and all(name.endswith(".npy") for name in names):
+            return "npz"
+    with open_stream(path) as stream:
+        sample = stream.read(SAMPLE)
+    if sample.startswith(b"MATLAB "):
+        return "mat"
+    if describe_content(sample) is not None:
+        return None
+    lines = [line for line in sample.splitlines()[:2] if line.strip()]
+    # The last of the first two lines: the first may be a header.
+    if not lines or not re.search(rb'[,;\t]\s*"?[-+.\d][^,;\t]*$', lines[-1]):
+        return None
+    return "csv"
+
+
+def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table:
+    """Return labels and matrix, copied and read-only, if they make a table.
+
+    Parameters
+    ----------
+    labels : sequence of str
+    matrix : array-like of shape (n_labels, dim)
+    where : str
+        What to call the table in a message.
+
+    Raises
+    ------
+    ArtifactError
+        If the shapes do not fit, or a vector is not finite or all zeros.
+    """
+    try:
+        exact = np.asarray(matrix, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"Expected a matrix of numbers for {where}. Got something else: {error}. "
+            f"Give rows of equal length."
+        ) from error
+    if exact.ndim != 2 or exact.shape[0] != len(labels) or exact.size == 0:
+        raise ArtifactError(
+            f"Expected a matrix of shape ({len(labels)}, dim), a row for each label, "
+            f"for {where}. Got shape {exact.shape}. Give at least one label and one "
+            f"number for each."
+        )
+    with np.errstate(over="ignore"):  # becomes inf, which is refused below
+        table = exact.astype(np.float32)
+    no_direction = "a vector that is not all zeros (such a one has no direction)"
+    for expected, bad in (
+        ("finite float32 numbers", ~np.isfinite(table).all(axis=1)),
+        (no_direction, ~table.any(axis=1)),
+    ):
+        if bad.any():
+            row = int(bad.argmax())
+            raise ArtifactError(
+                f"Expected {expected} for each label. Got row {row + 1} "
+                f"('{labels[row]}') of {where}. Correct it or leave the label out."
+            )
+    table.flags.writeable = False
+    return tuple(labels), table
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"PK"
+    except OSError:
+        return False  # told by open_stream, in the same words for every kind of file
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[float]]]:
+    with open_stream(path) as stream:
+        content = stream.read()
+    foreign = describe_content(content)
+    if foreign is not None:
+        _fail(path, "a CSV, .npz or .mat file of class attributes", foreign)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _fail(path, "a CSV file in UTF-8", f"another encoding ({error.reason})", error)
+    first_line = text.lstrip().partition("\n")[0]
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=max(",;\t", key=first_line.count)
+    )
+    labels: list[str] = []
+    rows: list[list[float]] = []
+    width = None
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            line = reader.line_num
+            if width is None:
+                width = len(cells)
+                if width < 2:
+                    _fail(
+                        path, "a label and numbers in each line", f"{cells[0][:60]!r}"
+                    )
+                if not cells[0].strip() or not all(map(_is_number, cells[1:])):
+                    continue  # a header
+            if len(cells) != width:
+                _fail(path, f"{width} cells in line {line}", f"{len(cells)}")
+            for column, cell in enumerate(cells[1:], start=2):
+                if not _is_number(cell):
+                    expected = f"a number in line {line}, column {column}"
+                    _fail(path, expected, f"{cell[:60]!r}")
+            labels.append(cells[0].strip())
+            rows.append([float(cell) for cell in cells[1:]])
+    except csv.Error as error:
+        _fail(path, "a CSV file", f"line {reader.line_num}: {error}", error)
+    if not rows:
+        _fail(path, "a line with a label and numbers", "none")
+    return labels, rows
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_npz(path: Path) -> tuple[list[str], NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            inside = list(archive.files)
+            label_name = next((name for name in LABEL_NAMES if name in inside), None)
+            matrix_name = next((name for name in MATRIX_NAMES if name in inside), None)
+            if label_name is None or matrix_name is None:
+                _fail(
+                    path,
+                    f"an array of labels named {' or '.join(map(repr, LABEL_NAMES))} "
+                    f"and a matrix named {' or '.join(map(repr, MATRIX_NAMES))}",
+                    f"the arrays {', '.join(map(repr, inside))}",
+                )
+            names, matrix = archive[label_name], archive[matrix_name]
+    except ArtifactError:
+        raise
+    except (
+        ValueError,  # a pickled object array, or a damaged header
+        OSError,
+        EOFError,
+        KeyError,
+        SyntaxError,  # NumPy parses the header of an array as Python
+        MemoryError,  # a damaged header that asks for more than there is
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        _fail(path, "arrays of text and numbers", str(error), error)
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        got = f"shape {names.shape}, type {names.dtype}"
+        _fail(path, f"a list of text in '{label_name}'", got)
+    if matrix.dtype.kind not in "fiub":
+        _fail(path, f"numbers in '{matrix_name}'", f"type {matrix.dtype}")
+    if names.dtype.kind == "S":
+        return [str(n, "utf-8", "surrogateescape") for n in names.tolist()], matrix
+    return names.tolist(), matrix
+
+
+def _read_mat(path: Path) -> tuple[list[str], NDArray[Any]]:
+    from scipy.io import loadmat
+
+    try:
+        inside = loadmat(path, variable_names=["att", "allclasses_names"])
+    except Exception as error:  # damaged bytes make SciPy raise nearly anything
+        reason = f"something SciPy cannot read ({error})"
+        _fail(path, "a MATLAB file up to version 7", reason, error)
+    try:
+        att, cells = inside["att"], inside["allclasses_names"]
+        labels = [str(cell.item()) for cell in cells.ravel()]
+    except KeyError as error:
+        _fail(
+            path,
+            "'att' (dim, n) and 'allclasses_names' (n cells)",
+            f"no {error}",
+            error,
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        expected = "'allclasses_names' as cells of text"
+        _fail(path, expected, str(error), error)
+    if att.ndim != 2 or att.dtype.kind not in "fiub":
+        got = f"shape {att.shape}, type {att.dtype}"
+        _fail(path, "'att' as a matrix of numbers", got)
+    return labels, att.T
+
+
+def _fail(
+    path: Path, expected: str, got: str, cause: BaseException | None = None
+) -> NoReturn:
+    raise ArtifactError(
+        f"Expected {expected} in '{path}'. Got {got}. See the forms that "
+        f"zeroshot.embeddings.Attributes reads."
+    ) from cause

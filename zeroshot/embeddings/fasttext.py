@@ -1,0 +1,142 @@
+"""fastText: the ``.bin`` model with subwords, and ``.vec`` text without."""
+
+import io
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.embeddings.base import check_words
+from zeroshot.embeddings.fasttext_model import FastTextModel
+from zeroshot.embeddings.vector_file import (
+    FASTTEXT_MAGIC,
+    content_fingerprint,
+    open_stream,
+)
+from zeroshot.embeddings.vector_rows import as_tokens
+from zeroshot.embeddings.word_vectors import WordVectors
+from zeroshot.errors import ArtifactError
+
+__all__ = ["FastText", "SupportsSubwords"]
+
+
+@runtime_checkable
+class SupportsSubwords(Protocol):
+    """A provider whose `lookup` may compose a word that its vocabulary lacks."""
+
+    def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which words have a vector of their own, not composed from parts."""
+
+
+class FastText(WordVectors):
+    """fastText vectors: a ``.bin`` model with subwords, or ``.vec`` text without.
+
+    Which of the two it is, is recognised by content. A ``.bin`` is memory-mapped: a
+    lookup walks the dictionary once and reads only the rows and n-gram buckets that it
+    needs.
+
+    The vector of a word of the dictionary is the mean of its row and of the rows of its
+    character n-grams; that of any other word is the mean of its n-grams alone, and it
+    counts as not found where it has none. Supervised models are read too; their labels
+    are no words. Quantised models (``.ftz``) are refused.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, such as ``cc.en.300.bin``; a packed ``.bin`` must be unpacked first.
+
+    References
+    ----------
+    .. [1] Bojanowski et al., "Enriching Word Vectors with Subword Information",
+       TACL 2017.
+
+    Examples
+    --------
+    >>> vectors = FastText("cc.en.300.bin")
+    >>> vectors.lookup(["zebra", "zebraish"])  # doctest: +SKIP
+    """
+
+    name = "fasttext"
+
+    @property
+    def dim(self) -> int:
+        """Length of a word vector; reads the head of the file.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is missing or neither a ``.bin`` model nor vectors as text.
+        """
+        return self._layout.dim if self._model is None else self._model.dim
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the form, the size and parts of the content of the file.
+
+        See `zeroshot.embeddings.vector_file.content_fingerprint` for what it covers.
+        """
+        form = self._layout.form if self._model is None else "fasttext-bin"
+        return content_fingerprint(self._file, form)
+
+    def vocabulary(self) -> Iterator[str]:
+        """Yield every word (no labels) once, in the order of the file.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is broken.
+        """
+        if self._model is None:
+            yield from super().vocabulary()
+        else:
+            for _, word in self._model.words():
+                yield word.decode("utf-8", "surrogateescape")
+
+    def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which words have a vector of their own, not composed from n-grams.
+
+        Parameters
+        ----------
+        words : sequence of str
+
+        Returns
+        -------
+        known : ndarray of shape (n,), bool
+            For ``.vec`` the same as ``found`` of `lookup`.
+
+        Raises
+        ------
+        ArtifactError, PluginContractError
+            As in `lookup`.
+        """
+        words = check_words(words)
+        if self._model is None:
+            return self.lookup(words)[1]
+        tokens = as_tokens(set(words))
+        known = {tokens[token] for token in self._model.rows_of(tokens.keys())}
+        return np.array([word in known for word in words], dtype=np.bool_)
+
+    @cached_property
+    def _model(self) -> FastTextModel | None:
+        with open_stream(self._file) as stream:
+            packed = not isinstance(stream.raw, io.FileIO)
+            magic = stream.read(len(FASTTEXT_MAGIC))
+        if magic != FASTTEXT_MAGIC:
+            return None
+        if packed:
+            raise ArtifactError(
+                f"Expected an unpacked fastText model. Got '{self._file}', which is "
+                f"packed and cannot be memory-mapped. Unpack it and name the .bin file."
+            )
+        return FastTextModel(self._file)
+
+    def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
+        if self._model is None:
+            return super()._read(words)
+        tokens = as_tokens(words)
+        vectors = self._model.vectors(tokens.keys())
+        return dict.fromkeys(words) | {
+            tokens[t]: vector for t, vector in vectors.items()
+        }

@@ -1,0 +1,218 @@
+"""Any file that a provider reads: opened, unpacked, named and fingerprinted.
+
+Packings (gzip, bzip2, xz, zip with one member) are recognised by their content, never
+by the ending of the name.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from zeroshot.errors import ArtifactError
+
+__all__ = [
+    "BLOCK",
+    "FASTTEXT_MAGIC",
+    "content_fingerprint",
+    "describe_content",
+    "open_archive",
+    "open_stream",
+]
+
+BLOCK = 1 << 20  # bytes read at once
+FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")  # fasttext.cc
+
+_BZIP2_START = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
+_FOREIGN = {
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
+    b"\x89HDF": "an HDF5 file",
+    b"MATLAB ": "a MATLAB .mat file",
+    b"\x93NUMPY": "a NumPy .npy array, which holds no words",
+    b"PAR1": "a Parquet file",
+    b"\x80\x02": "a Python pickle",
+    b"\x80\x03": "a Python pickle",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+    b"\x1f\x8b": "a gzip file",
+    b"\xfd7zXZ\x00": "an xz file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for",
+    FASTTEXT_MAGIC: "a fastText .bin model",
+}
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for reading from its start, unpacked where it is packed.
+
+    Parameters
+    ----------
+    path : Path
+        A plain file, gzip, bzip2, xz, or a zip archive with one member.
+
+    Yields
+    ------
+    stream : io.BufferedReader
+
+    Raises
+    ------
+    ArtifactError
+        If the file is missing or a directory, the archive holds no or several files,
+        or, while the block reads, the packed data ends early or is damaged.
+    """
+    try:
+        with ExitStack() as stack:
+            plain: Any = stack.enter_context(path.open("rb", buffering=BLOCK))
+            start = plain.peek(16)[:16]
+            unpacked: Any
+            if start.startswith(b"\x1f\x8b"):
+                unpacked = gzip.GzipFile(fileobj=plain)
+            elif _BZIP2_START.match(start):
+                unpacked = bz2.BZ2File(plain)
+            elif start.startswith(b"\xfd7zXZ\x00"):
+                unpacked = lzma.LZMAFile(plain)  # noqa: SIM115 - on the stack below
+            elif start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+                archive = stack.enter_context(open_archive(plain, path))
+                unpacked = _only_member(archive, path)
+            else:
+                yield plain
+                return
+            stack.enter_context(unpacked)
+            yield stack.enter_context(io.BufferedReader(unpacked, BLOCK))
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"Expected a file at '{path}'. Got nothing there. Check the path."
+        ) from error
+    except IsADirectoryError as error:
+        raise ArtifactError(
+            f"Expected a file at '{path}'. Got a directory. Name the file inside it."
+        ) from error
+    except (
+        EOFError,
+        OSError,
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+        NotImplementedError,  # zipfile: a method of packing that it does not know
+    ) as error:
+        raise _damaged(path, error) from error
+
+
+def open_archive(file: BinaryIO | Path, path: Path) -> zipfile.ZipFile:
+    """Open a zip archive.
+
+    Parameters
+    ----------
+    file : binary file or Path
+        To read from.
+    path : Path
+        To name in a message.
+
+    Raises
+    ------
+    ArtifactError
+        If its directory is damaged.
+    """
+    try:
+        return zipfile.ZipFile(file)
+    except (
+        OSError,
+        ValueError,  # among others a name that is no UTF-8
+        NotImplementedError,
+        struct.error,
+        zipfile.BadZipFile,
+    ) as error:
+        raise _damaged(path, error) from error
+
+
+def describe_content(start: bytes) -> str | None:
+    """Return what the first bytes of a file say it is, or None where they say nothing.
+
+    Used for messages: a saved web page or a pointer in place of a download is common.
+    """
+    if not start:
+        return "nothing (0 bytes)"
+    for magic, description in _FOREIGN.items():
+        if start.startswith(magic):
+            return description
+    if re.match(rb"\s*<(!doctype|html|\?xml)", start[:200], re.IGNORECASE):
+        return "a web page or XML"
+    return None
+
+
+def content_fingerprint(path: Path, form: str) -> str:
+    """Return a SHA-256 that stands for the vectors in a file.
+
+    It covers ``form``, the size, the first and the last MiB and 16 blocks of 64 KiB
+    evenly spread between, of the bytes as they are stored: not the path, not the time.
+    Files of up to 3 MiB are covered whole. A change of a few bytes elsewhere that keeps
+    the size goes unseen, and a packed file differs from the same file unpacked.
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be read.
+    """
+    digest = hashlib.sha256(form.encode())
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, io.SEEK_END)
+            digest.update(b"%d" % size)
+            for offset, length in _blocks(size):
+                stream.seek(offset)
+                digest.update(stream.read(length))
+    except OSError as error:
+        raise ArtifactError(
+            f"Expected a readable file. Got '{path}': {error}. Check the path."
+        ) from error
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _blocks(size: int) -> list[tuple[int, int]]:
+    if size <= 3 * BLOCK:
+        return [(0, size)]
+    middle = size - 2 * BLOCK - (64 << 10)
+    spread = [(BLOCK + middle * i // 15, 64 << 10) for i in range(16)]
+    return [(0, BLOCK), *spread, (size - BLOCK, BLOCK)]
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"Expected a readable, whole file. Got '{path}', which ends early or is "
+        f"damaged ({error}). Fetch it again."
+    )
+
+
+def _only_member(archive: zipfile.ZipFile, path: Path) -> Any:
+    members = [
+        member
+        for member in archive.infolist()
+        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+    ]
+    if len(members) != 1:
+        named = ", ".join(f"'{member.filename}'" for member in members[:8])
+        raise ArtifactError(
+            f"Expected a zip archive with one file of word vectors. Got '{path}' with "
+            f"{len(members)} files{': ' + named if named else ''}. Unpack it and name "
+            f"the file you want."
+        )
+    if members[0].flag_bits & 1:
+        raise ArtifactError(
+            f"Expected a zip archive without a password. Got '{path}'. Unpack it first."
+        )
+    return archive.open(members[0])

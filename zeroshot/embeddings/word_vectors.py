@@ -1,0 +1,221 @@
+"""Word vectors from a file: GloVe, word2vec (text and binary) and fastText .vec."""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.embeddings.base import check_words
+from zeroshot.embeddings.vector_file import content_fingerprint
+from zeroshot.embeddings.vector_rows import (
+    VectorLayout,
+    as_tokens,
+    read_rows,
+    read_tokens,
+    recognise_layout,
+)
+from zeroshot.errors import PluginContractError
+
+__all__ = ["GloVe", "Word2Vec", "WordVectors"]
+
+
+class WordVectors:
+    """A file of word vectors, read on demand.
+
+    The form (text without or with a header, word2vec binary) and the packing (gzip,
+    bzip2, xz, zip with one member) are recognised by content, so every subclass reads
+    every form; they differ in their name. Nothing is read before first use. A lookup
+    makes one pass over the file (about 0.3 s per GB, unpacked) and parses only the rows
+    it wants; what was asked before is remembered and costs no pass.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; ``~`` stands for the home folder.
+
+    Attributes
+    ----------
+    path : str or path-like
+        As given.
+
+    Notes
+    -----
+    Bytes in tokens that are no UTF-8 do no harm: they appear as lone surrogates in
+    `vocabulary` (``errors="surrogateescape"``). A token that occurs twice has its first
+    row.
+
+    Examples
+    --------
+    >>> vectors = WordVectors("glove.6B.300d.txt")
+    >>> vectors.lookup(["zebra", "okapi"])  # doctest: +SKIP
+    """
+
+    name = "word2vec"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._known: dict[str, NDArray[np.float32] | None] = {}
+
+    @classmethod
+    def from_spec(cls, name: str, argument: str | None) -> Self:
+        """Make a provider from a spec string, such as ``"glove:/path/to/file"``.
+
+        Parameters
+        ----------
+        name : str
+            Registered name (unused: the class has it).
+        argument : str or None
+            Path of the file.
+
+        Raises
+        ------
+        PluginContractError
+            If there is no path.
+        """
+        if not argument:
+            raise PluginContractError(
+                f"Expected '{cls.name}:/path/to/file'. Got '{cls.name}' without a path."
+                f" Name the file of word vectors after a colon."
+            )
+        return cls(argument)
+
+    @property
+    def dim(self) -> int:
+        """Length of a word vector; reads the first MiB of the file.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is missing or no file of word vectors.
+        """
+        return self._layout.dim
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the form, the size and parts of the content of the file.
+
+        See `zeroshot.embeddings.vector_file.content_fingerprint` for what it covers.
+        Independent of where the file lies, its name and its times.
+        """
+        return content_fingerprint(self._file, self._layout.form)
+
+    @property
+    def spec(self) -> str:
+        """The spec string with the absolute path of the file."""
+        return f"{self.name}:{self._file}"
+
+    def lookup(
+        self, words: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Look words up, exactly as they are written.
+
+        Parameters
+        ----------
+        words : sequence of str
+            May be empty and may repeat a word.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, dim), float32
+            As stored, not normalised; NaN where a word was not found.
+        found : ndarray of shape (n,), bool
+            Which words were found.
+
+        Raises
+        ------
+        ArtifactError
+            If the file or a wanted row is broken; names the file and the line or byte.
+        PluginContractError
+            If ``words`` is a bare string or holds anything but strings.
+        """
+        words = check_words(words)
+        new = {word for word in words if word not in self._known}
+        self._known.update(self._read(new))
+        vectors = np.full((len(words), self.dim), np.nan, dtype=np.float32)
+        found = np.zeros(len(words), dtype=np.bool_)
+        for row, word in enumerate(words):
+            vector = self._known[word]
+            if vector is not None:
+                vectors[row], found[row] = vector, True
+        return vectors, found
+
+    def vocabulary(self) -> Iterator[str]:
+        """Yield every word of the file once, in its order; makes one pass.
+
+        Raises
+        ------
+        ArtifactError
+            If the pass meets a broken row.
+        """
+        seen = set()
+        for token in read_tokens(self._file, self._layout):
+            if token not in seen:
+                seen.add(token)
+                yield token.decode("utf-8", "surrogateescape")
+
+    @cached_property
+    def _layout(self) -> VectorLayout:
+        return recognise_layout(self._file)
+
+    @property
+    def _file(self) -> Path:
+        return Path(os.path.abspath(Path(self.path).expanduser()))
+
+    def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
+        tokens = as_tokens(words)
+        rows = read_rows(self._file, self._layout, tokens.keys())
+        return dict.fromkeys(words) | {
+            tokens[token]: row for token, row in rows.items()
+        }
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Only the path travels: another process reads the file again when it needs to.
+        return {"path": self.path, "_known": {}}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({os.fspath(self.path)!r})"
+
+
+class GloVe(WordVectors):
+    """Word vectors in GloVe's form: lines of a word and numbers, no header.
+
+    Reads every form that `WordVectors` reads.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, such as ``glove.6B.300d.txt``.
+
+    References
+    ----------
+    .. [1] Pennington, Socher, Manning, "GloVe: Global Vectors for Word Representation",
+       EMNLP 2014.
+    """
+
+    name = "glove"
+
+
+class Word2Vec(WordVectors):
+    """Word vectors in word2vec's form, text or binary: a header, then the rows.
+
+    Reads every form that `WordVectors` reads.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, such as ``GoogleNews-vectors-negative300.bin.gz``.
+
+    References
+    ----------
+    .. [1] Mikolov et al., "Distributed Representations of Words and Phrases and their
+       Compositionality", NIPS 2013.
+    """
+
+    name = "word2vec"

@@ -1,0 +1,256 @@
+"""What the bundle of a classifier holds: taking one apart, putting it together."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from sklearn.base import clone
+
+from zeroshot import registry
+from zeroshot.backbones.base import Backbone, card_of
+from zeroshot.bundle import Bundle, projection_from_state, projection_to_state
+from zeroshot.embeddings.attributes import Attributes
+from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.errors import ArtifactError, FingerprintMismatchError
+from zeroshot.label_report import LabelReport
+from zeroshot.labels import check_candidates, embed_labels
+
+__all__ = ["check_backbone", "from_bundle", "to_bundle"]
+
+C = TypeVar("C")
+
+
+def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
+    """Take a fitted classifier apart.
+
+    Parameters
+    ----------
+    classifier : ZeroShotClassifier
+        Fitted.
+    vocabulary : sequence of str or None
+        Labels whose vectors go into the bundle, beside the seen ones.
+
+    Returns
+    -------
+    bundle : Bundle
+
+    Raises
+    ------
+    OutOfVocabularyError
+        If a label of ``vocabulary`` has no vector.
+    ArtifactError
+        If the projection cannot be saved.
+    """
+    state, arrays = projection_to_state(classifier.projection_)
+    arrays["class_embeddings"] = classifier.class_embeddings_
+    classes, embeddings = classifier.classes_, classifier.embeddings_
+    words = None
+    if vocabulary is not None:
+        words = list(dict.fromkeys([*map(str, classes), *vocabulary]))
+        vectors, _ = embed_labels(words, embeddings)
+        arrays["vocabulary"] = vectors.astype(np.float16)
+    record = {
+        "parameters": _saved_parameters(classifier),
+        "classes": {"labels": classes.tolist(), "dtype": classes.dtype.str},
+        "label_report": classifier.label_report_.to_dict(),
+        "backbone": _backbone_record(classifier),
+        "embeddings": {
+            "name": embeddings.name,
+            "spec": registry.spec_of(embeddings),
+            "fingerprint": embeddings.fingerprint,
+            "vocabulary": words,
+        },
+        "projection": state,
+        "n_features": int(classifier.n_features_in_),
+        "n_images": classifier.n_images_,
+        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("zeroshot", "numpy", "tensorflow")},
+        },
+    }
+    return Bundle(record, arrays)
+
+
+def from_bundle(
+    classifier_class: type[C],
+    bundle: Bundle,
+    *,
+    backbone: str | Backbone | None = None,
+    embeddings: str | Path | TextEmbeddings | None = None,
+) -> C:
+    """Put a fitted classifier together again; see `zeroshot.load`.
+
+    Parameters
+    ----------
+    classifier_class : type
+        `ZeroShotClassifier`.
+    bundle : Bundle
+        As `to_bundle` returned it.
+    backbone, embeddings : str or object, optional
+        Instead of those that the bundle names.
+
+    Returns
+    -------
+    classifier : ZeroShotClassifier
+
+    Raises
+    ------
+    ArtifactError
+        If something is missing from the bundle, or what it names is missing.
+    FingerprintMismatchError
+        If vectors or backbone are not those of training.
+    """
+    try:
+        return _assemble(classifier_class, bundle, backbone, embeddings)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"Expected a complete bundle. Got one in which something is missing or of "
+            f"the wrong kind ({type(error).__name__}: {error}). Save it anew."
+        ) from error
+
+
+def check_backbone(backbone: Backbone, fingerprint: str | None) -> str:
+    """Return the backbone's fingerprint, or refuse if it is not the one expected.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its weights are read, which may download them.
+    fingerprint : str or None
+        Of the backbone of training; None where nobody knows.
+
+    Returns
+    -------
+    fingerprint : str
+
+    Raises
+    ------
+    FingerprintMismatchError
+        If the two differ.
+    """
+    if fingerprint not in (None, backbone.fingerprint):
+        raise FingerprintMismatchError(
+            f"Expected the backbone that the model was trained with, of fingerprint "
+            f"'{fingerprint}'. Got '{backbone.name}' of fingerprint "
+            f"'{backbone.fingerprint}': other weights, layer, input size or scaling. "
+            f"Use the same backbone, or fit again."
+        )
+    return backbone.fingerprint
+
+
+def _assemble(
+    classifier_class: type[C],
+    bundle: Bundle,
+    backbone: str | Backbone | None,
+    embeddings: str | Path | TextEmbeddings | None,
+) -> C:
+    record, arrays = bundle.record, bundle.arrays
+    words = record["embeddings"]["vocabulary"]
+    if embeddings is None and words is not None:
+        provider: TextEmbeddings = Attributes(words, np.float32(arrays["vocabulary"]))
+        embeddings = provider
+    else:
+        embeddings = embeddings or _spec(record, "embeddings")
+        provider = registry.resolve_embeddings(embeddings)
+        _check_embeddings(provider, record["embeddings"])
+    if record["backbone"] is not None:
+        backbone = backbone or _spec(record, "backbone")
+    elif backbone is not None:
+        raise FingerprintMismatchError(
+            f"Expected no backbone: the model was trained on features. Got "
+            f"{backbone!r}. Leave it out and give features."
+        )
+    projection = projection_from_state(record["projection"], arrays)
+    classifier: Any = classifier_class(
+        backbone,  # type: ignore[call-arg]  # any class with this signature will do
+        embeddings,
+        projection=clone(projection),
+        **_loaded_parameters(record["parameters"]),
+    )
+    classes = record["classes"]
+    classifier.classes_ = np.array(classes["labels"], np.dtype(classes["dtype"]))
+    classifier.class_embeddings_ = arrays["class_embeddings"]
+    classifier.label_report_ = LabelReport.from_dict(
+        record["label_report"], arrays["class_embeddings"]
+    )
+    classifier.embeddings_, classifier.projection_ = provider, projection
+    classifier.n_features_in_ = record["n_features"]
+    classifier.n_images_ = record["n_images"]
+    classifier.backbone_ = classifier.backbone_fingerprint_ = None
+    if backbone is not None:
+        classifier.backbone_ = registry.resolve_backbone(backbone)
+        classifier.backbone_fingerprint_ = record["backbone"]["fingerprint"]
+        if not isinstance(backbone, str):
+            check_backbone(classifier.backbone_, classifier.backbone_fingerprint_)
+    loaded: C = classifier
+    return loaded
+
+
+def _backbone_record(classifier: Any) -> dict[str, Any] | None:
+    backbone: Backbone | None = classifier.backbone_
+    if backbone is None:
+        return None
+    card = card_of(backbone)
+    return {
+        "name": backbone.name,
+        "spec": registry.spec_of(backbone),
+        "fingerprint": classifier.backbone_fingerprint_,
+        "input_size": list(backbone.input_size),
+        "resize": card.resize,
+        "pretraining": card.pretraining,
+    }
+
+
+def _saved_parameters(classifier: Any) -> dict[str, Any]:
+    parameters: dict[str, Any] = classifier.get_params(deep=False)
+    for plugin in ("backbone", "embeddings", "projection"):
+        del parameters[plugin]
+    if not isinstance(parameters["random_state"], int | None):
+        parameters["random_state"] = None  # a generator is no JSON
+    labels = parameters["candidate_labels"]
+    if labels is not None:
+        parameters["candidate_labels"] = {
+            "labels": check_candidates(labels),
+            "aliases": [list(names) for names in labels.values()]
+            if isinstance(labels, Mapping)
+            else None,
+        }
+    return parameters
+
+
+def _loaded_parameters(saved: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = dict(saved)
+    candidates = parameters["candidate_labels"]
+    if candidates is not None:
+        labels, aliases = candidates["labels"], candidates["aliases"]
+        parameters["candidate_labels"] = (
+            labels if aliases is None else dict(zip(labels, aliases, strict=True))
+        )
+    return parameters
+
+
+def _spec(record: Mapping[str, Any], kind: Literal["backbone", "embeddings"]) -> str:
+    spec: str | None = record[kind]["spec"]
+    if spec is None:
+        raise ArtifactError(
+            f"Expected {kind}=...: the model was trained with {kind} "
+            f"'{record[kind]['name']}', given as an object that no spec string names. "
+            f"Pass the same {kind} to load()."
+        )
+    return spec
+
+
+def _check_embeddings(provider: TextEmbeddings, saved: Mapping[str, Any]) -> None:
+    if provider.fingerprint != saved["fingerprint"]:
+        raise FingerprintMismatchError(
+            f"Expected the word vectors that the model was trained with, of "
+            f"fingerprint '{saved['fingerprint']}'. Got "
+            f"'{registry.spec_of(provider) or provider.name}' of fingerprint "
+            f"'{provider.fingerprint}'. Give the file of training with "
+            f"embeddings=..., or fit again."
+        )

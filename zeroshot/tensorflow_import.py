@@ -1,0 +1,94 @@
+"""The one door to TensorFlow and Keras: imported late, and quietly."""
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+
+from zeroshot.errors import PluginError
+
+__all__ = ["import_keras", "import_tensorflow"]
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_LOCK = threading.Lock()
+
+
+def import_tensorflow() -> ModuleType:
+    """Import TensorFlow without the log lines that it prints on stderr.
+
+    A first import takes some 5 s. Where the user has set ``TF_CPP_MIN_LOG_LEVEL``,
+    nothing is silenced. Otherwise that variable is set to 3 (TensorFlow's messages
+    about missing GPUs come later than its import), and file descriptor 2 points
+    elsewhere while the import runs, because TensorFlow 2.21 prints its first lines at
+    every level. Should the import fail, all that it printed is shown.
+
+    Returns
+    -------
+    tensorflow : module
+
+    Raises
+    ------
+    ImportError
+        As TensorFlow raised it.
+    """
+    with _LOCK:
+        if "tensorflow" in sys.modules or LOG_LEVEL in os.environ:
+            return import_module("tensorflow")
+        os.environ[LOG_LEVEL] = "3"
+        with _stderr_set_aside():
+            return import_module("tensorflow")
+
+
+def import_keras() -> ModuleType:
+    """Import Keras, quietly, on the TensorFlow backend.
+
+    Returns
+    -------
+    keras : module
+
+    Raises
+    ------
+    ImportError
+        As TensorFlow or Keras raised it.
+    PluginError
+        If Keras is configured for another backend.
+    """
+    import_tensorflow()
+    keras = import_module("keras")
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise PluginError(
+            f"Expected Keras on the 'tensorflow' backend. Got '{backend}'. Set the "
+            f"environment variable KERAS_BACKEND=tensorflow before Python starts."
+        )
+    return keras
+
+
+@contextmanager
+def _stderr_set_aside() -> Iterator[None]:
+    """Send file descriptor 2 to a file; show the file's content if the block fails."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        original = os.dup(2)
+    except OSError:  # no stderr at all, as in a detached process: nothing to silence
+        yield
+        return
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(original, 2)
+            aside.seek(0)
+            with os.fdopen(os.dup(2), "wb") as stderr:
+                shutil.copyfileobj(aside, stderr)
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)

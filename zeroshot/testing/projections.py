@@ -1,0 +1,273 @@
+"""The conformance kit for projections."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import normalize
+
+from zeroshot.projections.base import Projection
+from zeroshot.testing._kit import (
+    Check,
+    describe,
+    expect,
+    expect_array,
+    expect_members,
+    expect_same,
+    expect_same_unpickled,
+    reporting,
+    run,
+)
+
+__all__ = ["check_projection", "projection_checks"]
+
+N_SEEN, N_UNSEEN, IMAGES_PER_CLASS = 12, 4, 20
+DIM_TEXT, DIM_VISUAL = 8, 24
+NOISE = 0.3
+ENOUGH = 0.6
+"""Accuracy on unseen classes; Ridge has 1.0 and DeViSE 0.96 here, chance is 0.25."""
+
+
+def check_projection(
+    projection: Projection, *, expected_failures: Mapping[str, str] | None = None
+) -> None:
+    """Check that a projection keeps the contract of `Projection`.
+
+    Clones of it are fitted some ten times, on 240 images of 24 features.
+
+    Parameters
+    ----------
+    projection : Projection
+        An object, not its class, defined where pickle finds it (not in a function).
+        Where it has ``random_state``, that is set to 0 in the clones.
+    expected_failures : mapping of str to str, optional
+        Names of checks that fail on purpose, with the reason. A listed check that
+        passes is an error.
+
+    Raises
+    ------
+    PluginContractError
+        By the first check that fails; names plugin, check, expected and got.
+    ValueError
+        If ``expected_failures`` names no check.
+
+    Examples
+    --------
+    >>> from zeroshot.projections import Ridge
+    >>> check_projection(Ridge())
+    """
+    run(projection, projection_checks(), expected_failures)
+
+
+def projection_checks() -> tuple[Check, ...]:
+    """Return the checks, functions of a projection, for ``pytest.mark.parametrize``.
+
+    Returns
+    -------
+    checks : tuple of callable
+        Each raises `PluginContractError` where the projection fails it.
+
+    Examples
+    --------
+    >>> [check.__name__ for check in projection_checks()][:2]
+    ['check_members', 'check_parameters']
+    """
+    return tuple(map(reporting, _CHECKS))
+
+
+def check_members(projection: Any) -> None:
+    """`fit`, `transform` and scikit-learn's `get_params` and `set_params` are there."""
+    expect_members(projection, Projection)
+    for member in ("get_params", "set_params"):
+        expect(
+            hasattr(projection, member),
+            f"{member}, as of a scikit-learn estimator",
+            "none; inherit sklearn.base.BaseEstimator",
+        )
+
+
+def check_parameters(projection: Any) -> None:
+    """``__init__`` and `set_params` store what they are given, and do no more."""
+    expect(
+        clone(projection) is not projection,
+        "sklearn.base.clone to return an unfitted copy",
+        "the projection itself; leave out __sklearn_clone__",
+    )
+    parameters = projection.get_params(deep=False)
+    for name in parameters:
+        given = object()
+        for made, how in (
+            (type(projection)(**{**parameters, name: given}), "__init__"),
+            (clone(projection).set_params(**{name: given}), "set_params"),
+        ):
+            stored = getattr(made, name, None)
+            expected = f"{how} to store '{name}' as it is given"
+            expect(stored is given, expected, describe(stored))
+
+
+def check_fit(projection: Any) -> None:
+    """`fit` returns the projection itself and leaves its parameters alone."""
+    fresh = _fresh(projection)
+    before = fresh.get_params(deep=False)
+    X, y, T = _problem().seen
+    fitted = fresh.fit(X, y, class_embeddings=T)
+    expect(fitted is fresh, "fit to return self", describe(fitted))
+    for name, value in fresh.get_params(deep=False).items():
+        expect(value is before[name], f"fit to leave '{name}' alone", describe(value))
+
+
+def check_points(projection: Any) -> None:
+    """Points have shape (n, dim_text), float32, finite, for 5 images, 1 and none."""
+    fitted, X = _fitted(projection), _problem().seen.X
+    for n in (5, 1, 0):
+        points = fitted.transform(X[:n])
+        call = f"transform of {n} rows"
+        expect_array(points, (n, DIM_TEXT), np.float32, call)
+        bad = int(np.count_nonzero(~np.isfinite(points)))
+        expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
+
+
+def check_float_types(projection: Any) -> None:
+    """Features may be float64 and float32; points are float32 for both."""
+    X, y, T = _problem().seen
+    for fitted_on, given in ((np.float64, np.float32), (np.float32, np.float64)):
+        fitted = _fresh(projection)
+        fitted.fit(X.astype(fitted_on), y, class_embeddings=T.astype(fitted_on))
+        points = fitted.transform(X[:2].astype(given))
+        call = f"transform of {np.dtype(given)}, after fit of {np.dtype(fitted_on)},"
+        expect_array(points, (2, DIM_TEXT), np.float32, call)
+
+
+def check_inputs_unchanged(projection: Any) -> None:
+    """`fit` and `transform` leave the caller's arrays alone."""
+    given, before = _problem().seen, _problem().seen
+    fitted = _fresh(projection)
+    fitted.fit(given.X, given.y, class_embeddings=given.class_embeddings)
+    for name, now, then in zip(before._fields, given, before, strict=True):
+        changed = int(np.count_nonzero(now != then))
+        expect(changed == 0, f"fit to leave {name} alone", f"{changed} changed numbers")
+    X = before.X.copy()
+    fitted.transform(X)
+    changed = int(np.count_nonzero(before.X != X))
+    expect(changed == 0, "transform to leave X alone", f"{changed} changed numbers")
+
+
+def check_deterministic(projection: Any) -> None:
+    """Two fits with one ``random_state`` give the same points."""
+    first, second = _fitted(projection), _fitted(projection)
+    expect_same(
+        second.transform(_problem().seen.X),
+        first.transform(_problem().seen.X),
+        "the same points from two fits with the same random_state",
+    )
+
+
+def check_rows_independent(projection: Any) -> None:
+    """A point depends on its own row only: order is kept, batch norm is frozen."""
+    fitted, X = _fitted(projection), _problem().seen.X
+    one_by_one = [fitted.transform(X[i : i + 1]) for i in range(4)]
+    expect_same(
+        fitted.transform(X[:4]),
+        np.concatenate(one_by_one),
+        "the point of an image to be the same in a batch and alone",
+    )
+
+
+def check_not_fitted(projection: Any) -> None:
+    """`transform` before `fit` raises scikit-learn's ``NotFittedError``."""
+    try:
+        got = _fresh(projection).transform(_problem().seen.X)
+    except NotFittedError:
+        return
+    expect(False, "transform before fit to raise NotFittedError", describe(got))
+
+
+def check_wrong_width(projection: Any) -> None:
+    """Features of another width than in `fit` raise ``ValueError``."""
+    fitted = _fitted(projection)
+    for width in (DIM_VISUAL - 1, DIM_VISUAL + 1):
+        try:
+            got = fitted.transform(np.ones((2, width), np.float32))
+        except ValueError:
+            continue
+        expected = f"transform of {width} features to raise ValueError, after fit of"
+        expect(False, f"{expected} {DIM_VISUAL}", describe(got))
+
+
+def check_learns(projection: Any) -> None:
+    """It finds classes without training images, where features are linear in words."""
+    X, y, T = _problem().unseen
+    points = normalize(_fitted(projection).transform(X))
+    accuracy = float((np.argmax(points @ T.T, axis=1) == y).mean())
+    expect(
+        accuracy >= ENOUGH,
+        f"an accuracy of {ENOUGH} on {N_UNSEEN} unseen classes of an easy problem",
+        f"{accuracy:.2f} (chance: {1 / N_UNSEEN})",
+    )
+
+
+def check_pickle(projection: Any) -> None:
+    """A fitted projection gives the same points after pickling."""
+    X = _problem().seen.X
+    expect_same_unpickled(_fitted(projection), lambda fitted: fitted.transform(X))
+
+
+_CHECKS = (
+    check_members,
+    check_parameters,
+    check_fit,
+    check_points,
+    check_float_types,
+    check_inputs_unchanged,
+    check_deterministic,
+    check_rows_independent,
+    check_not_fitted,
+    check_wrong_width,
+    check_learns,
+    check_pickle,
+)
+
+
+def _fresh(projection: Any) -> Any:
+    fresh = clone(projection)
+    if "random_state" in fresh.get_params(deep=False):
+        fresh.set_params(random_state=0)
+    return fresh
+
+
+def _fitted(projection: Any) -> Any:
+    fresh = _fresh(projection)
+    X, y, T = _problem().seen
+    fresh.fit(X, y, class_embeddings=T)
+    return fresh
+
+
+class _Images(NamedTuple):
+    X: NDArray[np.float32]
+    y: NDArray[np.int64]
+    class_embeddings: NDArray[np.float32]
+
+
+class _Problem(NamedTuple):
+    seen: _Images
+    unseen: _Images
+
+
+def _problem() -> _Problem:
+    """Return an easy problem, the same numbers in new arrays each time."""
+    random = np.random.default_rng(0)
+    n_classes = N_SEEN + N_UNSEEN
+    T = normalize(random.standard_normal((n_classes, DIM_TEXT)))
+    y = np.repeat(np.arange(n_classes), IMAGES_PER_CLASS)
+    X = (T @ random.standard_normal((DIM_TEXT, DIM_VISUAL)))[y]
+    X += NOISE * random.standard_normal(X.shape)
+    X, T = X.astype(np.float32), T.astype(np.float32)
+    order = random.permutation(N_SEEN * IMAGES_PER_CLASS)
+    n = len(order)
+    return _Problem(
+        _Images(X[order], y[order], T[:N_SEEN].copy()),
+        _Images(X[n:].copy(), y[n:] - N_SEEN, T[N_SEEN:].copy()),
+    )
