@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -185,6 +185,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.on_error = on_error
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Tags:
+        """Return scikit-learn's tags; points in the text space are always float32."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def fit(self, X: Any, y: Sequence[Hashable] | NDArray[Any]) -> Self:
         """Learn the map from images (or features) to their labels' word vectors.
 
@@ -223,6 +229,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "target y is None."
             )
         y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         if len(y) == 0:
             raise LabelError("Expected at least 2 different labels. Got none.")

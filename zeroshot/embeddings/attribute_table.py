@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zeroshot.embeddings.matlab_file import read_matlab
 from zeroshot.embeddings.vector_file import describe_content, open_archive, open_stream
 from zeroshot.errors import ArtifactError
 
@@ -227,30 +228,20 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[Any]]:
 
 
 def _read_mat(path: Path) -> tuple[list[str], NDArray[Any]]:
-    from scipy.io import loadmat
+    inside = read_matlab(path, ("att", "allclasses_names"))
+    att, cells = inside.get("att"), inside.get("allclasses_names")
+    if not isinstance(att, np.ndarray) or att.ndim != 2 or att.dtype == object:
+        _fail(path, "the matrix 'att' (dim, n)", _described(att))
+    if not isinstance(cells, np.ndarray) or not all(isinstance(c, str) for c in cells):
+        expected = "the cells of text 'allclasses_names' (n)"
+        _fail(path, expected, _described(cells))
+    return [str(label) for label in cells], att.T
 
-    try:
-        inside = loadmat(path, variable_names=["att", "allclasses_names"])
-    except Exception as error:  # damaged bytes make SciPy raise nearly anything
-        reason = f"something SciPy cannot read ({error})"
-        _fail(path, "a MATLAB file up to version 7", reason, error)
-    try:
-        att, cells = inside["att"], inside["allclasses_names"]
-        labels = [str(cell.item()) for cell in cells.ravel()]
-    except KeyError as error:
-        _fail(
-            path,
-            "'att' (dim, n) and 'allclasses_names' (n cells)",
-            f"no {error}",
-            error,
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        expected = "'allclasses_names' as cells of text"
-        _fail(path, expected, str(error), error)
-    if att.ndim != 2 or att.dtype.kind not in "fiub":
-        got = f"shape {att.shape}, type {att.dtype}"
-        _fail(path, "'att' as a matrix of numbers", got)
-    return labels, att.T
+
+def _described(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"shape {value.shape}, type {value.dtype}"
+    return "none" if value is None else f"{value!r:.60}"
 
 
 def _fail(

@@ -178,7 +178,12 @@ class Attributes:
         return vectors, found
 
     def vocabulary(self) -> Iterator[str]:
-        """Yield every label once, in the order of the table."""
+        """Yield every label once, in the order of the table.
+
+        Yields
+        ------
+        label : str
+        """
         yield from self._rows
 
     @cached_property

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,7 @@ from zeroshot.embeddings.vector_rows import as_tokens
 from zeroshot.embeddings.word_vectors import WordVectors
 from zeroshot.errors import ArtifactError
 
-__all__ = ["FastText", "SupportsSubwords"]
-
-
-@runtime_checkable
-class SupportsSubwords(Protocol):
-    """A provider whose `lookup` may compose a word that its vocabulary lacks."""
-
-    def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which words have a vector of their own, not composed from parts."""
+__all__ = ["FastText"]
 
 
 class FastText(WordVectors):
@@ -82,6 +73,10 @@ class FastText(WordVectors):
 
     def vocabulary(self) -> Iterator[str]:
         """Yield every word (no labels) once, in the order of the file.
+
+        Yields
+        ------
+        word : str
 
         Raises
         ------

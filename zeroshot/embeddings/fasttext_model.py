@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.vector_file import FASTTEXT_MAGIC
-from zeroshot.embeddings.vector_rows import MOST_DIMS
+from zeroshot.embeddings.vector_layout import MOST_DIMS
 from zeroshot.errors import ArtifactError
 
 __all__ = ["FastTextModel", "ngram_buckets"]

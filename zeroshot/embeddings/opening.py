@@ -8,7 +8,7 @@ from zeroshot.embeddings.attributes import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.fasttext import FastText
 from zeroshot.embeddings.vector_file import FASTTEXT_MAGIC, open_stream
-from zeroshot.embeddings.vector_rows import recognise_layout
+from zeroshot.embeddings.vector_layout import recognise_layout
 from zeroshot.embeddings.word_vectors import GloVe, Word2Vec
 
 __all__ = ["open_vectors"]

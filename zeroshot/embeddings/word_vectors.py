@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import check_words
 from zeroshot.embeddings.vector_file import content_fingerprint
-from zeroshot.embeddings.vector_rows import (
-    VectorLayout,
-    as_tokens,
-    read_rows,
-    read_tokens,
-    recognise_layout,
-)
+from zeroshot.embeddings.vector_layout import VectorLayout, recognise_layout
+from zeroshot.embeddings.vector_rows import as_tokens, read_rows, read_tokens
 from zeroshot.errors import PluginContractError
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
@@ -145,6 +140,10 @@ class WordVectors:
 
     def vocabulary(self) -> Iterator[str]:
         """Yield every word of the file once, in its order; makes one pass.
+
+        Yields
+        ------
+        word : str
 
         Raises
         ------

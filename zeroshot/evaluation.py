@@ -1,0 +1,421 @@
+"""The field's protocol: unseen classes alone, and mixed with the seen ones.
+
+Accuracies are means over classes [1]_. In zero-shot learning (ZSL) the candidates are
+the unseen classes; in generalised zero-shot learning (GZSL) they are the seen and the
+unseen ones together, and what counts is the harmonic mean H of both accuracies.
+
+References
+----------
+.. [1] Xian et al., "Zero-Shot Learning - A Comprehensive Evaluation of the Good, the
+   Bad and the Ugly", TPAMI 2018, section 4.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot import registry
+from zeroshot.backbones.base import Backbone, card_of
+from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.embeddings.random import RandomEmbeddings
+from zeroshot.errors import LabelError, OutOfVocabularyError, ZeroShotWarning
+from zeroshot.features import extract_features
+from zeroshot.images import as_image_list
+from zeroshot.labels import embed_labels
+from zeroshot.metrics import harmonic_mean, hit_at_k, per_class_accuracy
+from zeroshot.progress import progress_bar
+from zeroshot.projections.base import Projection
+from zeroshot.saved_model import check_backbone
+from zeroshot.splits import ZeroShotSplit, zero_shot_splits
+
+__all__ = ["METRICS", "Evaluation", "evaluate", "evaluate_model"]
+
+METRICS = (
+    "unseen_top1",
+    "unseen_top5",
+    "gzsl_seen",
+    "gzsl_unseen",
+    "gzsl_h",
+)
+TITLES = ("ZSL top-1", "ZSL top-5", "GZSL seen", "GZSL unseen", "H")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies of one or several methods over one or several splits.
+
+    Attributes
+    ----------
+    results : dict of str to dict of str to list of float
+        For each method and each of `METRICS` the value of every split, in [0, 1]; NaN
+        where there was nothing to measure.
+    settings : dict
+        What was evaluated: backbone, embeddings, numbers of images and classes, splits,
+        seed, versions. JSON.
+    """
+
+    results: dict[str, dict[str, list[float]]]
+    settings: dict[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict per method: its name, and mean and spread of every metric.
+
+        The spread (``<metric>_std``) is the standard deviation over the splits.
+        """
+        return [
+            {"method": method}
+            | {
+                key: value
+                for metric in METRICS
+                for key, value in (
+                    (metric, float(np.mean(values[metric]))),
+                    (f"{metric}_std", float(np.std(values[metric]))),
+                )
+            }
+            for method, values in self.results.items()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return settings, rows and the values of every split, ready for JSON.
+
+        Returns
+        -------
+        content : dict
+            NaN becomes None.
+        """
+        return {
+            "settings": self.settings,
+            "rows": [_without_nan(row) for row in self.rows],
+            "splits": {
+                method: {
+                    metric: [None if np.isnan(v) else v for v in values]
+                    for metric, values in metrics.items()
+                }
+                for method, metrics in self.results.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        """Return the table in Markdown, and a line on what was evaluated."""
+        lines = [
+            "| method | " + " | ".join(TITLES) + " |",
+            "| --- |" + " --- |" * len(TITLES),
+        ]
+        for row in self.rows:
+            cells = [_cell(row[m], row[f"{m}_std"]) for m in METRICS]
+            lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
+        s = self.settings
+        lines += [
+            "",
+            f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
+            f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
+            f"per-class accuracy, +- standard deviation over splits. "
+            f"{s['backbone']} features"
+            + (f" (pretrained on {s['pretraining']})" if s["pretraining"] else "")
+            + f", {s['embeddings']} vectors.",
+        ]
+        if s["left_out"]:
+            lines.append(
+                f"Left out, without a word vector: {', '.join(s['left_out'])}."
+            )
+        return "\n".join(lines)
+
+
+def evaluate(
+    images: Any,
+    labels: Sequence[Any] | NDArray[Any],
+    backbone: str | Backbone | None,
+    embeddings: str | Path | TextEmbeddings,
+    *,
+    projection: str | Projection = "devise",
+    n_splits: int = 5,
+    unseen: float = 0.2,
+    seen_test: float = 0.2,
+    random_state: int = 0,
+    on_unknown: Literal["raise", "skip"] = "raise",
+    batch_size: int = 32,
+    cache: bool = True,
+) -> Evaluation:
+    """Measure how well a backbone and word vectors do on classes not trained on.
+
+    Each split holds out classes, trains on the others and tests on both, beside three
+    yardsticks: ridge regression, the same projection with random vectors for the labels
+    (the control of the DeViSE paper: what it reaches without any meaning of the words),
+    and chance.
+
+    Parameters
+    ----------
+    images : images, or array of shape (n, dim_visual)
+        As in `ZeroShotClassifier.fit`.
+    labels : array-like of shape (n,)
+        Label of each image.
+    backbone : str, Backbone or None
+        As for `ZeroShotClassifier`.
+    embeddings : str, Path or TextEmbeddings
+        As for `ZeroShotClassifier`.
+    projection : str or Projection, default="devise"
+        What to evaluate.
+    n_splits : int, default=5
+        Splits to average over, see `zeroshot.splits.zero_shot_splits`.
+    unseen : float, default=0.2
+        Share of the classes held out, in (0, 1).
+    seen_test : float, default=0.2
+        Share of each seen class's images kept for testing, in (0, 1).
+    random_state : int, default=0
+        Seed of splits, training and control.
+    on_unknown : {"raise", "skip"}, default="raise"
+        What to do about classes that have no word vector: raise, or leave them out and
+        say so in the report.
+    batch_size : int, default=32
+        Images that the backbone is given at once.
+    cache : bool, default=True
+        Remember features on disk.
+
+    Returns
+    -------
+    evaluation : Evaluation
+
+    Raises
+    ------
+    LabelError
+        If there are too few classes or images for such a split.
+    OutOfVocabularyError
+        If classes have no word vector, under ``on_unknown="raise"``.
+    InvalidImageError, ArtifactError, UnknownPluginError
+        As `ZeroShotClassifier.fit`.
+    """
+    provider = registry.resolve_embeddings(embeddings)
+    named = registry.resolve_projection(projection)
+    network = None if backbone is None else registry.resolve_backbone(backbone)
+    y = np.asarray(labels)
+    left_out = _unknown_classes(y, provider, on_unknown)
+    features = _features(images, len(y), network, batch_size, cache)
+    kept = ~np.isin(y, left_out)
+    features, y = features[kept], y[kept]
+    splits = list(
+        zero_shot_splits(
+            y,
+            n_splits,
+            unseen=unseen,
+            seen_test=seen_test,
+            random_state=random_state,
+        )
+    )
+    name = registry.name_of("projections", type(named)) or type(named).__name__
+    methods: dict[str, tuple[Any, TextEmbeddings]] = {name: (named, provider)}
+    if name != "ridge":
+        methods["ridge"] = ("ridge", provider)
+    control = RandomEmbeddings(provider.dim, seed=random_state)
+    methods[f"{name}, random vectors"] = (named, control)
+    results: dict[str, dict[str, list[float]]] = {
+        method: {metric: [] for metric in METRICS} for method in [*methods, "chance"]
+    }
+    with (
+        progress_bar("splits", len(splits) * len(methods)) as advance,
+        warnings.catch_warnings(),
+    ):
+        # What is doubtful about the labels was said once, of all of them.
+        warnings.simplefilter("ignore", ZeroShotWarning)
+        for number, split in enumerate(splits):
+            for method, (method_projection, vectors) in methods.items():
+                classifier = ZeroShotClassifier(
+                    None,
+                    vectors,
+                    projection=method_projection,
+                    random_state=random_state + number,
+                ).fit(features[split.train], y[split.train])
+                _append(results[method], _measure(classifier, features, y, split))
+                advance(1, method)
+            _append(results["chance"], _chance(split))
+    settings = _settings(network, provider, y, splits[0])
+    settings |= {
+        "projection": repr(named),
+        "n_splits": n_splits,
+        "random_state": random_state,
+        "left_out": left_out,
+    }
+    return Evaluation(results, settings)
+
+
+def evaluate_model(
+    classifier: ZeroShotClassifier, images: Any, labels: Sequence[Any] | NDArray[Any]
+) -> Evaluation:
+    """Measure a fitted classifier on labelled images.
+
+    Classes that it was not trained on are the unseen ones. The images must not have
+    been trained on, or the seen accuracy says nothing.
+
+    Parameters
+    ----------
+    classifier : ZeroShotClassifier
+        Fitted.
+    images : images, or array of shape (n, dim_visual)
+        Test images.
+    labels : array-like of shape (n,)
+        Label of each.
+
+    Returns
+    -------
+    evaluation : Evaluation
+        One method, ``"model"``, beside chance. The generalised figures need images of
+        seen and unseen classes; what cannot be measured is NaN.
+
+    Raises
+    ------
+    LabelError, OutOfVocabularyError, InvalidImageError
+        As `ZeroShotClassifier.predict`.
+    """
+    y = np.asarray(labels)
+    classes = np.unique(y)
+    is_unseen = ~np.isin(classes, classifier.classes_)
+    split = ZeroShotSplit(
+        classifier.classes_,
+        classes[is_unseen],
+        np.array([], dtype=np.intp),
+        np.flatnonzero(np.isin(y, classifier.classes_)),
+        np.flatnonzero(np.isin(y, classes[is_unseen])),
+    )
+    backbone = classifier.backbone_
+    if backbone is not None:
+        check_backbone(backbone, classifier.backbone_fingerprint_)
+    features = _features(
+        images, len(y), backbone, classifier.batch_size, classifier.cache
+    )
+    results: dict[str, dict[str, list[float]]] = {
+        method: {metric: [] for metric in METRICS} for method in ("model", "chance")
+    }
+    _append(results["model"], _measure(classifier, features, y, split))
+    _append(results["chance"], _chance(split))
+    settings = _settings(backbone, classifier.embeddings_, y, split)
+    settings |= {
+        "projection": repr(classifier.projection_),
+        "n_splits": 1,
+        "random_state": None,
+        "left_out": [],
+    }
+    return Evaluation(results, settings)
+
+
+def _measure(
+    classifier: ZeroShotClassifier,
+    features: NDArray[np.float32],
+    y: NDArray[Any],
+    split: ZeroShotSplit,
+) -> dict[str, float]:
+    seen, unseen = split.seen.tolist(), split.unseen.tolist()
+    column = {label: j for j, label in enumerate([*seen, *unseen])}
+    result = dict.fromkeys(METRICS, np.nan)
+    for metric, positions in (
+        ("gzsl_seen", split.seen_test),
+        ("gzsl_unseen", split.unseen_test),
+    ):
+        if len(positions) == 0:
+            continue
+        truth = y[positions]
+        true_column = np.array([column[label] for label in truth.tolist()])
+        scores = _scores(classifier, features[positions], [*seen, *unseen])
+        result[metric] = per_class_accuracy(truth, hit_at_k(scores, true_column, 1))
+        if metric == "gzsl_unseen":
+            scores = _scores(classifier, features[positions], unseen)
+            for k, name in ((1, "unseen_top1"), (5, "unseen_top5")):
+                hits = hit_at_k(scores, true_column - len(seen), min(k, len(unseen)))
+                result[name] = per_class_accuracy(truth, hits)
+    result["gzsl_h"] = harmonic_mean(result["gzsl_seen"], result["gzsl_unseen"])
+    return result
+
+
+def _scores(
+    classifier: ZeroShotClassifier, X: NDArray[np.float32], candidates: list[Any]
+) -> NDArray[np.float32]:
+    scores = classifier.decision_function(X, candidates)
+    if scores.ndim == 1:  # two candidates: the second less the first
+        scores = np.column_stack([np.zeros_like(scores), scores])
+    return scores
+
+
+def _chance(split: ZeroShotSplit) -> dict[str, float]:
+    n_unseen = max(len(split.unseen), 1)
+    n_all = len(split.seen) + len(split.unseen)
+    return {
+        "unseen_top1": 1 / n_unseen,
+        "unseen_top5": min(5, n_unseen) / n_unseen,
+        "gzsl_seen": 1 / n_all,
+        "gzsl_unseen": 1 / n_all,
+        "gzsl_h": 1 / n_all,
+    }
+
+
+def _features(
+    images: Any, n_labels: int, backbone: Backbone | None, batch_size: int, cache: bool
+) -> NDArray[np.float32]:
+    if backbone is None or (isinstance(images, np.ndarray) and images.ndim == 2):
+        features = np.asarray(images, dtype=np.float32)
+    else:
+        images = as_image_list(images)
+        if len(images) == n_labels:  # else it is refused below, before the work
+            images = extract_features(
+                images, backbone, batch_size=batch_size, cache=cache
+            ).matrix
+        features = images
+    if len(features) != n_labels:
+        raise LabelError(
+            f"Expected one label for each image. Got {len(features)} images and "
+            f"{n_labels} labels."
+        )
+    return features
+
+
+def _unknown_classes(
+    y: NDArray[Any], embeddings: TextEmbeddings, on_unknown: str
+) -> list[Any]:
+    """Return the classes without a word vector, or raise if they may not be left out."""
+    classes = np.unique(y).tolist()
+    try:
+        embed_labels(classes, embeddings)
+    except OutOfVocabularyError as error:
+        if on_unknown == "raise":
+            raise
+        return [label for label in classes if str(label) in error.labels]
+    return []
+
+
+def _settings(
+    backbone: Backbone | None,
+    embeddings: TextEmbeddings,
+    y: NDArray[Any],
+    split: ZeroShotSplit,
+) -> dict[str, Any]:
+    return {
+        "backbone": "given" if backbone is None else backbone.name,
+        "backbone_fingerprint": None if backbone is None else backbone.fingerprint,
+        "pretraining": "" if backbone is None else card_of(backbone).pretraining,
+        "embeddings": embeddings.name,
+        "embeddings_fingerprint": embeddings.fingerprint,
+        "n_images": len(y),
+        "n_seen": len(split.seen),
+        "n_unseen": len(split.unseen),
+        "versions": {name: version(name) for name in ("zeroshot", "tensorflow")},
+    }
+
+
+def _append(results: dict[str, list[float]], values: dict[str, float]) -> None:
+    for metric, value in values.items():
+        results[metric].append(value)
+
+
+def _cell(mean: float, spread: float) -> str:
+    return "-" if np.isnan(mean) else f"{mean:.3f} +- {spread:.3f}"
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()
+    }
