@@ -171,7 +171,7 @@ def projection_to_state(
             f"'{type(projection).__qualname__}'. Register it under the entry-point "
             f"group 'zeroshot.projections' (docs/plugins.md), so that it can be loaded."
         )
-    parameters = dict(projection.get_params(deep=False))
+    parameters = _parameters(projection)
     if not isinstance(parameters.get("random_state"), int | None):
         parameters["random_state"] = None  # a generator cannot be saved, nor is it used
     fitted: dict[str, Any] = {}
@@ -235,6 +235,10 @@ def projection_from_state(
         if prefix == "projection" and "/" not in attribute:
             setattr(projection, attribute, array)
     return projection
+
+
+def _parameters(projection: Any) -> dict[str, Any]:
+    return dict(projection.get_params(deep=False))  # from sklearn's BaseEstimator
 
 
 def _is_list_of_arrays(value: object) -> bool:

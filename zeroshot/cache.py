@@ -15,8 +15,11 @@ __all__ = ["cache_root", "replace_directory", "replace_file"]
 def cache_root() -> Path:
     """Return the folder for everything that can be made again.
 
-    ``ZEROSHOT_CACHE`` where that is set, else the platform's cache folder. It need not
-    exist yet.
+    Returns
+    -------
+    folder : Path
+        ``ZEROSHOT_CACHE`` where that is set, else the platform's cache folder. It need
+        not exist yet.
     """
     named = os.environ.get("ZEROSHOT_CACHE")
     return (

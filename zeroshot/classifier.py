@@ -228,7 +228,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "This ZeroShotClassifier estimator requires y to be passed, but the "
                 "target y is None."
             )
-        y = column_or_1d(y, warn=True)
+        y = np.asarray(column_or_1d(y, warn=True))
         assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         if len(y) == 0:
@@ -296,7 +296,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         scores, candidates = self._scores(X, candidate_labels)
         known = self._is_known(scores)
         best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1)
-        labels = candidates[best]
+        labels: NDArray[Any] = candidates[best]
         if not known.all():
             labels = labels.astype(object)
             labels[~known] = UNKNOWN_LABEL
@@ -578,7 +578,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return np.array([label in seen for label in candidates.tolist()])
 
     def _is_known(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        known = ~np.isnan(scores).any(axis=1)
+        known = np.asarray(np.isfinite(scores).all(axis=1))
         if self.reject is not None:
             known[known] = scores[known].max(axis=1) >= self.reject
         return known

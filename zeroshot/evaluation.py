@@ -376,7 +376,7 @@ def _features(
 def _unknown_classes(
     y: NDArray[Any], embeddings: TextEmbeddings, on_unknown: str
 ) -> list[Any]:
-    """Return the classes without a word vector, or raise if they may not be left out."""
+    """Return the classes without a word vector, or raise where that is asked for."""
     classes = np.unique(y).tolist()
     try:
         embed_labels(classes, embeddings)

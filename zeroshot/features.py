@@ -177,7 +177,17 @@ class FeatureStore:
 
     @classmethod
     def of(cls, backbone: Backbone) -> "FeatureStore":
-        """Return the store of a backbone, below `zeroshot.cache.cache_root`."""
+        """Return the store of a backbone, below `zeroshot.cache.cache_root`.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Its fingerprint names the folder.
+
+        Returns
+        -------
+        store : FeatureStore
+        """
         name = sha256(backbone.fingerprint.encode()).hexdigest()[:32]
         return cls(cache_root() / "features" / name, backbone.dim)
 

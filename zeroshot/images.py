@@ -143,6 +143,17 @@ def read_image(
 def read_bytes(source: str | Path, *, index: int | None = None) -> bytes:
     """Return the content of an image file.
 
+    Parameters
+    ----------
+    source : str or Path
+        The file.
+    index : int, optional
+        Position of the image in the input, for the error.
+
+    Returns
+    -------
+    content : bytes
+
     Raises
     ------
     InvalidImageError

@@ -122,7 +122,19 @@ class LabelReport:
     def from_dict(
         cls, content: Mapping[str, Any], class_embeddings: NDArray[np.float32]
     ) -> Self:
-        """Return the report that `to_dict` was called on."""
+        """Return the report that `to_dict` was called on.
+
+        Parameters
+        ----------
+        content : mapping
+            As `to_dict` returned it.
+        class_embeddings : ndarray of shape (n_labels, dim_text), float32
+            The rows of the report.
+
+        Returns
+        -------
+        report : LabelReport
+        """
         return cls(
             tuple(
                 LabelEntry(e["label"], e["how"], tuple(e["words"]), tuple(e["missing"]))
@@ -133,7 +145,14 @@ class LabelReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as lists, dicts, strings and numbers, ready for JSON."""
+        """Return the report as lists, dicts, strings and numbers, ready for JSON.
+
+        Returns
+        -------
+        content : dict
+            With ``"coverage"``, ``"entries"``, ``"identical"``, ``"near_synonyms"`` and
+            ``"hubs"``.
+        """
         return {
             "coverage": self.coverage,
             "entries": [asdict(entry) for entry in self.entries],
@@ -171,6 +190,15 @@ class LabelReport:
 
 
 def first_few(items: Sequence[str]) -> str:
-    """Return the first 10 items, joined by commas, and how many more there are."""
+    """Return the first 10 items, joined by commas, and how many more there are.
+
+    Parameters
+    ----------
+    items : sequence of str
+
+    Returns
+    -------
+    text : str
+    """
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(items[:SHOWN]) + more

@@ -54,7 +54,10 @@ def softmax(
     """
     logits = np.asarray(scores, dtype=np.float64) / temperature
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(
+        axis=1, keepdims=True
+    )
+    return probabilities
 
 
 def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.intp]:

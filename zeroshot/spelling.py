@@ -49,7 +49,17 @@ class Name:
 
     @classmethod
     def of(cls, text: str) -> "Name":
-        """Return the spellings of a text."""
+        """Return the spellings of a text.
+
+        Parameters
+        ----------
+        text : str
+            A label or an alias.
+
+        Returns
+        -------
+        name : Name
+        """
         words = _words(text)
         content = [i for i, word in enumerate(words) if word.lower() not in STOP_WORDS]
         head = _head(text, words, content)
@@ -88,6 +98,18 @@ def near_spellings(
 
     One pass. Only words with the same first letter or the same three last letters are
     compared: 0.5 to 1.0 s for 5 words and a vocabulary of 400,000.
+
+    Parameters
+    ----------
+    wanted : mapping of str to sequence of str
+        Words for each key.
+    vocabulary : iterable of str
+        The known words.
+
+    Returns
+    -------
+    nearest : dict of str to list of str
+        Best first; a key with none is left out.
     """
     folded = {word.lower() for words in wanted.values() for word in words if word}
     matchers: defaultdict[str, list[tuple[str, SequenceMatcher[str]]]]
@@ -123,7 +145,16 @@ def near_spellings(
 
 
 def unique(items: Iterable[str]) -> tuple[str, ...]:
-    """Return the items without repeats, in order of first appearance."""
+    """Return the items without repeats, in order of first appearance.
+
+    Parameters
+    ----------
+    items : iterable of str
+
+    Returns
+    -------
+    items : tuple of str
+    """
     return tuple(dict.fromkeys(items))
 
 

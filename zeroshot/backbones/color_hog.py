@@ -64,6 +64,17 @@ class ColorHOG:
     def from_spec(cls, name: str, argument: str | None) -> Self:
         """Make one from ``"color-hog"`` or ``"color-hog:<size>"``.
 
+        Parameters
+        ----------
+        name : str
+            The registered name, for the error.
+        argument : str or None
+            Size in pixels.
+
+        Returns
+        -------
+        backbone : ColorHOG
+
         Raises
         ------
         PluginContractError

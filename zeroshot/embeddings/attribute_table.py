@@ -98,7 +98,8 @@ def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table
         If the shapes do not fit, or a vector is not finite or all zeros.
     """
     try:
-        exact = np.asarray(matrix, dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN, refused below
+            exact = np.asarray(matrix, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ArtifactError(
             f"Expected a matrix of numbers for {where}. Got something else: {error}. "
@@ -110,7 +111,9 @@ def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table
             f"for {where}. Got shape {exact.shape}. Give at least one label and one "
             f"number for each."
         )
-    with np.errstate(over="ignore"):  # becomes inf, which is refused below
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # becomes inf, which is refused below
         table = exact.astype(np.float32)
     no_direction = "a vector that is not all zeros (such a one has no direction)"
     for expected, bad in (

@@ -29,7 +29,7 @@ class TextEmbeddings(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Text that changes whenever vectors would; independent of where a file lies."""
+        """Text that changes whenever vectors would; the same wherever a file lies."""
 
     def lookup(
         self, words: Sequence[str]

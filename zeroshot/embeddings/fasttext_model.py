@@ -157,7 +157,8 @@ class FastTextModel:
             if not rows:
                 continue
             share = np.float32(1 / len(rows))
-            vector = matrix[rows].sum(axis=0, dtype=np.float32) * share
+            with np.errstate(over="ignore", invalid="ignore"):  # refused below
+                vector = matrix[rows].sum(axis=0, dtype=np.float32) * share
             if not np.isfinite(vector).all():
                 self._fail(f"finite numbers for {word!r}", "NaN or infinity")
             found[word] = vector

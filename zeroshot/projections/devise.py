@@ -48,8 +48,9 @@ class DeViSE(ProjectionEstimator):
     weight_decay : float, default=0.3
         Strength of the penalty ``weight_decay / 2 * ||M||^2`` beside the rank loss of
         an image, >= 0. Without it the map forgets what unseen classes need within two
-        epochs. Not used with the cosine loss, which does not see the length of M. Chosen on class-disjoint folds of seen classes, with `learning_rate` and
-        `epochs` (``benchmarks/choose_defaults.py``).
+        epochs. Chosen on class-disjoint folds of seen classes
+        (``benchmarks/choose_defaults.py``). Not used with the cosine loss, which does
+        not see the length of M.
     learning_rate : float, default=0.002
         Of Adam, decayed to 0 over the epochs along a cosine.
     batch_size : int, default=128
@@ -321,8 +322,8 @@ def _build_head(
             head.add(keras.layers.Dropout(dropout, seed=seed + number))
         head.add(keras.layers.Dense(width, "relu", kernel_initializer=initial))
         head.add(keras.layers.BatchNormalization())
-    # The paper's map is a plain matrix, without bias. The rank loss of a plain matrix is
-    # convex, so it starts at zero; a cosine has no gradient there.
+    # The paper's map is a plain matrix, without bias. Its rank loss is convex, so it
+    # starts at zero; a cosine has no gradient there.
     random = keras.initializers.GlorotUniform(seed + len(hidden))
     head.add(
         keras.layers.Dense(
@@ -370,8 +371,10 @@ def _reciprocal_ranks(
     """
     true_scores = np.take_along_axis(scores, true_index[:, None], axis=1)
     reciprocal = 1.0 / (scores >= true_scores).sum(axis=1)
-    sums: NDArray[np.float64] = np.bincount(true_index, weights=reciprocal)
-    return sums / np.bincount(true_index)
+    means: NDArray[np.float64] = np.bincount(
+        true_index, weights=reciprocal
+    ) / np.bincount(true_index)
+    return means
 
 
 def _last_good_epoch(scores: list[float], errors: list[float]) -> int:
