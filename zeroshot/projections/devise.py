@@ -146,8 +146,8 @@ class DeViSE(ProjectionEstimator):
         n_held_out = round(self.validation_fraction * len(classes))
         self.history_ = {}
         self.n_epochs_ = self.epochs
-        # A ranking of one class says nothing, so two must be held out.
-        if self.early_stopping and n_held_out >= 2:
+        # A ranking of one class says nothing, so two must be held out, and two kept.
+        if self.early_stopping and 2 <= n_held_out <= len(classes) - 2:
             held_out = random.permutation(classes)[:n_held_out]
             scores, errors = self._validation_scores(X, y, T, held_out, seed)
             self.history_["validation_mrr"] = scores
