@@ -207,8 +207,11 @@ def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddin
     ----------
     spec : str, Path, class or TextEmbeddings
         ``"random"``, ``"glove:/path/file.txt"``, the path of a vector file (recognised
-        by its content), a class that is made without arguments, or an object that keeps
-        the contract. A registered name wins over a file of that name.
+        by its content), the name of published vectors (``"glove.6B.300d"``, see
+        `zeroshot.embeddings.catalogue`), a class that is made without arguments, or an
+        object that keeps the contract. A registered name wins over a file of that name,
+        a file over the name of published vectors. Those are downloaded here, unless
+        they are in the cache.
 
     Returns
     -------
@@ -218,13 +221,15 @@ def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddin
     Raises
     ------
     UnknownPluginError
-        If no installed distribution registers the name.
+        If no installed distribution registers the name, nor has the catalogue of
+        published vectors.
     PluginError
         If the plugin cannot be imported, or two distributions register the name.
     PluginContractError
         If it cannot be made, or what is made lacks members of the contract.
     ArtifactError
-        If a path is no file, or the file holds no vectors.
+        If a path is no file, the file holds no vectors, or published vectors cannot be
+        downloaded.
     """
     if isinstance(spec, Path):
         spec = str(spec)
@@ -237,6 +242,25 @@ def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddin
                 from zeroshot.embeddings import open_vectors
 
                 return open_vectors(Path(path))
+            from zeroshot.embeddings.catalogue import (
+                catalogue_names,
+                find_vectors,
+                near_catalogue_names,
+            )
+
+            if spec in catalogue_names():
+                from zeroshot.embeddings import open_vectors
+
+                return open_vectors(find_vectors(spec))
+            near = near_catalogue_names(spec)
+            if near and not os.path.dirname(spec):
+                raise UnknownPluginError(
+                    f"Expected a registered name of embeddings, the name of published "
+                    f"vectors or a file. Got '{spec}'. Did you mean "
+                    f"{' or '.join(map(repr, near))}? Registered: "
+                    f"{', '.join(names('embeddings'))}; published: see `zeroshot "
+                    f"embeddings list`."
+                )
             if os.path.dirname(name) or os.path.splitext(name)[1]:
                 raise ArtifactError(
                     f"Expected a vector file or the name of text embeddings. Got "

@@ -1,0 +1,358 @@
+import dataclasses
+import gzip
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from flaky_server import FlakyServer, Reply
+
+from zeroshot import registry
+from zeroshot.embeddings import catalogue
+from zeroshot.embeddings.catalogue import (
+    catalogue_entry,
+    catalogue_name,
+    catalogue_names,
+    find_vectors,
+    near_catalogue_names,
+)
+from zeroshot.errors import ArtifactError, UnknownPluginError, ZeroShotError
+
+ENTRIES = {name: catalogue_entry(name) for name in catalogue_names()}
+
+# ------------------------------------------------------------------------------- facts
+
+# Written down from the pages of the publishers.
+PUBLISHED = {
+    "glove.6B.300d": ("/glove.6B.zip", "glove-text", 300, 400_000),
+    "glove.42B.300d": ("/glove.42B.300d.zip", "glove-text", 300, 1_900_000),
+    "glove.840B.300d": ("/glove.840B.300d.zip", "glove-text", 300, 2_200_000),
+    "glove.twitter.27B.25d": ("/glove.twitter.27B.zip", "glove-text", 25, 1_200_000),
+    "glove.2024.dolma.300d": (
+        "//nlp.stanford.edu/data/wordvecs/glove.2024.dolma.300d.zip",
+        "glove-text",
+        300,
+        1_200_000,
+    ),
+    "glove.2024.wikigiga.50d": (
+        "/glove.2024.wikigiga.50d.zip",
+        "glove-text",
+        50,
+        1_200_000,
+    ),
+    "word2vec-google-news-300": (
+        "/word2vec-google-news-300.gz",
+        "word2vec-binary",
+        300,
+        3_000_000,
+    ),
+    "fasttext.wiki-news-300d-1M": (
+        "/vectors-english/wiki-news-300d-1M.vec.zip",
+        "word2vec-text",
+        300,
+        1_000_000,
+    ),
+    "fasttext.crawl-300d-2M-subword": (
+        "/vectors-english/crawl-300d-2M-subword.zip",
+        "fasttext-bin",
+        300,
+        2_000_000,
+    ),
+    "fasttext.cc.de.300": (
+        "https://dl.fbaipublicfiles.com/fasttext/vectors-crawl/cc.de.300.bin.gz",
+        "fasttext-bin",
+        300,
+        None,
+    ),
+    "fasttext.cc.de.300.vec": (
+        "https://dl.fbaipublicfiles.com/fasttext/vectors-crawl/cc.de.300.vec.gz",
+        "word2vec-text",
+        300,
+        None,
+    ),
+    "fasttext.wiki.de.align": (
+        "https://dl.fbaipublicfiles.com/fasttext/vectors-aligned/wiki.de.align.vec",
+        "word2vec-text",
+        300,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_catalogue_entry_has_the_published_facts(name):
+    url, *facts = PUBLISHED[name]
+    entry = catalogue_entry(name)
+    assert entry.url.endswith(url)
+    assert [entry.form, entry.dim, entry.words] == facts
+
+
+def test_catalogue_names_hold_every_language_once():
+    names = catalogue_names()
+    assert len(names) == len(set(names))
+    assert sum(name.endswith(".align") for name in names) == 44
+    # 157 languages and English.
+    assert sum(bool(re.fullmatch(r"fasttext\.cc\.\w+\.300", n)) for n in names) == 158
+
+
+def test_catalogue_languages_are_those_of_the_official_library():
+    util = pytest.importorskip("fasttext.util.util")
+    ours = {e.language for e in ENTRIES.values() if e.name.startswith("fasttext.cc.")}
+    assert ours == set(util.valid_lang_ids)
+
+
+@pytest.mark.parametrize("name", [n for n in ENTRIES if ".cc." not in n])
+def test_catalogue_entry_is_complete_and_consistent(name):
+    entry = ENTRIES[name]
+    assert all(url.startswith("https://") for url in (entry.url, *entry.mirrors))
+    assert "{" not in entry.url + entry.name
+    assert entry.citation
+    assert entry.corpus
+    assert entry.page.startswith("https://")
+    assert entry.licence or entry.title == "word2vec"
+    assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
+    assert entry.md5 is None or re.fullmatch("[0-9a-f]{32}", entry.md5)
+    assert entry.sha256 is None or entry.size is not None
+    assert f"{entry.dim}" in name or entry.language is not None
+    # Only an archive of several files needs to be told which one is wanted.
+    assert (entry.member is not None) == entry.shared
+    alike = [e.name for e in ENTRIES.values() if e.url == entry.url]
+    assert (len(alike) > 1) == entry.shared
+
+
+def test_catalogue_entries_have_files_of_their_own():
+    paths = [entry.path for entry in ENTRIES.values()]
+    archives = {e.archive for e in ENTRIES.values() if e.archive is not None}
+    assert len(set(paths)) == len(paths)
+    assert not archives & set(paths)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("glove.6B.300", "glove.6B.300d"),
+        ("Glove6B.300D", "glove.6B.300d"),
+        ("word2vec-google-news", "word2vec-google-news-300"),
+        ("cc.de.300", "fasttext.cc.de.300"),
+        ("crawl-300d-2M-subwords", "fasttext.crawl-300d-2M-subword"),
+        ("fasttext.wiki.de.aligned", "fasttext.wiki.de.align"),
+    ],
+)
+def test_catalogue_entry_near_a_name_suggests_it(wrong, meant):
+    assert near_catalogue_names(wrong)[0] == meant
+    with pytest.raises(UnknownPluginError) as caught:
+        catalogue_entry(wrong)
+    assert f"Did you mean '{meant}'" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("wrong", ["", "qqqqqqqqqq", "a" * 10_000])
+def test_catalogue_entry_far_from_any_name_suggests_nothing(wrong):
+    with pytest.raises(UnknownPluginError, match="381 names") as caught:
+        catalogue_entry(wrong)
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_catalogue_name_of_the_file_in_the_cache_is_the_name(name):
+    assert catalogue_name(catalogue_entry(name).path) == name
+
+
+def test_catalogue_name_of_any_other_file_is_none(tmp_path):
+    path = catalogue_entry("glove.6B.50d").path
+    assert catalogue_name(tmp_path / path.name) is None
+    assert catalogue_name(path.with_suffix(".bin")) is None
+    assert catalogue_name(path.parent) is None
+
+
+# ------------------------------------------------------------------------ find_vectors
+
+
+def text(dim: int) -> bytes:
+    rows = [f"word{n} " + " ".join(["0.5"] * dim) for n in range(40)]
+    return "\n".join(rows).encode() + b"\n"
+
+
+def zipped(path, members: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """The catalogue with its addresses on a local server, which has small files."""
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = FlakyServer()
+    glove = {f"glove.6B.{dim}d.txt": text(dim) for dim in (50, 100, 200, 300)}
+    contents = {
+        "/glove.6B.zip": zipped(tmp_path / "g.zip", glove),
+        "/glove.2024.wikigiga.50d.zip": zipped(
+            tmp_path / "w.zip", {"wiki_giga_2024_50_combined.txt": text(50)}
+        ),
+        "/cc.de.300.vec.gz": gzip.compress(b"40 300\n" + text(300)),
+        "/wiki.de.align.vec": b"40 300\n" + text(300),
+    }
+    for path, content in contents.items():
+        server.serve(path, Reply(content))
+    entries = {
+        name: dataclasses.replace(
+            entry,
+            url=server.serve(path, Reply(contents[path])),
+            mirrors=(),
+            size=len(contents[path]),
+            sha256=None,
+        )
+        for name, entry in ENTRIES.items()
+        if (path := "/" + entry.url.rpartition("/")[2]) in contents
+    }
+    # The data is replaced, none of the code: the real addresses are never asked.
+    monkeypatch.setattr(catalogue, "_entries", lambda: entries)
+    yield server
+    server.close()
+
+
+def test_find_vectors_of_a_shared_archive_fetches_it_once(published):
+    for dim in (50, 300):
+        path = find_vectors(f"glove.6B.{dim}d", progress=False)
+        assert path.read_bytes() == text(dim)
+    assert len(published.requests) == 1
+    assert catalogue_entry("glove.6B.50d").archive.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("glove.2024.wikigiga.50d", text(50)),
+        ("fasttext.cc.de.300.vec", b"40 300\n" + text(300)),
+    ],
+)
+def test_find_vectors_of_an_archive_of_one_file_deletes_it(published, name, content):
+    path = find_vectors(name, progress=False)
+    assert path.read_bytes() == content
+    assert path == find_vectors(name, progress=False)
+    assert not catalogue_entry(name).archive.exists()
+    assert len(published.requests) == 1
+
+
+def test_find_vectors_that_are_not_packed_are_taken_as_they_are(published):
+    path = find_vectors("fasttext.wiki.de.align", progress=False)
+    assert path.name == "fasttext.wiki.de.align.vec"
+    assert path.read_bytes() == b"40 300\n" + text(300)
+
+
+def test_find_vectors_tells_size_and_licence_before_fetching(published, capsys):
+    find_vectors("fasttext.wiki.de.align")
+    told = capsys.readouterr().err
+    assert "wiki.de.align.vec" in told
+    assert re.search(r"about [\d.]+ KiB", told)
+    assert "CC BY-SA 3.0" in told
+    find_vectors("fasttext.wiki.de.align")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["offline", "download=False"])
+def test_find_vectors_that_must_not_be_fetched_says_what_to_put_where(
+    published, monkeypatch, how
+):
+    if how == "offline":
+        monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
+    entry = catalogue_entry("glove.6B.50d")
+    with pytest.raises(ArtifactError) as caught:
+        find_vectors("glove.6B.50d", download=how == "offline")
+    for expected in (entry.url, str(entry.path), str(entry.archive)):
+        assert expected in str(caught.value)
+    assert not published.requests
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_find_vectors_put_there_by_hand_are_used_offline(
+    published, monkeypatch, tmp_path, packed
+):
+    monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
+    entry = catalogue_entry("glove.2024.wikigiga.50d")
+    place = entry.archive if packed else entry.path
+    place.parent.mkdir(parents=True)
+    place.write_bytes((tmp_path / "w.zip").read_bytes() if packed else text(50))
+    assert find_vectors(entry.name, progress=False).read_bytes() == text(50)
+    # What the user put there is the user's.
+    assert place.exists()
+
+
+def test_find_vectors_in_an_archive_that_is_broken_names_it(published):
+    entry = catalogue_entry("glove.6B.50d")
+    entry.archive.parent.mkdir(parents=True)
+    entry.archive.write_bytes(b"PK\x03\x04 not whole")
+    with pytest.raises(ArtifactError, match=r"'.*glove\.6B\.zip'.*Delete it"):
+        find_vectors("glove.6B.50d", progress=False)
+    assert not entry.path.exists()
+
+
+def test_find_vectors_by_two_processes_fetches_and_unpacks_once(published):
+    entry = catalogue_entry("glove.2024.wikigiga.50d")
+    content = published.replies["/glove.2024.wikigiga.50d.zip"][0].content
+    published.serve("/glove.2024.wikigiga.50d.zip", Reply(content, delay=0.5))
+    code = f"""
+from zeroshot.embeddings import catalogue
+from zeroshot.embeddings.catalogue import CatalogueEntry
+catalogue._entries = lambda: {{{entry.name!r}: {entry!r}}}
+print(catalogue.find_vectors({entry.name!r}))
+"""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    printed = [child.communicate()[0].strip() for child in children]
+    assert printed == [str(entry.path)] * 2
+    assert len(published.requests) == 1
+    assert not entry.archive.exists()
+
+
+# ---------------------------------------------------------------------- in the registry
+
+
+def test_resolve_embeddings_of_a_published_name_finds_the_words(published):
+    provider = registry.resolve_embeddings("glove.6B.50d")
+    vectors, found = provider.lookup(["word7", "unknown"])
+    assert found.tolist() == [True, False]
+    np.testing.assert_array_equal(vectors[0], np.full(50, 0.5))
+    assert provider.name == "glove"
+
+
+def test_resolve_embeddings_of_a_published_name_prefers_a_file(
+    published, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "glove.6B.50d").write_text("mine 1 2\n")
+    assert registry.resolve_embeddings("glove.6B.50d").dim == 2
+    assert not published.requests
+
+
+@pytest.mark.parametrize(
+    "wrong", ["glove.6B.300", "word2vec-google", "glove.6B.300d.txt", "cc.de.300.bin"]
+)
+def test_resolve_embeddings_near_a_published_name_suggests_it(wrong):
+    with pytest.raises(UnknownPluginError, match="Did you mean") as caught:
+        registry.resolve_embeddings(wrong)
+    message = str(caught.value)
+    assert f"'{near_catalogue_names(wrong)[0]}'" in message
+    assert "Registered: " in message
+    assert len(message) < 500
+
+
+def test_resolve_embeddings_of_a_missing_path_near_a_published_name_is_a_path(tmp_path):
+    with pytest.raises(ArtifactError, match="neither"):
+        registry.resolve_embeddings(os.path.join(tmp_path, "glove.6B.300d"))
+
+
+def test_resolve_embeddings_offline_is_an_error_of_ours(monkeypatch):
+    monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
+    with pytest.raises(ZeroShotError, match=r"glove\.840B\.300d\.zip"):
+        registry.resolve_embeddings("glove.840B.300d")

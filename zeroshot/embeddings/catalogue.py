@@ -1,0 +1,311 @@
+"""Published files of word vectors by name, read from ``catalogue.toml``."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from zeroshot.cache import cache_root
+from zeroshot.errors import ArtifactError, UnknownPluginError
+
+__all__ = [
+    "CatalogueEntry",
+    "catalogue_entry",
+    "catalogue_name",
+    "catalogue_names",
+    "find_vectors",
+    "near_catalogue_names",
+]
+
+Form = Literal["glove-text", "word2vec-text", "word2vec-binary", "fasttext-bin"]
+_ENDINGS: dict[Form, str] = {
+    "glove-text": ".txt",
+    "word2vec-text": ".vec",
+    "word2vec-binary": ".bin",
+    "fasttext-bin": ".bin",
+}
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """What is known of one published file of word vectors.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``"glove.6B.300d"``.
+    title, page : str
+        Name and web page of the collection that it belongs to.
+    form : str
+        ``"glove-text"``, ``"word2vec-text"``, ``"word2vec-binary"`` or
+        ``"fasttext-bin"``.
+    dim : int
+        Length of a word vector.
+    url : str
+        Address of the download.
+    mirrors : tuple of str
+        Other addresses of the same download.
+    member : str or None
+        The wanted file in a zip archive; None where the archive holds a single one.
+    shared : bool
+        Other names want other files of the same archive.
+    size, size_about : int or None
+        Bytes of the download, exact or as published, rounded.
+    sha256, md5 : str or None
+        Known hash of the download.
+    words : int or None
+        Size of the vocabulary as published, mostly rounded.
+    language : str or None
+        Code, where there are several languages.
+    corpus, licence, citation : str
+        An empty licence means that none is stated.
+    """
+
+    name: str
+    title: str
+    page: str
+    form: Form
+    dim: int
+    url: str
+    mirrors: tuple[str, ...] = ()
+    member: str | None = None
+    shared: bool = False
+    size: int | None = None
+    size_about: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    words: int | None = None
+    language: str | None = None
+    corpus: str = ""
+    licence: str = ""
+    citation: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where the unpacked file is in the cache, or would be."""
+        ending = _ENDINGS[self.form]
+        name = self.name if self.name.endswith(ending) else f"{self.name}{ending}"
+        return _folder() / name
+
+    @property
+    def archive(self) -> Path | None:
+        """Where the packed download is in the cache; None if it is not packed."""
+        name = self.url.rpartition("/")[2]
+        return _folder() / name if name.endswith((".zip", ".gz")) else None
+
+
+def catalogue_names() -> list[str]:
+    """Return all names, one for each language where there are several.
+
+    Returns
+    -------
+    names : list of str
+        In the order of the catalogue.
+    """
+    return list(_entries())
+
+
+def catalogue_entry(name: str) -> CatalogueEntry:
+    """Return what is known of a published file.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"glove.6B.300d"`` or ``"fasttext.cc.de.300"``.
+
+    Returns
+    -------
+    entry : CatalogueEntry
+
+    Raises
+    ------
+    UnknownPluginError
+        If the catalogue has no such name; suggests near ones.
+
+    Examples
+    --------
+    >>> catalogue_entry("fasttext.cc.de.300").url.rpartition("/")[2]
+    'cc.de.300.bin.gz'
+    """
+    if name not in _entries():
+        near = near_catalogue_names(name)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UnknownPluginError(
+            f"Expected the name of published word vectors. Got '{name}'.{hint} The "
+            f"catalogue has {len(_entries())} names, see `zeroshot embeddings list`."
+        )
+    return _entries()[name]
+
+
+def near_catalogue_names(name: str) -> list[str]:
+    """Return at most three names of the catalogue that are spelt nearly so.
+
+    Parameters
+    ----------
+    name : str
+        As the user wrote it.
+
+    Returns
+    -------
+    names : list of str
+        Nearest first.
+
+    Examples
+    --------
+    >>> near_catalogue_names("glove.6B.300")[0]
+    'glove.6B.300d'
+    """
+    # People also know fastText's files by their own names, such as cc.de.300.
+    by_lower = {known.lower().removeprefix("fasttext."): known for known in _entries()}
+    by_lower |= {known.lower(): known for known in _entries()}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.75)
+    return list(dict.fromkeys(by_lower[lower] for lower in near))
+
+
+def catalogue_name(path: Path) -> str | None:
+    """Return the name of a file that lies where `find_vectors` puts it, or None.
+
+    Parameters
+    ----------
+    path : Path
+        Any path; the file need not exist.
+
+    Returns
+    -------
+    name : str or None
+    """
+    if os.path.abspath(path.parent) != os.path.abspath(_folder()):
+        return None
+    # A name with its ending, or one that has the ending already.
+    for name in (path.stem, path.name):
+        if name in _entries() and _entries()[name].path.name == path.name:
+            return name
+    return None
+
+
+def find_vectors(name: str, *, download: bool = True, progress: bool = True) -> Path:
+    """Return the file of published word vectors, fetching it if need be.
+
+    It is looked for in the cache, ``vectors/`` in `zeroshot.cache.cache_root`: the file
+    itself, then the packed download, which may have been put there by hand. Before
+    anything is fetched, its size and licence are told on stderr. An archive that serves
+    several names is kept; another is deleted after unpacking.
+
+    Parameters
+    ----------
+    name : str
+        Name in the catalogue.
+    download : bool, default=True
+        False forbids to fetch it, as ``ZEROSHOT_OFFLINE=1`` does.
+    progress : bool, default=True
+        Show bars and remarks on stderr.
+
+    Returns
+    -------
+    path : Path
+        The unpacked file.
+
+    Raises
+    ------
+    UnknownPluginError
+        If the catalogue has no such name.
+    ArtifactError
+        If the file is not in the cache and must not or cannot be fetched, or the
+        download cannot be unpacked; says where to put which file.
+    """
+    entry = catalogue_entry(name)
+    if entry.path.is_file():
+        return entry.path
+    if entry.archive is None:
+        _fetch(entry, entry.path, download, progress)
+        return entry.path
+    from zeroshot.large_files import exclusive  # loads filelock
+    from zeroshot.unpacking import unpack_member
+
+    # One lock around both steps: a second process must not fetch again what the first
+    # has just unpacked and deleted.
+    with exclusive(entry.archive.with_name(f"{entry.archive.name}.unpacked")):
+        if not entry.path.is_file():
+            fetched = _fetch(entry, entry.archive, download, progress)
+            unpack_member(
+                entry.archive, entry.path, member=entry.member, progress=progress
+            )
+            if fetched and not entry.shared:
+                entry.archive.unlink(missing_ok=True)
+    return entry.path
+
+
+def _fetch(
+    entry: CatalogueEntry, destination: Path, allowed: bool, progress: bool
+) -> bool:
+    """Make sure that the download is there; return whether it was not."""
+    if destination.is_file():
+        return False
+    from zeroshot.download import download, offline
+    from zeroshot.large_files import readable_size, remark
+
+    if offline() or not allowed:
+        places = " or ".join(
+            f"'{place}'" for place in (entry.archive, entry.path) if place is not None
+        )
+        what = f" ({'packed or unpacked' if entry.archive else 'as it is'})"
+        reason = "ZEROSHOT_OFFLINE forbids" if offline() else "the caller forbids"
+        raise ArtifactError(
+            f"Expected '{entry.name}' in the cache. Got nothing there, and {reason} "
+            f"downloads. Get {entry.url} and put it at {places}{what}."
+        )
+    if progress:
+        size = entry.size or entry.size_about
+        told = f"about {readable_size(size)}" if size else "size not published"
+        remark(
+            f"fetching '{entry.name}' from {entry.url} ({told}; licence: "
+            f"{entry.licence or 'not stated'}) to '{destination.parent}'"
+        )
+    download(
+        entry.url,
+        destination,
+        mirrors=entry.mirrors,
+        sha256=entry.sha256,
+        md5=entry.md5,
+        size=entry.size,
+        progress=progress,
+    )
+    return True
+
+
+def _folder() -> Path:
+    return cache_root() / "vectors"
+
+
+@cache
+def _entries() -> Mapping[str, CatalogueEntry]:
+    text = files("zeroshot.embeddings").joinpath("catalogue.toml").read_text("utf-8")
+    entries = {}
+    for collection in tomllib.loads(text)["collection"]:
+        downloads = collection.pop("download")
+        languages = collection.pop("languages", "").split() or [None]
+        for facts in downloads:
+            names = facts.pop("names")
+            facts["mirrors"] = tuple(facts.get("mirrors", ()))
+            for language in languages:
+                for name, row in names.items():
+                    known = collection | facts | row | {"name": name}
+                    entry = _in_language(known, language, shared=len(names) > 1)
+                    entries[entry.name] = entry
+    return entries
+
+
+def _in_language(
+    known: dict[str, Any], language: str | None, shared: bool
+) -> CatalogueEntry:
+    if language is not None:
+        replaced = {
+            key: known[key].replace("{lang}", language) for key in ("name", "url")
+        }
+        known = known | replaced
+    return CatalogueEntry(**known, language=language, shared=shared)
