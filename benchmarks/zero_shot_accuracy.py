@@ -23,20 +23,22 @@ from zeroshot.projections import DeViSE
 INTRODUCTION = """# Accuracy on real data
 
 Made by `benchmarks/zero_shot_accuracy.py`. Each split holds out a fifth of the classes.
-**Unseen means unseen by the projection**: the backbone was trained on ImageNet-1k, which
-has all Tiny-ImageNet classes and many of the Caltech ones. In ZSL the candidates are the
-unseen classes. In GZSL they are all classes; H is the harmonic mean of the seen and the
-unseen accuracy. All settings are the defaults (the write-up's learning rate excepted),
-chosen on held-out *seen* classes ([how](defaults.md)), never on these test classes.
+**Unseen means unseen by the projection**: the backbone was trained on ImageNet-1k,
+which has all Tiny-ImageNet classes and many of the Caltech ones. In ZSL the candidates
+are the unseen classes. In GZSL they are all classes; H is the harmonic mean of the seen
+and the unseen accuracy. All settings are the defaults (the write-up's learning rate
+excepted), chosen on held-out *seen* classes ([how](defaults.md)), never on these test
+classes.
 
 What to read in it:
 
 - With a random vector for each label DeViSE falls to chance on unseen classes: what it
   reaches there comes from the word vectors.
-- Ridge regression, one linear solve, does as well as DeViSE on unseen classes within the
-  spread. DeViSE names more of the unseen classes when seen ones compete.
-- Stopping at the first violator, as the paper does to save time, costs accuracy here;
-  so do the cosine loss and hidden layer of the Keras write-up.
+- Ridge regression, one linear solve, does as well as DeViSE on unseen classes, within
+  the spread. DeViSE names more of the unseen classes when seen ones compete.
+- Stopping at the first violator, as the paper does to save time, costs accuracy here.
+- The cosine loss and the hidden layer of the Keras write-up are close to the rank loss
+  on 158 seen classes, and well below it on 34.
 - When seen classes compete, an unseen one almost never wins (GZSL unseen).
   `seen_penalty` is there for that; it is 0 here.
 

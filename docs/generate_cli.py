@@ -10,7 +10,6 @@ rich, and with the width of the terminal.
 import inspect
 import re
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
@@ -66,13 +65,17 @@ def command_section(command: Any) -> str:
     ]
     if arguments:
         lines += ["| argument | meaning |", "| --- | --- |"]
-        lines += [f"| `{value_of(*p)}` | {meaning(*p)} |" for p in arguments] + [""]
+        lines += [row(value_of(*p), meaning(*p)) for p in arguments] + [""]
     lines += ["| option | meaning |", "| --- | --- |"]
     for p in options:
-        names = ", ".join(f"`{name}`" for name in option_names(*p))
-        value = value_of(*p)
-        lines.append(f"| {names}{f' `{value}`' if value else ''} | {meaning(*p)} |")
+        lines.append(row(f"{', '.join(option_names(*p))} {value_of(*p)}", meaning(*p)))
     return "\n".join([*lines, "", without_markup(command.epilog), ""])
+
+
+def row(name: str, meaning: str) -> str:
+    """Return the row of a table; a bar would end the cell, in code too."""
+    name, meaning = (text.strip().replace("|", r"\|") for text in (name, meaning))
+    return f"| `{name}` | {meaning} |"
 
 
 def annotated(parameter: inspect.Parameter) -> tuple[Any, Any]:
@@ -90,7 +93,7 @@ def option_names(parameter: inspect.Parameter, kind: Any, info: Any) -> list[str
 
 
 def value_of(parameter: inspect.Parameter, kind: Any, info: Any) -> str:
-    """Return what stands for the value: ``FILE``, ``table|json|csv``; flags have none."""
+    """Return what stands for the value: ``FILE``, ``table|json``; flags have none."""
     if kind is bool:
         return ""
     if isinstance(kind, type) and issubclass(kind, StrEnum):
@@ -98,7 +101,9 @@ def value_of(parameter: inspect.Parameter, kind: Any, info: Any) -> str:
     if info.metavar:
         return str(info.metavar)
     if isinstance(info, ArgumentInfo):
-        return parameter.name.upper()
+        name = parameter.name.upper()
+        name += "..." if "list" in str(kind) else ""
+        return name if is_required(parameter, kind, info) else f"[{name}]"
     return {int: "N", float: "NUMBER", Path: "FILE"}.get(kind, "TEXT")
 
 
@@ -109,7 +114,7 @@ def is_required(parameter: inspect.Parameter, kind: Any, info: Any) -> bool:
 
 def meaning(parameter: inspect.Parameter, kind: Any, info: Any) -> str:
     """Return the help of a parameter and its default, for the cell of a table."""
-    text = without_markup(info.help).replace("|", r"\|")
+    text = without_markup(info.help)
     default = parameter.default
     if is_required(parameter, kind, info):
         return text if isinstance(info, ArgumentInfo) else f"{text} Required."

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Hashable, Sequence
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -191,6 +193,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether the last `fit` came to its end."""
+        return hasattr(self, "n_images_")
+
     def fit(self, X: Any, y: Sequence[Hashable] | NDArray[Any]) -> Self:
         """Learn the map from images (or features) to their labels' word vectors.
 
@@ -223,6 +229,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             If features or parameters are out of range.
         """
         self._check_parameters()
+        self.__dict__.pop("n_images_", None)  # a fit that fails leaves nothing half-fitted
         if y is None:
             raise ValueError(
                 "This ZeroShotClassifier estimator requires y to be passed, but the "
@@ -640,7 +647,8 @@ def _check_remaining(
     if len(lost):
         raise InvalidImageError(
             f"Expected a readable image of every class. Got none of "
-            f"{', '.join(repr(label) for label in classes[lost].tolist())}."
+            f"{', '.join(repr(label) for label in classes[lost].tolist())}. Give "
+            f"other images of them, or leave these classes out."
         )
     bad = np.flatnonzero(~readable)
     warnings.warn(
@@ -656,10 +664,9 @@ def _label_array(labels: list[Hashable]) -> NDArray[Any]:
     """Return labels as an array; mixed kinds of labels stay what they are."""
     array = np.array(labels)
     if array.ndim != 1 or array.tolist() != labels:
-        array = np.empty(len(labels), dtype=object)
-        array[:] = labels
+        array = np.fromiter(labels, dtype=object, count=len(labels))
     return array
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)

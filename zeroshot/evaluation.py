@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone, card_of
@@ -185,6 +186,8 @@ def evaluate(
 
     Raises
     ------
+    ValueError
+        If ``on_unknown`` is none of the above.
     LabelError
         If there are too few classes or images for such a split.
     OutOfVocabularyError
@@ -192,6 +195,8 @@ def evaluate(
     InvalidImageError, ArtifactError, UnknownPluginError
         As `ZeroShotClassifier.fit`.
     """
+    if on_unknown not in ("raise", "skip"):
+        raise ValueError(f"Expected on_unknown 'raise' or 'skip'. Got {on_unknown!r}.")
     provider = registry.resolve_embeddings(embeddings)
     named = registry.resolve_projection(projection)
     network = None if backbone is None else registry.resolve_backbone(backbone)
@@ -270,9 +275,10 @@ def evaluate_model(
 
     Raises
     ------
-    LabelError, OutOfVocabularyError, InvalidImageError
+    NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
         As `ZeroShotClassifier.predict`.
     """
+    check_is_fitted(classifier)
     y = np.asarray(labels)
     classes = np.unique(y)
     is_unseen = ~np.isin(classes, classifier.classes_)
@@ -342,14 +348,16 @@ def _scores(
 
 
 def _chance(split: ZeroShotSplit) -> dict[str, float]:
-    n_unseen = max(len(split.unseen), 1)
+    n_unseen = len(split.unseen) if len(split.unseen_test) else np.nan
     n_all = len(split.seen) + len(split.unseen)
+    seen = 1 / n_all if len(split.seen_test) else np.nan
+    unseen = 1 / n_all if len(split.unseen_test) else np.nan
     return {
         "unseen_top1": 1 / n_unseen,
-        "unseen_top5": min(5, n_unseen) / n_unseen,
-        "gzsl_seen": 1 / n_all,
-        "gzsl_unseen": 1 / n_all,
-        "gzsl_h": 1 / n_all,
+        "unseen_top5": min(5 / n_unseen, 1.0),
+        "gzsl_seen": seen,
+        "gzsl_unseen": unseen,
+        "gzsl_h": harmonic_mean(seen, unseen),
     }
 
 
