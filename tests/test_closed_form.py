@@ -93,7 +93,7 @@ def test_transform_of_features_that_are_not_finite_raises(bad, problem):
     X, y, T = problem
     ridge = Ridge().fit(X, y, class_embeddings=T)
     X[3, 3] = bad
-    with pytest.raises(ValueError, match="NaN|infinity"):
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
         ridge.transform(X)
 
 

@@ -28,6 +28,7 @@ from zeroshot.projections.base import Projection
 
 __all__ = [
     "Bundle",
+    "check_place",
     "projection_from_state",
     "projection_to_state",
     "read_bundle",
@@ -54,6 +55,26 @@ class Bundle:
     arrays: dict[str, NDArray[Any]]
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place where a bundle must not be written.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make.
+
+    Raises
+    ------
+    ArtifactError
+        If something other than a bundle lies there.
+    """
+    if path.exists() and not (path / RECORD).is_file():
+        raise ArtifactError(
+            f"Expected a new folder, or an older bundle to replace. Got '{path}', "
+            f"which holds something else. Choose another path."
+        )
+
+
 def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
     """Write a bundle, replacing an older bundle in that place.
 
@@ -72,11 +93,7 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
         If ``path`` exists and is not a bundle, or cannot be written, or ``bundle``
         holds what JSON cannot.
     """
-    if path.exists() and not (path / RECORD).is_file():
-        raise ArtifactError(
-            f"Expected a new folder, or an older bundle to replace. Got '{path}', "
-            f"which holds something else. Choose another path."
-        )
+    check_place(path)
     try:
         with replace_directory(path) as folder:
             np.savez(folder / ARRAYS, allow_pickle=False, **bundle.arrays)

@@ -106,15 +106,15 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Return the table in Markdown, and a line on what was evaluated."""
-        lines = [
-            "| method | " + " | ".join(TITLES) + " |",
-            "| --- |" + " --- |" * len(TITLES),
+        table = [("method", *TITLES)] + [
+            (row["method"], *(_cell(row[m], row[f"{m}_std"]) for m in METRICS))
+            for row in self.rows
         ]
-        for row in self.rows:
-            cells = [_cell(row[m], row[f"{m}_std"]) for m in METRICS]
-            lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        table.insert(1, tuple("-" * width for width in widths))
         s = self.settings
-        lines += [
+        lines = [
+            *(f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in table),
             "",
             f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
             f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
@@ -405,7 +405,8 @@ def _settings(
         "backbone": "given" if backbone is None else backbone.name,
         "backbone_fingerprint": None if backbone is None else backbone.fingerprint,
         "pretraining": "" if backbone is None else card_of(backbone).pretraining,
-        "embeddings": embeddings.name,
+        # Not the whole path: tables are shown to others.
+        "embeddings": Path(registry.spec_of(embeddings) or embeddings.name).name,
         "embeddings_fingerprint": embeddings.fingerprint,
         "n_images": len(y),
         "n_seen": len(split.seen),

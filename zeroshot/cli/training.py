@@ -295,13 +295,9 @@ def _evaluate(
 
 def _check_place(out: Path) -> None:
     """Refuse, before any work, a place where no model can be written."""
-    from zeroshot.bundle import RECORD
+    from zeroshot.bundle import check_place
 
-    if out.exists() and not (out / RECORD).is_file():
-        raise ArtifactError(
-            f"Expected a new folder, or an older model to replace. Got '{out}', which "
-            f"holds something else. Choose another --out."
-        )
+    check_place(out)
     parent = next(p for p in out.absolute().parents if os.path.lexists(p))
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ArtifactError(
