@@ -293,7 +293,7 @@ def test_parameter_out_of_range_is_named(name, value, problem):
 def test_training_that_diverges_says_so(problem):
     X, y, T = problem
     ours = full_batch(learning_rate=1e30, epochs=5)
-    with pytest.raises(ValueError, match="finite loss.*learning_rate"):
+    with pytest.raises(ValueError, match=r"finite loss.*learning_rate"):
         ours.fit(X, y, class_embeddings=T)
 
 

@@ -164,7 +164,7 @@ def fence(language: str, *lines: str) -> str:
         fence("console", "$ make demo"),
         fence("console", "$ zeroshot --version", "zeroshot 999"),
         fence("console", "$ zeroshot no-such-command"),
-        fence("console", "$ zeroshot predict nowhere a.jpg"),
+        fence("console", "$ zeroshot embeddings nowhere.txt"),
         "```python\npass\n",
     ],
 )
@@ -180,7 +180,7 @@ def test_page_that_is_wrong_fails(text):
         fence("python", "x = 1") + fence("python", "print(x)") + fence("text", "1"),
         fence("python", "print('zebra 0.123')") + fence("text", "zebra 0.12"),
         fence("console", "$ zeroshot --version", "zeroshot ..."),
-        fence("console", "$ zeroshot predict no/ a.jpg", "error: Expected a bundle..."),
+        fence("console", "$ zeroshot embeddings a.txt", "error: Expected a vector..."),
         fence("text", "1 / 0"),
     ],
 )

@@ -10,10 +10,14 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
-from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone
@@ -237,7 +241,14 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         y = np.asarray(column_or_1d(y, warn=True))
         assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+        except TypeError as error:  # they cannot be sorted
+            kinds = sorted({f"'{type(label).__name__}'" for label in y.tolist()})
+            raise LabelError(
+                f"Expected labels of one kind, all strings or all numbers. Got "
+                f"{', '.join(kinds)}. Convert them, and leave out images without one."
+            ) from error
         if len(y) == 0:
             raise LabelError("Expected at least 2 different labels. Got none.")
         backbone = (
@@ -475,7 +486,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `predict`.
         """
         predicted = self.predict(X, candidate_labels)
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        y = np.asarray(column_or_1d(y))
+        check_consistent_length(predicted, y, sample_weight)
+        # As objects: "unknown" may stand beside labels that are numbers.
+        is_right = predicted.astype(object) == y.astype(object)
+        return float(np.average(is_right, weights=sample_weight))
 
     def save(
         self, path: str | Path, *, vocabulary: Sequence[str] | None = None

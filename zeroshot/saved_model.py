@@ -187,6 +187,7 @@ def _assemble(
         projection=clone(projection),
         **_loaded_parameters(record["parameters"]),
     )
+    classifier._check_parameters()
     classes = record["classes"]
     classifier.classes_ = np.array(classes["labels"], np.dtype(classes["dtype"]))
     classifier.class_embeddings_ = arrays["class_embeddings"]

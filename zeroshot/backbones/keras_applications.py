@@ -132,7 +132,7 @@ class KerasApplication:
             return BackboneCard(
                 "crop", row.pretraining, row.url, row.licence, row.citation
             )
-        pretraining = "none (random weights)" if self.weights is None else ""
+        pretraining = "nothing (random weights)" if self.weights is None else ""
         return BackboneCard("crop", pretraining, citation=row.citation)
 
     @property
