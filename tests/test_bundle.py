@@ -605,16 +605,29 @@ def test_loaded_classifier_can_be_saved_again(saved, features, tmp_path):
     )
 
 
-def test_attributes_in_memory_are_needed_again_or_kept_as_vocabulary(
-    features, tmp_path
-):
+def test_attributes_in_memory_are_kept_whole(features, tmp_path):
     X, labels, seen = features
     table = Attributes(*shape_attributes())
     clf = ZeroShotClassifier(None, table, projection="ridge").fit(X[seen], labels[seen])
-    clf.save(tmp_path / "plain")
-    with pytest.raises(ArtifactError, match="embeddings="):
-        zeroshot.load(tmp_path / "plain")
-    loaded = zeroshot.load(tmp_path / "plain", embeddings=table)
-    np.testing.assert_array_equal(loaded.predict(X, UNSEEN), clf.predict(X, UNSEEN))
-    clf.save(tmp_path / "kept", vocabulary=UNSEEN)
-    assert set(zeroshot.load(tmp_path / "kept").predict(X, UNSEEN)) <= set(UNSEEN)
+    clf.save(tmp_path / "first")
+    zeroshot.load(tmp_path / "first").save(tmp_path / "second")
+    for loaded in (
+        zeroshot.load(tmp_path / "second"),
+        zeroshot.load(tmp_path / "second", embeddings=table),
+    ):
+        np.testing.assert_array_equal(
+            loaded.decision_function(X, [*UNSEEN, "red ring"]),
+            clf.decision_function(X, [*UNSEEN, "red ring"]),
+        )
+
+
+def test_vocabulary_holds_the_candidates_of_the_constructor(features, tmp_path):
+    X, labels, seen = features
+    clf = ZeroShotClassifier(
+        None,
+        Attributes(*shape_attributes()),
+        projection="ridge",
+        candidate_labels=UNSEEN,
+    ).fit(X[seen], labels[seen])
+    clf.save(tmp_path / "model", vocabulary=[])
+    assert set(zeroshot.load(tmp_path / "model").predict(X)) <= set(UNSEEN)

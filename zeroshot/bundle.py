@@ -68,7 +68,8 @@ def check_place(path: Path) -> None:
     ArtifactError
         If something other than a bundle lies there.
     """
-    if path.exists() and not (path / RECORD).is_file():
+    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not is_free and not (path / RECORD).is_file():
         raise ArtifactError(
             f"Expected a new folder, or an older bundle to replace. Got '{path}', "
             f"which holds something else. Choose another path."

@@ -502,8 +502,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         path : str or Path
             The folder to make; an older bundle there is replaced.
         vocabulary : sequence of str or None, default=None
-            Labels whose vectors are kept in the bundle (float16), beside the seen ones.
-            The bundle then needs no vector file, and knows those labels only.
+            Labels whose vectors are kept in the bundle (float16), beside the seen ones
+            and ``candidate_labels``. The bundle then needs no vector file, and knows
+            those labels only. `Attributes` given in memory are always kept, whole.
 
         Raises
         ------
@@ -636,7 +637,8 @@ def load(
     Returns
     -------
     classifier : ZeroShotClassifier
-        Fitted; predicts what the saved one did, bit for bit on the same machine.
+        Fitted; predicts what the saved one did, bit for bit on the same machine (a
+        vocabulary rounds the vectors of unseen labels to float16).
 
     Raises
     ------

@@ -37,7 +37,8 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
     classifier : ZeroShotClassifier
         Fitted.
     vocabulary : sequence of str or None
-        Labels whose vectors go into the bundle, beside the seen ones.
+        Labels whose vectors go into the bundle, beside the seen ones and the
+        classifier's own candidates.
 
     Returns
     -------
@@ -56,13 +57,19 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
     arrays["class_embeddings"] = classifier.class_embeddings_
     classes, embeddings = classifier.classes_, classifier.embeddings_
     words = None
-    if vocabulary is not None:
+    if vocabulary is None:
+        if isinstance(embeddings, Attributes) and embeddings.spec is None:
+            # A table in memory has no file to be found again: all of it goes along.
+            words = list(embeddings.vocabulary())
+            arrays["vocabulary"], _ = embeddings.lookup(words)
+    else:
         if isinstance(vocabulary, str):
             raise LabelError(
                 f"Expected a sequence of labels for the vocabulary. Got the single "
                 f"string {vocabulary!r}. Write [{vocabulary!r}]."
             )
-        words = list(dict.fromkeys(map(str, [*classes, *vocabulary])))
+        candidates = check_candidates(classifier.candidate_labels or classes)
+        words = list(dict.fromkeys(map(str, [*classes, *candidates, *vocabulary])))
         vectors, _ = embed_labels(words, embeddings)
         arrays["vocabulary"] = vectors.astype(np.float16)
     record = {
