@@ -107,7 +107,7 @@ def test_color_hog_is_cloned_and_pickled_as_it_is():
     backbone = ColorHOG(96)
     assert clone(backbone) is backbone
     assert pickle.loads(pickle.dumps(backbone)).fingerprint == backbone.fingerprint
-    assert card_of(backbone).pretraining == "none"
+    assert card_of(backbone).pretraining == "nothing (no weights)"
 
 
 def test_color_hog_generalises_to_unseen_combinations():

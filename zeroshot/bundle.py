@@ -13,7 +13,6 @@ a killed process leaves the old one as it was.
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from zeroshot.projections.base import Projection
 
 __all__ = [
     "Bundle",
+    "check_place",
     "projection_from_state",
     "projection_to_state",
     "read_bundle",
@@ -55,6 +55,27 @@ class Bundle:
     arrays: dict[str, NDArray[Any]]
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place where a bundle must not be written.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make.
+
+    Raises
+    ------
+    ArtifactError
+        If something other than a bundle lies there.
+    """
+    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not is_free and not (path / RECORD).is_file():
+        raise ArtifactError(
+            f"Expected a new folder, or an older bundle to replace. Got '{path}', "
+            f"which holds something else. Choose another path."
+        )
+
+
 def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
     """Write a bundle, replacing an older bundle in that place.
 
@@ -70,13 +91,10 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
     Raises
     ------
     ArtifactError
-        If ``path`` exists and is not a bundle, or cannot be written.
+        If ``path`` exists and is not a bundle, or cannot be written, or ``bundle``
+        holds what JSON cannot.
     """
-    if path.exists() and not (path / RECORD).is_file():
-        raise ArtifactError(
-            f"Expected a new folder, or an older bundle to replace. Got '{path}', "
-            f"which holds something else. Choose another path."
-        )
+    check_place(path)
     try:
         with replace_directory(path) as folder:
             np.savez(folder / ARRAYS, allow_pickle=False, **bundle.arrays)
@@ -86,9 +104,13 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
                 "arrays_sha256": digest,
                 **bundle.record,
             }
-            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-            (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+            (folder / RECORD).write_text(_to_json(record) + "\n", encoding="utf-8")
             (folder / CARD).write_text(card, encoding="utf-8")
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"Expected labels and parameters that are strings or numbers. Got {error}. "
+            f"Only those can be saved."
+        ) from error
     except OSError as error:
         raise ArtifactError(
             f"Expected a place to write the bundle '{path}'. Got {error}. Check "
@@ -121,7 +143,7 @@ def read_bundle(path: Path) -> Bundle:
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         version, digest = record["format_version"], record["arrays_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _broken(path / RECORD, error) from error
     if version != FORMAT_VERSION:
         raise ArtifactError(
@@ -131,12 +153,16 @@ def read_bundle(path: Path) -> Bundle:
         )
     try:
         content = (path / ARRAYS).read_bytes()
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except OSError as error:
         raise _broken(path / ARRAYS, error) from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise _broken(path / ARRAYS, ValueError("its content is not what was saved"))
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    # zipfile and NumPy raise a dozen types for a broken file.
+    except Exception as error:
+        raise _broken(path / ARRAYS, error) from error
     return Bundle(record, arrays)
 
 
@@ -172,7 +198,7 @@ def projection_to_state(
             f"group 'zeroshot.projections' (docs/plugins.md), so that it can be loaded."
         )
     parameters = _parameters(projection)
-    if not isinstance(parameters.get("random_state"), int | None):
+    if isinstance(parameters.get("random_state"), np.random.RandomState):
         parameters["random_state"] = None  # a generator cannot be saved, nor is it used
     fitted: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
@@ -189,7 +215,7 @@ def projection_to_state(
             fitted[attribute] = value
     state = {"name": name, "parameters": parameters, "fitted": fitted}
     try:
-        json.dumps(state, allow_nan=False)
+        _to_json(state)
     except (TypeError, ValueError) as error:
         raise ArtifactError(
             f"Expected parameters and fitted attributes of projection '{name}' that "
@@ -235,6 +261,19 @@ def projection_from_state(
         if prefix == "projection" and "/" not in attribute:
             setattr(projection, attribute, array)
     return projection
+
+
+def _to_json(content: Any) -> str:
+    return json.dumps(
+        content, indent=2, ensure_ascii=False, allow_nan=False, default=_as_number
+    )
+
+
+def _as_number(value: object) -> Any:
+    """Return a NumPy scalar as Python's own; a search over an array sets those."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} of type '{type(value).__name__}'")
 
 
 def _parameters(projection: Any) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Where files are kept, and how they are written: whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 
 __all__ = ["cache_root", "replace_directory", "replace_file"]
+
+_UMASK_LOCK = threading.Lock()
 
 
 def cache_root() -> Path:
@@ -52,7 +56,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("rb+") as written:  # Windows syncs what it may write only
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
         temporary.replace(path)
@@ -63,6 +67,10 @@ def replace_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def replace_directory(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path``; rename it there after the block.
+
+    Two processes may do it at once (the last one wins). One that is killed while it
+    writes leaves the old folder as it was; in the instant between the two renames, the
+    old one is in a hidden folder beside it.
 
     Parameters
     ----------
@@ -79,23 +87,37 @@ def replace_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            # A folder cannot be renamed over a full one: the old one steps aside first.
-            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
-            path.replace(aside / path.name)
-            try:
-                temporary.replace(path)
-            except OSError:
-                (aside / path.name).replace(path)
-                raise
-            shutil.rmtree(aside)
-        else:
-            temporary.replace(path)
+        while not _put(temporary, path):  # another process was faster: replace its own
+            pass
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _put(new: Path, path: Path) -> bool:
+    """Rename a folder to ``path``; False if another came there in the meantime."""
+    # A folder cannot be renamed over a full one: the old one steps aside first.
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
+    old = aside / path.name
+    with suppress(FileNotFoundError):
+        path.replace(old)
+    try:
+        new.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if old.exists():
+                old.replace(path)
+            aside.rmdir()
+            raise
+        placed = False
+    else:
+        placed = True
+    shutil.rmtree(aside)
+    return placed
+
+
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    # It can only be read by setting it: two threads at once would leave it at 0.
+    with _UMASK_LOCK:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

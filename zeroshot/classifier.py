@@ -2,16 +2,22 @@
 
 import warnings
 from collections.abc import Hashable, Sequence
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
-from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone
@@ -32,9 +38,9 @@ __all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
 UNKNOWN_LABEL = "unknown"
 """What `ZeroShotClassifier.predict` answers where it has no answer."""
 
-# Without a temperature of the user's own. Minimises the negative log likelihood of
-# held-out classes of Tiny ImageNet (benchmarks/choose_defaults.py).
-DEFAULT_TEMPERATURE = 0.05
+# Without a temperature of the user's own. Of the values tried it has the least negative
+# log likelihood on held-out seen classes of both real tasks (docs/defaults.md).
+DEFAULT_TEMPERATURE = 0.1
 
 
 class RankedLabel(NamedTuple):
@@ -85,7 +91,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
         it an unseen class almost never wins against seen ones.
     temperature : float or None, default=None
-        Divides the scores before the softmax of `predict_proba`, > 0. None means 0.05,
+        Divides the scores before the softmax of `predict_proba`, > 0. None means 0.1,
         which is not calibrated for your classes.
     reject : float or None, default=None
         `predict` answers ``"unknown"`` where no candidate scores this much, in [-1, 1].
@@ -191,6 +197,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether the last `fit` came to its end."""
+        return hasattr(self, "n_images_")
+
     def fit(self, X: Any, y: Sequence[Hashable] | NDArray[Any]) -> Self:
         """Learn the map from images (or features) to their labels' word vectors.
 
@@ -223,6 +233,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             If features or parameters are out of range.
         """
         self._check_parameters()
+        self.__dict__.pop("n_images_", None)  # after a fit that fails: not fitted
         if y is None:
             raise ValueError(
                 "This ZeroShotClassifier estimator requires y to be passed, but the "
@@ -230,7 +241,14 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         y = np.asarray(column_or_1d(y, warn=True))
         assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+        except TypeError as error:  # they cannot be sorted
+            kinds = sorted({f"'{type(label).__name__}'" for label in y.tolist()})
+            raise LabelError(
+                f"Expected labels of one kind, all strings or all numbers. Got "
+                f"{', '.join(kinds)}. Convert them, and leave out images without one."
+            ) from error
         if len(y) == 0:
             raise LabelError("Expected at least 2 different labels. Got none.")
         backbone = (
@@ -468,7 +486,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `predict`.
         """
         predicted = self.predict(X, candidate_labels)
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        y = np.asarray(column_or_1d(y))
+        check_consistent_length(predicted, y, sample_weight)
+        # As objects: "unknown" may stand beside labels that are numbers.
+        is_right = predicted.astype(object) == y.astype(object)
+        return float(np.average(is_right, weights=sample_weight))
 
     def save(
         self, path: str | Path, *, vocabulary: Sequence[str] | None = None
@@ -480,8 +502,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         path : str or Path
             The folder to make; an older bundle there is replaced.
         vocabulary : sequence of str or None, default=None
-            Labels whose vectors are kept in the bundle (float16), beside the seen ones.
-            The bundle then needs no vector file, and knows those labels only.
+            Labels whose vectors are kept in the bundle (float16), beside the seen ones
+            and ``candidate_labels``. The bundle then needs no vector file, and knows
+            those labels only. `Attributes` given in memory are always kept, whole.
 
         Raises
         ------
@@ -614,7 +637,8 @@ def load(
     Returns
     -------
     classifier : ZeroShotClassifier
-        Fitted; predicts what the saved one did, bit for bit on the same machine.
+        Fitted; predicts what the saved one did, bit for bit on the same machine (a
+        vocabulary rounds the vectors of unseen labels to float16).
 
     Raises
     ------
@@ -640,7 +664,8 @@ def _check_remaining(
     if len(lost):
         raise InvalidImageError(
             f"Expected a readable image of every class. Got none of "
-            f"{', '.join(repr(label) for label in classes[lost].tolist())}."
+            f"{', '.join(repr(label) for label in classes[lost].tolist())}. Give "
+            f"other images of them, or leave these classes out."
         )
     bad = np.flatnonzero(~readable)
     warnings.warn(
@@ -656,10 +681,9 @@ def _label_array(labels: list[Hashable]) -> NDArray[Any]:
     """Return labels as an array; mixed kinds of labels stay what they are."""
     array = np.array(labels)
     if array.ndim != 1 or array.tolist() != labels:
-        array = np.empty(len(labels), dtype=object)
-        array[:] = labels
+        array = np.fromiter(labels, dtype=object, count=len(labels))
     return array
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)

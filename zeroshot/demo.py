@@ -58,17 +58,17 @@ class DemoResult:
     def __str__(self) -> str:
         """Return what was done and what came out, in words."""
         n_seen, n_unseen = len(self.seen), len(self.unseen)
-        control = f"{np.mean(self.control):.3f}"
+        control = f"{np.mean(self.control):.3f}  (mean of {len(self.control)} draws)"
         return f"""\
 Zero-shot demo, a toy task: {n_seen + n_unseen} labels such as "{self.unseen[0]}".
-Training: {N_TRAIN} drawn images of each of {n_seen} labels. Held out: {n_unseen} labels
-without any training image. Each is a color and a shape that training saw, but never
-together. A label is described by the attributes of its two words.
+Training: {N_TRAIN} drawn images of each of {n_seen} labels, and none of the other
+{n_unseen}: these are colors and shapes that training saw, but never together. What the
+model knows of a label are the attributes of its two words.
 
 Share of test images named rightly ({N_TEST} per label):
   held-out labels, among the {n_unseen} held-out    {self.unseen_alone:.3f}
     chance                                {1 / n_unseen:.3f}
-    with random vectors for the labels    {control}   (mean of {len(self.control)} draws)
+    with random vectors for the labels    {control}
   among all {n_seen + n_unseen} labels, seen and held out:
     labels seen in training               {self.gzsl_seen:.3f}
     held-out labels                       {self.gzsl_unseen:.3f}
@@ -152,10 +152,10 @@ def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> DemoResult:
         labels[shown],
         classifier.predict(X[shown], everything),
         title=f"Labels without any training image, named among all {len(everything)}",
-        subtitle=f"The first {N_SHOWN} test images of each held-out label. Green: "
-        f"right. Red: wrong, the true label in brackets. In all {gzsl_unseen:.0%} are "
-        f"right; among the {len(unseen)} held-out labels alone "
-        f"{result.unseen_alone:.0%}.",
+        subtitle=f"The first {N_SHOWN} test images of each. Green: right. Red: wrong, "
+        f"the true label in brackets. All {unseen_test.sum()} test images: "
+        f"{gzsl_unseen:.1%} right; among the {len(unseen)} held-out labels only: "
+        f"{result.unseen_alone:.1%}.",
     )
     return result
 

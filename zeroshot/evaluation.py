@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone, card_of
@@ -105,15 +106,15 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Return the table in Markdown, and a line on what was evaluated."""
-        lines = [
-            "| method | " + " | ".join(TITLES) + " |",
-            "| --- |" + " --- |" * len(TITLES),
+        table = [("method", *TITLES)] + [
+            (row["method"], *(_cell(row[m], row[f"{m}_std"]) for m in METRICS))
+            for row in self.rows
         ]
-        for row in self.rows:
-            cells = [_cell(row[m], row[f"{m}_std"]) for m in METRICS]
-            lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        table.insert(1, tuple("-" * width for width in widths))
         s = self.settings
-        lines += [
+        lines = [
+            *(f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in table),
             "",
             f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
             f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
@@ -185,6 +186,8 @@ def evaluate(
 
     Raises
     ------
+    ValueError
+        If ``on_unknown`` is none of the above.
     LabelError
         If there are too few classes or images for such a split.
     OutOfVocabularyError
@@ -192,6 +195,8 @@ def evaluate(
     InvalidImageError, ArtifactError, UnknownPluginError
         As `ZeroShotClassifier.fit`.
     """
+    if on_unknown not in ("raise", "skip"):
+        raise ValueError(f"Expected on_unknown 'raise' or 'skip'. Got {on_unknown!r}.")
     provider = registry.resolve_embeddings(embeddings)
     named = registry.resolve_projection(projection)
     network = None if backbone is None else registry.resolve_backbone(backbone)
@@ -270,9 +275,10 @@ def evaluate_model(
 
     Raises
     ------
-    LabelError, OutOfVocabularyError, InvalidImageError
+    NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
         As `ZeroShotClassifier.predict`.
     """
+    check_is_fitted(classifier)
     y = np.asarray(labels)
     classes = np.unique(y)
     is_unseen = ~np.isin(classes, classifier.classes_)
@@ -342,14 +348,16 @@ def _scores(
 
 
 def _chance(split: ZeroShotSplit) -> dict[str, float]:
-    n_unseen = max(len(split.unseen), 1)
+    n_unseen = len(split.unseen) if len(split.unseen_test) else np.nan
     n_all = len(split.seen) + len(split.unseen)
+    seen = 1 / n_all if len(split.seen_test) else np.nan
+    unseen = 1 / n_all if len(split.unseen_test) else np.nan
     return {
         "unseen_top1": 1 / n_unseen,
-        "unseen_top5": min(5, n_unseen) / n_unseen,
-        "gzsl_seen": 1 / n_all,
-        "gzsl_unseen": 1 / n_all,
-        "gzsl_h": 1 / n_all,
+        "unseen_top5": min(5 / n_unseen, 1.0),
+        "gzsl_seen": seen,
+        "gzsl_unseen": unseen,
+        "gzsl_h": harmonic_mean(seen, unseen),
     }
 
 
@@ -397,7 +405,8 @@ def _settings(
         "backbone": "given" if backbone is None else backbone.name,
         "backbone_fingerprint": None if backbone is None else backbone.fingerprint,
         "pretraining": "" if backbone is None else card_of(backbone).pretraining,
-        "embeddings": embeddings.name,
+        # Not the whole path: tables are shown to others.
+        "embeddings": Path(registry.spec_of(embeddings) or embeddings.name).name,
         "embeddings_fingerprint": embeddings.fingerprint,
         "n_images": len(y),
         "n_seen": len(split.seen),

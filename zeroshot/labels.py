@@ -51,7 +51,7 @@ __all__ = [
     "embed_labels",
 ]
 
-Labels: TypeAlias = Sequence[Hashable] | Mapping[Hashable, Sequence[str]]
+Labels: TypeAlias = Sequence[Hashable] | Mapping[Any, Sequence[str]]
 
 # Below this the mean of unit vectors is rounding error, not a direction.
 SMALLEST_MEAN = 1e-6
@@ -449,8 +449,8 @@ def _out_of_vocabulary(
     return OutOfVocabularyError(
         f"Expected labels that '{embeddings.name}' has vectors for. Got {len(unknown)} "
         f"of {n_labels} labels that it has not: {first_few(described)}. Correct the "
-        f"spelling, give other names as {{label: [alias, ...]}}, or use vectors with "
-        f"more words.",
+        f"spelling, give them other names (aliases), leave them out, or use vectors "
+        f"with more words.",
         labels=[names.label for names in unknown],
         suggestions=near,
     )

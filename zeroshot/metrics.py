@@ -20,7 +20,8 @@ def hit_at_k(
     true_index : ndarray of shape (n_images,), int
         Column of the true label.
     k : int
-        Cut-off, 1 <= k <= n_candidates. A tie with the true label counts against it.
+        Cut-off, 1 <= k <= n_candidates. A tie with the true label counts against it,
+        and so does NaN.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def hit_at_k(
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"Expected 1 <= k <= {scores.shape[1]} candidates. Got {k}.")
     true_score = np.take_along_axis(scores, true_index[:, None], axis=1)
-    rank: NDArray[np.intp] = (scores >= true_score).sum(axis=1)
+    rank: NDArray[np.intp] = (~(scores < true_score)).sum(axis=1)
     return rank <= k
 
 

@@ -14,7 +14,7 @@ from zeroshot.errors import ArtifactError
 __all__ = ["write_sheet"]
 
 COLUMNS = 8
-TILE = 112  # side of a picture, in pixels
+TILE = 120  # side of a picture, in pixels
 FRAME, GAP, MARGIN = 4, 12, 20
 TITLE_SIZE, LABEL_SIZE = 20, 14  # height of letters, in pixels
 INK, RIGHT, WRONG = (30, 30, 30), (20, 140, 60), (205, 30, 40)
@@ -39,7 +39,7 @@ def write_sheet(
     path : Path
         The file to write; an older one is replaced. Its ending does not matter.
     images : ndarray of shape (n, h, w, 3), uint8
-        RGB; shown 112 pixels wide, eight in a row.
+        RGB; shown 120 pixels wide, eight in a row.
     true_labels, predicted_labels : sequence of length n
         Shown as ``str(label)``.
     title, subtitle : str

@@ -15,7 +15,12 @@ from zeroshot.backbones.base import Backbone, card_of
 from zeroshot.bundle import Bundle, projection_from_state, projection_to_state
 from zeroshot.embeddings.attributes import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import ArtifactError, FingerprintMismatchError
+from zeroshot.errors import (
+    ArtifactError,
+    FingerprintMismatchError,
+    LabelError,
+    ZeroShotError,
+)
 from zeroshot.label_report import LabelReport
 from zeroshot.labels import check_candidates, embed_labels
 
@@ -32,7 +37,8 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
     classifier : ZeroShotClassifier
         Fitted.
     vocabulary : sequence of str or None
-        Labels whose vectors go into the bundle, beside the seen ones.
+        Labels whose vectors go into the bundle, beside the seen ones and the
+        classifier's own candidates.
 
     Returns
     -------
@@ -42,6 +48,8 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
     ------
     OutOfVocabularyError
         If a label of ``vocabulary`` has no vector.
+    LabelError
+        If ``vocabulary`` is a bare string.
     ArtifactError
         If the projection cannot be saved.
     """
@@ -49,8 +57,19 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
     arrays["class_embeddings"] = classifier.class_embeddings_
     classes, embeddings = classifier.classes_, classifier.embeddings_
     words = None
-    if vocabulary is not None:
-        words = list(dict.fromkeys([*map(str, classes), *vocabulary]))
+    if vocabulary is None:
+        if isinstance(embeddings, Attributes) and embeddings.spec is None:
+            # A table in memory has no file to be found again: all of it goes along.
+            words = list(embeddings.vocabulary())
+            arrays["vocabulary"], _ = embeddings.lookup(words)
+    else:
+        if isinstance(vocabulary, str):
+            raise LabelError(
+                f"Expected a sequence of labels for the vocabulary. Got the single "
+                f"string {vocabulary!r}. Write [{vocabulary!r}]."
+            )
+        candidates = check_candidates(classifier.candidate_labels or classes)
+        words = list(dict.fromkeys(map(str, [*classes, *candidates, *vocabulary])))
         vectors, _ = embed_labels(words, embeddings)
         arrays["vocabulary"] = vectors.astype(np.float16)
     record = {
@@ -107,7 +126,10 @@ def from_bundle(
     """
     try:
         return _assemble(classifier_class, bundle, backbone, embeddings)
-    except (KeyError, TypeError, AttributeError) as error:
+    except ZeroShotError:
+        raise
+    # Whoever edits a bundle by hand may cause anything.
+    except Exception as error:
         raise ArtifactError(
             f"Expected a complete bundle. Got one in which something is missing or of "
             f"the wrong kind ({type(error).__name__}: {error}). Save it anew."
@@ -172,9 +194,18 @@ def _assemble(
         projection=clone(projection),
         **_loaded_parameters(record["parameters"]),
     )
+    classifier._check_parameters()
     classes = record["classes"]
     classifier.classes_ = np.array(classes["labels"], np.dtype(classes["dtype"]))
     classifier.class_embeddings_ = arrays["class_embeddings"]
+    # Tried now, so that a bundle that was edited fails here and not when predicting.
+    points = projection.transform(np.zeros((1, record["n_features"]), np.float32))
+    expected = (len(classifier.classes_), points.shape[1])
+    if classifier.class_embeddings_.shape != expected:
+        raise ValueError(
+            f"class embeddings of shape {classifier.class_embeddings_.shape}, not "
+            f"{expected}"
+        )
     classifier.label_report_ = LabelReport.from_dict(
         record["label_report"], arrays["class_embeddings"]
     )
@@ -210,7 +241,7 @@ def _saved_parameters(classifier: Any) -> dict[str, Any]:
     parameters: dict[str, Any] = classifier.get_params(deep=False)
     for plugin in ("backbone", "embeddings", "projection"):
         del parameters[plugin]
-    if not isinstance(parameters["random_state"], int | None):
+    if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None  # a generator is no JSON
     labels = parameters["candidate_labels"]
     if labels is not None:

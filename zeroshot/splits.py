@@ -64,8 +64,8 @@ def hold_out_classes(
     (3, 1)
     """
     classes = np.unique(np.asarray(labels))
-    n_unseen = max(1, round(share * len(classes)))
-    if not 0 < share < 1 or len(classes) - n_unseen < 2:
+    n_unseen = max(1, round(share * len(classes))) if 0 < share < 1 else 0
+    if n_unseen == 0 or len(classes) - n_unseen < 2:
         raise LabelError(
             f"Expected to hold out a share in (0, 1) of the classes and keep at least "
             f"2 for training. Got share {share} of {len(classes)} classes. Give images "
@@ -107,11 +107,17 @@ def zero_shot_splits(
     Raises
     ------
     LabelError
-        If there are too few classes, or a class has a single image.
+        If there are too few classes, a class has a single image, or a share or
+        ``n_splits`` is out of range.
     """
+    if n_splits < 1 or not 0 < seen_test < 1:
+        raise LabelError(
+            f"Expected n_splits >= 1 and seen_test in (0, 1). Got {n_splits!r} and "
+            f"{seen_test!r}."
+        )
     y = np.asarray(labels)
     classes, counts = np.unique(y, return_counts=True)
-    if counts.min() < 2:
+    if (counts < 2).any():
         single = ", ".join(repr(c) for c in classes[counts < 2][:10].tolist())
         raise LabelError(
             f"Expected at least 2 images of every class, to train and to test on. Got "

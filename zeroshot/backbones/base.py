@@ -65,7 +65,8 @@ class BackboneCard:
     resize : {"crop", "squash"}
         How the core brings an image to ``input_size``.
     pretraining : str
-        What the weights were trained on; "unseen" classes may have been seen there.
+        What the weights were trained on: "unseen" classes may have been seen there.
+        Empty where nobody knows.
     weights_url, licence, citation : str
         Where the weights come from; empty where there is nothing to say.
     """

@@ -119,7 +119,9 @@ class ColorHOG:
     @property
     def card(self) -> BackboneCard:
         """The backbone's card: no weights, no pretraining."""
-        return BackboneCard(resize="crop", pretraining="none", licence="Apache-2.0")
+        return BackboneCard(
+            resize="crop", pretraining="nothing (no weights)", licence="Apache-2.0"
+        )
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the descriptor of each image.

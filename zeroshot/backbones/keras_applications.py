@@ -85,6 +85,17 @@ class KerasApplication:
     def from_spec(cls, name: str, argument: str | None) -> Self:
         """Make the backbone that a spec string names; see the notes of the class.
 
+        Parameters
+        ----------
+        name : str
+            The registered name.
+        argument : str or None
+            What follows the colon.
+
+        Returns
+        -------
+        backbone : KerasApplication
+
         Raises
         ------
         PluginContractError
@@ -132,7 +143,7 @@ class KerasApplication:
             return BackboneCard(
                 "crop", row.pretraining, row.url, row.licence, row.citation
             )
-        pretraining = "none (random weights)" if self.weights is None else ""
+        pretraining = "nothing (random weights)" if self.weights is None else ""
         return BackboneCard("crop", pretraining, citation=row.citation)
 
     @property

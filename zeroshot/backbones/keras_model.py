@@ -93,6 +93,17 @@ class KerasModel:
     def from_spec(cls, name: str, argument: str | None) -> Self:
         """Make the backbone that a spec string names; see the notes of the class.
 
+        Parameters
+        ----------
+        name : str
+            The registered name.
+        argument : str or None
+            What follows the colon.
+
+        Returns
+        -------
+        backbone : KerasModel
+
         Raises
         ------
         PluginContractError

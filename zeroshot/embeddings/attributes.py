@@ -70,14 +70,14 @@ class Attributes:
         source: str | os.PathLike[str] | Sequence[str],
         matrix: ArrayLike | None = None,
     ) -> None:
-        self._path: str | os.PathLike[str] | None = None
+        self._path: Path | None = None
         if isinstance(source, str | os.PathLike):
             if matrix is not None:
                 raise PluginContractError(
                     f"Expected either a file, or labels and a matrix. Got the file "
                     f"'{os.fspath(source)}' and a matrix. Leave one out."
                 )
-            self._path = source
+            self._path = Path(os.path.abspath(Path(source).expanduser()))
         elif matrix is None:
             raise PluginContractError(
                 "Expected a matrix of vectors beside the labels. Got None. "
@@ -134,7 +134,7 @@ class Attributes:
     @property
     def spec(self) -> str | None:
         """The spec string with the absolute path; None for a table in memory."""
-        return None if self._path is None else f"{self.name}:{self._file}"
+        return None if self._path is None else f"{self.name}:{self._path}"
 
     def lookup(
         self, words: Sequence[str]
@@ -188,7 +188,8 @@ class Attributes:
 
     @cached_property
     def _table(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        return read_table(self._file)
+        assert self._path is not None  # a table in memory was stored by __init__
+        return read_table(self._path)
 
     @cached_property
     def _rows(self) -> dict[str, list[int]]:
@@ -198,13 +199,8 @@ class Attributes:
         return rows
 
     @property
-    def _file(self) -> Path:
-        assert self._path is not None
-        return Path(os.path.abspath(Path(self._path).expanduser()))
-
-    @property
     def _described(self) -> str:
-        return "the labels given" if self._path is None else f"'{self._file}'"
+        return "the labels given" if self._path is None else f"'{self._path}'"
 
     def __sklearn_clone__(self) -> Self:
         return self
@@ -221,5 +217,5 @@ class Attributes:
 
     def __repr__(self) -> str:
         if self._path is not None:
-            return f"Attributes({os.fspath(self._path)!r})"
+            return f"Attributes({str(self._path)!r})"
         return f"<Attributes of {len(self._table[0])} labels, dim {self.dim}>"

@@ -53,6 +53,7 @@ class WordVectors:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
+        self._file = Path(os.path.abspath(Path(path).expanduser()))
         self._known: dict[str, NDArray[np.float32] | None] = {}
 
     @classmethod
@@ -160,10 +161,6 @@ class WordVectors:
     def _layout(self) -> VectorLayout:
         return recognise_layout(self._file)
 
-    @property
-    def _file(self) -> Path:
-        return Path(os.path.abspath(Path(self.path).expanduser()))
-
     def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
         tokens = as_tokens(words)
         rows = read_rows(self._file, self._layout, tokens.keys())
@@ -176,7 +173,7 @@ class WordVectors:
 
     def __getstate__(self) -> dict[str, Any]:
         # Only the path travels: another process reads the file again when it needs to.
-        return {"path": self.path, "_known": {}}
+        return {"path": self.path, "_file": self._file, "_known": {}}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({os.fspath(self.path)!r})"

@@ -1,5 +1,7 @@
 """Projections with a closed-form solution."""
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
@@ -55,7 +57,7 @@ class Ridge(ProjectionEstimator):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
-        if not self.alpha > 0:
+        if not (isinstance(self.alpha, Real) and 0 < self.alpha < np.inf):
             raise ValueError(f"Expected alpha > 0. Got {self.alpha!r}.")
         # X'T[y] by class sums: one row per class instead of one per image.
         sums = np.zeros((len(T), X.shape[1]), dtype=np.float64)

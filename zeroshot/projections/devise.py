@@ -61,7 +61,7 @@ class DeViSE(ProjectionEstimator):
         Choose the number of epochs on held-out classes: train on the others, watch the
         mean reciprocal rank among the held-out ones, then train on all classes until
         the last epoch that was within one standard error of the best. Needs two
-        held-out classes (10 in all by default); with fewer all epochs are run.
+        held-out classes (8 in all by default); with fewer all epochs are run.
     validation_fraction : float, default=0.2
         Share of the classes that early stopping holds out.
     patience : int, default=10
@@ -178,20 +178,23 @@ class DeViSE(ProjectionEstimator):
                     f"{getattr(self, name)!r}."
                 )
         for name, fits, wanted in (
-            ("margin", self.margin > 0, "> 0"),
-            ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
-            ("weight_decay", self.weight_decay >= 0, ">= 0"),
-            ("learning_rate", self.learning_rate > 0, "> 0"),
-            ("batch_size", self.batch_size >= 1, ">= 1"),
-            ("epochs", self.epochs >= 1, ">= 1"),
-            ("validation_fraction", 0 < self.validation_fraction < 1, "in (0, 1)"),
-            ("patience", self.patience >= 1, ">= 1"),
-            ("hidden", all(width >= 1 for width in self.hidden), "widths >= 1"),
+            ("margin", lambda v: 0 < v < math.inf, "> 0"),
+            ("dropout", lambda v: 0 <= v < 1, "in [0, 1)"),
+            ("weight_decay", lambda v: 0 <= v < math.inf, ">= 0"),
+            ("learning_rate", lambda v: 0 < v < math.inf, "> 0"),
+            ("batch_size", _is_count, "as a whole number >= 1"),
+            ("epochs", _is_count, "as a whole number >= 1"),
+            ("validation_fraction", lambda v: 0 < v < 1, "in (0, 1)"),
+            ("patience", _is_count, "as a whole number >= 1"),
+            ("hidden", lambda v: all(map(_is_count, v)), "as a list of widths >= 1"),
         ):
-            if not fits:
-                raise ValueError(
-                    f"Expected {name} {wanted}. Got {getattr(self, name)!r}."
-                )
+            value = getattr(self, name)
+            try:
+                is_right = fits(value)
+            except TypeError:  # of a kind that cannot be compared
+                is_right = False
+            if not is_right:
+                raise ValueError(f"Expected {name} {wanted}. Got {value!r}.")
 
     def _validation_scores(
         self,
@@ -256,13 +259,15 @@ class DeViSE(ProjectionEstimator):
         optimizer = keras.optimizers.Adam(schedule)
         optimizer.build(variables)
         weight_decay = self.weight_decay if self.loss == "rank" else 0.0
-        features, labels = tf.constant(X), tf.constant(y)
-        class_embeddings = tf.constant(T)
+        tensors = tf.constant(X), tf.constant(y), tf.constant(T)
 
         # One compiled call an epoch over tensors in memory: 2 to 3 times the speed of
-        # `model.fit` (measured), which feeds batches from Python.
+        # `model.fit` (measured), which feeds batches from Python. The tensors are
+        # arguments, because TensorFlow never lets go of what a function closes over.
         @tf.function
-        def run_epoch(order: Any, epoch: Any) -> Any:
+        def run_epoch(
+            order: Any, epoch: Any, features: Any, labels: Any, class_embeddings: Any
+        ) -> Any:
             total = 0.0
             for step in tf.range(steps):
                 rows = order[step * self.batch_size : (step + 1) * self.batch_size]
@@ -270,7 +275,11 @@ class DeViSE(ProjectionEstimator):
                 with tf.GradientTape() as tape:
                     points = head(tf.gather(features, rows), training=True)
                     losses = self._losses(
-                        tf, points, wanted, class_embeddings, tf.stack([epoch, step])
+                        tf,
+                        points,
+                        wanted,
+                        class_embeddings,
+                        tf.stack([seed, epoch * steps + step]),
                     )
                     penalty = tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
                     loss = tf.reduce_mean(losses) + weight_decay * penalty
@@ -283,7 +292,13 @@ class DeViSE(ProjectionEstimator):
         history: list[float] = []
         for epoch in range(epochs):
             order = tf.constant(random.permutation(n))
-            history.append(float(run_epoch(order, tf.constant(epoch))))
+            history.append(float(run_epoch(order, tf.constant(epoch), *tensors)))
+            if not math.isfinite(history[-1]):
+                raise ValueError(
+                    f"Expected a finite loss. Got {history[-1]} in epoch {epoch + 1}. "
+                    f"Lower learning_rate={self.learning_rate!r} or weight_decay="
+                    f"{self.weight_decay!r}."
+                )
             if not after_epoch(history[-1], _dense_layers(head)):
                 break
         return _dense_layers(head), history
@@ -303,6 +318,10 @@ class DeViSE(ProjectionEstimator):
             first = tf.argmin(tf.where(hinge > 0, priority, 2.0), axis=1)
             return tf.gather(hinge, first, axis=1, batch_dims=1)
         return tf.reduce_sum(hinge, axis=1)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and bool(value >= 1)
 
 
 def _build_head(

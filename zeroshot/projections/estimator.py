@@ -20,9 +20,9 @@ __all__ = ["ProjectionEstimator"]
 class ProjectionEstimator(BaseEstimator):
     """Base class: checks the input, centres features and makes them unit length.
 
-    Centring on the training mean before scaling to unit length was worth 2 (Tiny
-    ImageNet) and 8 (Caltech) points of unseen accuracy to ridge over unit length alone
-    (pooled ReLU features all point into one corner of the space).
+    Centring on the training mean and scaling to unit length lifted ridge from 0.20 to
+    0.24 (Tiny-ImageNet) and from 0.28 to 0.45 (Caltech) on held-out seen classes
+    (docs/defaults.md): pooled ReLU features all point into one corner of the space.
     Subclasses write `_fit` and `_map`; ``__init__`` must store ``normalize``.
 
     Attributes

@@ -1,0 +1,755 @@
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
+
+import zeroshot
+from zeroshot.cli import app
+from zeroshot.cli.label_lists import read_labels, short_names
+from zeroshot.datasets import load_images, make_shapes, shape_attributes
+from zeroshot.errors import ZeroShotError
+from zeroshot.splits import hold_out_classes
+
+COMMANDS = (
+    *("demo", "fit", "predict", "evaluate"),
+    *("labels", "backbones", "embeddings", "projections"),
+)
+COLORS, SHAPES = ["red", "green", "blue"], ["star", "ring", "square"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def succeed(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def error_of(*arguments):
+    """Run a command that fails; return the one line that it says."""
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def in_shell(*arguments, **variables):
+    """Run the command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "zeroshot", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | variables,
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Nine classes of four images: a folder with one sub-folder per class."""
+    root = tmp_path_factory.mktemp("photos")
+    images, labels = make_shapes(4, colors=COLORS, shapes=SHAPES)
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        (root / label).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(root / label / f"{number}.png")
+    return root
+
+
+def write_vectors(path):
+    words, matrix = shape_attributes()
+    rows = zip(words, matrix.tolist(), strict=True)
+    path.write_text("".join(f"{w},{','.join(map(str, row))}\n" for w, row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    return write_vectors(tmp_path_factory.mktemp("vectors") / "words.csv")
+
+
+@pytest.fixture(scope="module")
+def options(vectors):
+    return ["--backbone", "color-hog", "--embeddings", vectors, "-p", "ridge"]
+
+
+@pytest.fixture(scope="module")
+def model(photos, options, tmp_path_factory):
+    """Trained on all but "red star"."""
+    out = tmp_path_factory.mktemp("models") / "model"
+    held_out = ("--unseen-labels", "red star", "--no-cache")
+    succeed("fit", photos, *options, *held_out, "--out", out)
+    return out
+
+
+@pytest.fixture
+def red_star(photos):
+    return sorted((photos / "red star").iterdir())[0]
+
+
+# The application as a whole.
+
+
+def test_help_names_every_command():
+    text = succeed("--help").stdout
+    assert all(command in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_an_example(command):
+    assert f"Example: zeroshot {command}" in succeed(command, "--help").stdout
+
+
+def test_version_is_that_of_the_package():
+    assert succeed("--version").stdout == f"zeroshot {zeroshot.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["fit"],
+        ["fit", "photos", "--backbone", "color-hog"],
+        ["labels", "--embeddings", "random"],
+        ["evaluate", "photos", "--backbone", "color-hog"],
+        ["predict", "model", "a.png", "--top-k", "0"],
+        ["predict", "model", "a.png", "--reject", "2"],
+        ["predict", "model", "a.png", "--seen-penalty", "nan"],
+        ["predict", "model", "a.png", "--format", "xml"],
+        ["evaluate", "photos", "--splits", "0"],
+        ["demo", "--seed", "-1"],
+        [
+            *("fit", "photos", "-b", "color-hog", "-e", "random", "-o", "model"),
+            *("--hold-out", "0.2", "--unseen-labels", "cat"),
+        ],
+    ],
+)
+def test_wrong_usage_exits_2(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage: " in result.stderr
+
+
+def test_wrong_usage_in_a_shell_exits_2_without_traceback():
+    done = in_shell("fit", "--batch-size", "0")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_error_in_a_shell_is_one_line_and_exits_1(tmp_path):
+    done = in_shell("predict", tmp_path / "nothing", "a.png")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert str(tmp_path / "nothing") in done.stderr
+
+
+def test_warning_is_one_line_on_stderr_without_file_name(vectors):
+    result = succeed("labels", "shiny star", "-e", vectors)
+    assert "shiny star" in result.stdout
+    assert result.stderr.startswith("warning: 1 of 1 labels")
+    assert result.stderr.count("\n") == 1
+    assert ".py" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_interrupt_exits_130_without_traceback():
+    code = """
+import sys, time
+from zeroshot.cli import app
+@app.command()
+def wait():
+    print("ready", flush=True)
+    time.sleep(60)
+sys.argv = ["zeroshot", "wait"]
+app()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("zeroshot backbones mobilenet-v", "mobilenet-v2"),
+        ("zeroshot fit photos --projection ", "ridge"),
+        ("zeroshot embeddings gl", "glove"),
+    ],
+)
+def test_completion_offers_registered_names(line, name):
+    words = len(line.split(" ")) - 1
+    done = subprocess.run(
+        [sys.executable, "-m", "zeroshot"],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "_ZEROSHOT_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(words),
+        },
+    )
+    assert name in done.stdout.split()
+
+
+# fit
+
+
+def test_fit_saves_a_model_of_the_seen_classes(model):
+    classifier = zeroshot.load(model)
+    labels = {f"{c} {s}" for c in COLORS for s in SHAPES}
+    assert set(classifier.classes_) == labels - {"red star"}
+    assert classifier.n_images_ == 32
+
+
+def test_fit_prints_what_was_trained_and_held_out(photos, options, tmp_path):
+    _, labels = load_images(photos)
+    _, unseen = hold_out_classes(labels, 0.25, 3)
+    out = tmp_path / "model"
+    result = succeed(
+        *("fit", photos, *options, "--out", out, "--hold-out", "0.25", "--seed", "3")
+    )
+    assert "28 images of 7 classes" in result.stdout
+    assert f"Held out, 2 classes: {', '.join(unseen)}\n" in result.stdout
+    assert not set(unseen) & set(zeroshot.load(out).classes_)
+
+
+def test_fit_on_a_table_of_paths_equals_fit_on_the_folder(
+    photos, options, model, tmp_path
+):
+    table = tmp_path / "photos.csv"
+    paths, labels = load_images(photos)
+    rows = zip(paths, labels, strict=True)
+    table.write_text("path,label\n" + "".join(f"{p},{label}\n" for p, label in rows))
+    out = tmp_path / "model"
+    succeed("fit", table, *options, "--unseen-labels", "red star", "--out", out)
+    args = (photos / "red star", "--labels", "red star,blue ring", "-f", "json")
+    assert succeed("predict", out, *args).stdout == (
+        succeed("predict", model, *args).stdout
+    )
+
+
+def test_fit_replaces_an_older_model(photos, options, tmp_path):
+    out = tmp_path / "model"
+    succeed("fit", photos, *options, "--out", out)
+    succeed("fit", photos, *options, "--unseen-labels", "red star", "--out", out)
+    assert "red star" not in zeroshot.load(out).classes_
+
+
+def test_fit_reads_class_names_and_shows_them_short(options, photos, tmp_path):
+    names = tmp_path / "names.tsv"
+    rows = [(f"{c} {s}", f"{c} {s}, Figura") for c in COLORS for s in SHAPES]
+    names.write_text("".join(f"{folder}\t{label}\n" for folder, label in rows))
+    out = tmp_path / "model"
+    result = succeed(
+        *("fit", photos, *options, "--class-names", names, "--out", out),
+        *("--unseen-labels", "red star,blue ring"),
+    )
+    assert "Held out, 2 classes: blue ring, red star\n" in result.stdout
+    assert "red ring, Figura" in zeroshot.load(out).classes_
+
+
+def test_fit_skips_classes_without_a_word_vector_if_asked(photos, options, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("red star", "blue ring", "green square"):
+        (tmp_path / "photos" / name).symlink_to(photos / name)
+    (tmp_path / "photos" / "okapi").symlink_to(photos / "red ring")
+    args = ("fit", tmp_path / "photos", *options, "--out", tmp_path / "model")
+    assert "'okapi'" in error_of(*args)
+    result = succeed(*args, "--skip-unknown")
+    assert "Left out, without a word vector: okapi\n" in result.stdout
+    assert "okapi" not in zeroshot.load(tmp_path / "model").classes_
+
+
+def test_fit_with_vocabulary_needs_no_vector_file_later(
+    photos, tmp_path, red_star, options
+):
+    vectors = write_vectors(tmp_path / "words.csv")
+    words = tmp_path / "words.txt"
+    words.write_text("red star\npink heart\n")
+    out = tmp_path / "model"
+    succeed(
+        *("fit", photos, "-b", "color-hog", "-e", vectors, "-p", "ridge"),
+        *("--unseen-labels", "red star", "--vocabulary", words, "--out", out),
+    )
+    vectors.unlink()
+    result = succeed("predict", out, red_star, "-l", "red star,pink heart", "-f", "csv")
+    assert "red star" in result.stdout
+    assert "'cyan heart'" in error_of("predict", out, red_star, "-l", "cyan heart")
+
+
+def test_fit_leaves_out_unreadable_images_if_asked(photos, options, tmp_path):
+    paths, labels = load_images(photos)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    table = tmp_path / "photos.csv"
+    rows = [*zip(paths, labels, strict=True), (broken, "red star")]
+    table.write_text("path,label\n" + "".join(f"{p},{label}\n" for p, label in rows))
+    args = ("fit", table, *options, "--out", tmp_path / "model")
+    assert "broken.png" in error_of(*args)
+    result = succeed(*args, "--on-error", "nan")
+    assert "36 images of 9 classes" in result.stdout
+    assert result.stderr.startswith("warning: 1 of 37 images")
+
+
+def test_fit_refuses_an_occupied_place_before_any_work(photos, options, tmp_path):
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "letter.txt").write_text("dear")
+    message = error_of("fit", tmp_path / "no-photos", *options, "--out", out)
+    assert "precious" in message
+    assert [p.name for p in out.iterdir()] == ["letter.txt"]
+
+
+def test_fit_refuses_a_place_below_a_file_before_any_work(options, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    out = tmp_path / "letter.txt" / "model"
+    message = error_of("fit", tmp_path / "no-photos", *options, "--out", out)
+    assert "letter.txt' is no folder" in message
+
+
+def test_fit_refuses_held_out_labels_that_are_not_there(photos, options, tmp_path):
+    out = tmp_path / "model"
+    args = ("--unseen-labels", "red star,okapi", "--out", out)
+    message = error_of("fit", photos, *options, *args)
+    assert "'okapi'" in message
+    assert "'red star'" not in message
+    assert not out.exists()
+
+
+def bad_inputs(photos, vectors, folder):
+    """Return for each case the photos, the backbone, the vectors, and the culprit."""
+    text = vectors.read_text()
+    ragged = folder / "ragged.txt"
+    ragged.write_text("red 1 2 3\ngreen 1 2\n" * 9)
+    truncated = folder / "truncated.bin"
+    truncated.write_bytes(b"16 24\nred \x00\x00\x80\x3f")
+    prose = folder / "prose.txt"
+    prose.write_text("It is a truth universally acknowledged,\nthat a single man\n")
+    few = folder / "few.csv"
+    few.write_text("".join(line for line in text.splitlines(True) if line[0] != "s"))
+    single = folder / "single"
+    single.mkdir()
+    (single / "red star").symlink_to(photos / "red star")
+    unreadable = folder / "unreadable"
+    unreadable.mkdir()
+    (unreadable / "red ring").symlink_to(photos / "red ring")
+    (unreadable / "red star").mkdir()
+    (unreadable / "red star" / "culprit.png").write_bytes(b"no image")
+    header = folder / "header.csv"
+    header.write_text("file,class\na.png,red star\n")
+    hog = "color-hog"
+    return {
+        "unknown backbone": (photos, "colour-hog", vectors, "'color-hog'"),
+        "unknown embeddings": (photos, hog, "glvoe", "'glove'"),
+        "missing vectors": (photos, hog, folder / "none.txt", "none.txt"),
+        "ragged vectors": (photos, hog, ragged, "ragged.txt"),
+        "truncated vectors": (photos, hog, truncated, "truncated.bin"),
+        "no vectors": (photos, hog, prose, "prose.txt"),
+        "unknown labels": (photos, hog, few, "'red star' (unknown: 'star')"),
+        "single class": (single, hog, vectors, "'red star'"),
+        "unreadable image": (unreadable, hog, vectors, "culprit.png"),
+        "missing folder": (folder / "nowhere", hog, vectors, "nowhere"),
+        "empty folder": (folder / "empty", hog, vectors, "empty"),
+        "table without columns": (header, hog, vectors, "'label'"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("unknown backbone", "unknown embeddings", "missing vectors"),
+        *("ragged vectors", "truncated vectors", "no vectors", "unknown labels"),
+        *("single class", "unreadable image", "missing folder", "empty folder"),
+        "table without columns",
+    ],
+)
+def test_fit_on_bad_input_names_the_culprit_and_writes_nothing(
+    case, photos, vectors, tmp_path
+):
+    (tmp_path / "empty").mkdir()
+    images, backbone, words, culprit = bad_inputs(photos, vectors, tmp_path)[case]
+    before = sorted(tmp_path.iterdir())
+    message = error_of(
+        *("fit", images, "-b", backbone, "-e", words, "-p", "ridge"),
+        *("--out", tmp_path / "model"),
+    )
+    assert culprit in message
+    assert sorted(tmp_path.iterdir()) == before
+
+
+# predict
+
+
+def test_predict_names_an_unseen_label_as_the_python_interface_does(model, photos):
+    folder = photos / "red star"
+    candidates = ["red star", "blue ring", "green square"]
+    result = succeed(
+        *("predict", model, folder, "-l", ", ".join(candidates), "-f", "json")
+    )
+    got = json.loads(result.stdout)
+    ranked = zeroshot.load(model).rank(folder, candidates)
+    assert [r["prediction"] for r in got] == ["red star"] * 4
+    assert [r["image"] for r in got] == [str(p) for p in sorted(folder.iterdir())]
+    assert got[0]["error"] is None
+    assert got[0]["ranked"] == [label._asdict() for label in ranked[0]]
+    assert [label["seen"] for label in got[0]["ranked"]].count(False) == 1
+
+
+def test_predict_without_labels_chooses_among_the_seen_ones(model, red_star):
+    result = succeed("predict", model, red_star, "-k", "99", "-f", "json")
+    labels = [label["label"] for label in json.loads(result.stdout)[0]["ranked"]]
+    assert sorted(labels) == sorted(zeroshot.load(model).classes_)
+
+
+def test_predict_prints_a_table_for_people(model, red_star):
+    result = succeed("predict", model, red_star, "-l", "red star,blue ring", "-k", "1")
+    header, _, row = (line for line in result.stdout.splitlines() if line.strip())
+    assert header.split() == ["image", "label", "probability", "score", "seen"]
+    assert str(red_star) in row
+    assert "red star" in row
+    assert row.split()[-1] == "no"
+
+
+def test_predict_prints_csv_for_programs(model, photos):
+    images = [photos / "red star", photos / "blue ring"]
+    args = ("-l", "red star,blue ring", "-k", "2", "-f", "csv")
+    rows = list(
+        csv.DictReader(io.StringIO(succeed("predict", model, *images, *args).stdout))
+    )
+    assert len(rows) == 16
+    assert [row["rank"] for row in rows] == ["1", "2"] * 8
+    assert {row["label"] for row in rows if row["rank"] == "1"} == {
+        "red star",
+        "blue ring",
+    }
+    assert all(row["prediction"] in row["image"] for row in rows)
+    assert {row["seen"] for row in rows if row["label"] == "red star"} == {"False"}
+
+
+def test_predict_reads_labels_and_other_names_from_a_file(model, red_star, tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("# figures\nasterisk: no such word, red star\n\nblue ring\n")
+    result = succeed(
+        "predict", model, red_star, "--labels-file", file, "--format", "json"
+    )
+    assert json.loads(result.stdout)[0]["prediction"] == "asterisk"
+
+
+def test_predict_subtracts_the_penalty_from_seen_labels(model, red_star):
+    args = ("predict", model, red_star, "-l", "red star,red ring", "-f", "json")
+    score = {}
+    for penalty in (0, 0.5):
+        result = json.loads(succeed(*args, "--seen-penalty", penalty).stdout)
+        score[penalty] = {r["label"]: r["score"] for r in result[0]["ranked"]}
+    assert score[0]["red star"] == score[0.5]["red star"]
+    assert score[0]["red ring"] - score[0.5]["red ring"] == pytest.approx(0.5)
+
+
+def test_predict_answers_unknown_where_no_label_scores_enough(model, red_star):
+    args = ("predict", model, red_star, "-l", "red star,red ring", "--reject", 1)
+    content = json.loads(succeed(*args, "-f", "json").stdout)
+    assert content[0]["prediction"] == "unknown"
+    assert [r["label"] for r in content[0]["ranked"]] == ["red star", "red ring"]
+    lines = [line for line in succeed(*args).stdout.splitlines() if line.strip()]
+    assert lines[2].split()[-1] == "unknown"
+
+
+def test_predict_goes_on_after_an_unreadable_image_if_asked(model, red_star, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    args = ("predict", model, broken, red_star, "-l", "red star,blue ring")
+    assert "broken.png" in error_of(*args)
+    args = (*args, "--on-error", "nan")
+    result = succeed(*args, "-f", "json")
+    first, second = json.loads(result.stdout)
+    assert (first["prediction"], first["ranked"]) == ("unknown", [])
+    assert "broken.png" in first["error"]
+    assert second["prediction"] == "red star"
+    rows = list(csv.DictReader(io.StringIO(succeed(*args, "-f", "csv").stdout)))
+    assert [row["error"] != "" for row in rows] == [True, False, False]
+    table = succeed(*args)
+    assert "unknown" in table.stdout
+    assert table.stderr.startswith(f"warning: {broken}: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["--labels", "red star,okapi,zebra"], "'okapi', 'zebra'"),
+        (["--labels", "red star,red star"], "'red star'"),
+        (["--labels", "red star,,blue ring"], "'red star,,blue ring'"),
+        (["--labels", ""], "''"),
+        (["--labels-file", "nowhere.txt"], "nowhere.txt"),
+        (["--labels", "red star", "--labels-file", "nowhere.txt"], "nowhere.txt"),
+        (["--backbone", "color-hog:32"], "color-hog"),
+        (["--embeddings", "random:24"], "random"),
+    ],
+)
+def test_predict_on_bad_labels_or_parts_names_the_culprit(model, arguments, culprit):
+    # The image is not there either: labels are looked at first.
+    images = ["nowhere.png"] if "--backbone" not in arguments else [model.parent]
+    if "--backbone" in arguments:
+        Image.new("RGB", (64, 64)).save(model.parent / "grey.png")
+    assert culprit in error_of("predict", model, *images, *arguments)
+
+
+def test_predict_on_a_missing_image_names_it(model):
+    assert "'nowhere.png'" in error_of("predict", model, "nowhere.png")
+
+
+@pytest.mark.parametrize("break_it", ["truncated", "newer", "no json", "no bundle"])
+def test_predict_with_a_broken_model_names_it(model, red_star, tmp_path, break_it):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    record, arrays = broken / "bundle.json", broken / "arrays.npz"
+    if break_it == "truncated":
+        arrays.write_bytes(arrays.read_bytes()[:-100])
+    elif break_it == "newer":
+        content = json.loads(record.read_text()) | {"format_version": 99}
+        record.write_text(json.dumps(content))
+    elif break_it == "no json":
+        record.write_text("{")
+    else:
+        record.unlink()
+    assert str(broken) in error_of("predict", broken, red_star)
+
+
+# evaluate
+
+
+def test_evaluate_prints_every_method_in_every_form(photos, options):
+    args = ("evaluate", photos, *options, "--splits", "2", "--unseen", "0.34")
+    content = json.loads(succeed(*args, "-f", "json").stdout)
+    methods = [row["method"] for row in content["rows"]]
+    assert methods == ["ridge", "ridge, random vectors", "chance"]
+    assert content["settings"]["n_splits"] == 2
+    table = succeed(*args).stdout
+    assert all(method in table for method in methods)
+    rows = list(csv.DictReader(io.StringIO(succeed(*args, "-f", "csv").stdout)))
+    assert [row["method"] for row in rows] == methods
+    assert float(rows[0]["gzsl_h"]) == content["rows"][0]["gzsl_h"]
+
+
+def test_evaluate_a_model_measures_its_unseen_classes(photos, model, tmp_path):
+    for name in ("red star", "blue ring"):
+        (tmp_path / name).symlink_to(photos / name)
+    result = succeed("evaluate", tmp_path, "--model", model, "--format", "json")
+    settings = json.loads(result.stdout)["settings"]
+    assert settings["n_unseen"] == 1
+
+
+def test_evaluate_a_model_skips_classes_without_a_word_vector_if_asked(
+    photos, model, tmp_path
+):
+    (tmp_path / "red star").symlink_to(photos / "red star")
+    (tmp_path / "okapi").symlink_to(photos / "blue ring")
+    args = ("evaluate", tmp_path, "--model", model)
+    assert "'okapi'" in error_of(*args)
+    result = succeed(*args, "--skip-unknown", "-f", "json")
+    assert json.loads(result.stdout)["settings"]["n_images"] == 4
+    assert result.stderr == "warning: Left out, without a word vector: okapi\n"
+
+
+# labels, backbones, embeddings, projections
+
+
+def test_labels_prints_the_report(vectors):
+    result = succeed("labels", "red star", "Ring", "-e", vectors)
+    assert "2 of 2 labels with no word left out" in result.stdout
+    content = json.loads(
+        succeed("labels", "red star", "Ring", "-e", vectors, "-f", "json").stdout
+    )
+    assert [(e["label"], e["how"]) for e in content["entries"]] == [
+        ("red star", "mean"),
+        ("Ring", "variant"),
+    ]
+    rows = succeed("labels", "red star", "-e", vectors, "-f", "csv").stdout
+    assert rows == "label,how,words,missing\nred star,mean,red star,\n"
+
+
+def test_labels_without_a_vector_exit_1_all_at_once(vectors):
+    message = error_of("labels", "okapi", "star", "zebrra", "-e", vectors)
+    assert "'okapi'" in message
+    assert "'zebrra'" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("backbones", "mobilenet-v2"),
+        ("embeddings", "glove"),
+        ("projections", "devise"),
+    ],
+)
+def test_listings_name_plugin_and_distribution(command, name):
+    rows = json.loads(succeed(command, "-f", "json").stdout)
+    assert {"name": name, "distribution": "zeroshot"} in rows
+    assert rows == sorted(rows, key=lambda row: row["name"])
+    listed = succeed(command, "-f", "csv").stdout
+    assert listed.splitlines()[0] == "name,distribution"
+    assert f"{name},zeroshot" in listed
+    assert name in succeed(command).stdout
+
+
+def test_listing_imports_no_plugin():
+    code = """
+import sys
+from zeroshot.cli import app
+try:
+    app(["backbones"])
+except SystemExit:
+    print(*sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "mobilenet-v2" in done.stdout
+    loaded = set(done.stderr.split())
+    plugins = {"color_hog", "keras_applications", "keras_model"}
+    assert not loaded & {f"zeroshot.backbones.{plugin}" for plugin in plugins}
+    assert not loaded & {"sklearn", "skimage", "tensorflow"}
+
+
+def test_backbone_in_detail_needs_no_weights():
+    content = json.loads(succeed("backbones", "mobilenet-v2:160", "-f", "json").stdout)
+    assert content["feature length"] == 1280
+    assert content["input size"] == "160 x 160 pixels"
+    assert "ImageNet" in content["pretraining"]
+    assert "Apache-2.0" in succeed("backbones", "mobilenet-v2").stdout
+
+
+def test_embeddings_in_detail_tell_the_format_of_a_file(vectors):
+    content = json.loads(succeed("embeddings", vectors, "-f", "json").stdout)
+    assert content["format"] == "attributes"
+    assert content["vector length"] == 24
+    assert content["first words"][:2] == ["red", "orange"]
+    assert "red, orange" in succeed("embeddings", vectors).stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "suggestion"),
+    [("backbones", "mobilnet-v2", "mobilenet-v2"), ("embeddings", "glvoe", "glove")],
+)
+def test_unknown_name_gets_a_suggestion(command, name, suggestion):
+    assert f"Did you mean '{suggestion}'" in error_of(command, name)
+
+
+# Lists of labels.
+
+
+def test_short_names_are_the_first_where_unambiguous():
+    labels = ["goldfish, Carassius auratus", "crane, bird", "crane, machine", "emu"]
+    assert list(short_names(labels).values()) == ["goldfish", *labels[1:3], "emu"]
+
+
+@pytest.mark.parametrize(
+    ("line", "label", "aliases"),
+    [
+        ("okapi", "okapi", []),
+        ("okapi:", "okapi", []),
+        ("okapi: giraffe, Congo giraffe", "okapi", ["giraffe", "Congo giraffe"]),
+        ("okapi\tforest giraffe,", "okapi", ["forest giraffe"]),
+        ("goldfish, Carassius auratus", "goldfish, Carassius auratus", []),
+        ("3:2 screen", "3:2 screen", []),
+        ("c# book", "c# book", []),
+    ],
+)
+def test_read_labels_reads_a_line(tmp_path, line, label, aliases):
+    file = tmp_path / "labels.txt"
+    file.write_text(f"# comment\n\n  {line}  \n")
+    assert read_labels(file) == {label: aliases}
+
+
+WORDS = st.text(st.characters(categories=["L", "N"]), min_size=1)
+
+
+@given(st.dictionaries(WORDS, st.lists(WORDS), min_size=1))
+def test_read_labels_returns_what_was_written(tmp_path_factory, labels):
+    file = tmp_path_factory.mktemp("labels") / "labels.txt"
+    lines = (f"{label}: {', '.join(names)}\n" for label, names in labels.items())
+    file.write_text("".join(lines), encoding="utf-8")
+    assert read_labels(file) == labels
+
+
+@given(st.binary())
+def test_read_labels_of_any_file_is_labels_or_our_error(tmp_path_factory, content):
+    file = tmp_path_factory.mktemp("labels") / "labels.txt"
+    file.write_bytes(content)
+    with contextlib.suppress(ZeroShotError):
+        labels = read_labels(file)
+        assert labels
+        assert all(label.strip() for label in labels)
+
+
+# Real photographs, network and vectors.
+
+SEEN = (
+    *(
+        "butterfly",
+        "camera",
+        "crab",
+        "cup",
+        "dolphin",
+        "dragonfly",
+        "emu",
+        "helicopter",
+    ),
+    *("laptop", "rooster", "scissors", "starfish", "strawberry", "sunflower"),
+)
+UNSEEN = ("pigeon", "pizza")
+
+
+@pytest.mark.slow
+def test_real_photographs_are_named_with_labels_never_trained_on(real_data, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in (*SEEN, *UNSEEN):
+        (photos / name).symlink_to(real_data / "images" / "caltech-classes" / name)
+    vectors = real_data / "vectors" / "numberbatch-en-41k-300d.txt.gz"
+    keras = {"KERAS_HOME": str(real_data / "keras")}
+    model = tmp_path / "model"
+    done = in_shell(
+        *("fit", photos, "-b", "mobilenet-v2", "-e", vectors, "--out", model),
+        *("--unseen-labels", ",".join(UNSEEN)),
+        **keras,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    images = [photos / name for name in UNSEEN]
+    done = in_shell(
+        *("predict", model, *images, "--labels", ",".join(UNSEEN), "-f", "json"),
+        **keras,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    results = json.loads(done.stdout)
+    right = [f"/{result['prediction']}/" in result["image"] for result in results]
+    assert np.mean(right) > 0.8

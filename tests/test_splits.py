@@ -1,0 +1,102 @@
+"""Class-disjoint splits: nothing of an unseen class is trained on."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zeroshot.errors import LabelError
+from zeroshot.splits import hold_out_classes, zero_shot_splits
+
+LABELS = np.repeat(
+    [f"class {i:02d}" for i in range(10)], [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+)
+
+
+@given(st.integers(3, 40), st.floats(0.01, 0.99), st.integers(0, 1000))
+def test_hold_out_classes_divides_all_classes_in_the_share_asked(n, share, seed):
+    classes = [f"c{i}" for i in range(n)]
+    expected = max(1, round(share * n))
+    if n - expected < 2:
+        with pytest.raises(LabelError, match="at least 2 for training"):
+            hold_out_classes(classes, share, seed)
+        return
+    seen, unseen = hold_out_classes(classes * 2, share, seed)
+    assert len(unseen) == expected
+    assert sorted([*seen, *unseen]) == sorted(classes)
+    assert sorted(seen) == list(seen)
+    assert sorted(unseen) == list(unseen)
+
+
+def test_hold_out_classes_depends_on_the_seed_only():
+    shuffled = np.random.default_rng(5).permutation(LABELS)
+    _, first = hold_out_classes(LABELS, 0.3, 1)
+    _, again = hold_out_classes(shuffled, 0.3, 1)
+    assert first.tolist() == again.tolist()
+    others = {tuple(hold_out_classes(LABELS, 0.3, seed)[1]) for seed in range(10)}
+    assert len(others) > 5
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, 1.5, float("nan"), float("inf")])
+def test_hold_out_classes_share_out_of_range_raises(share):
+    with pytest.raises(LabelError, match=r"share in \(0, 1\)"):
+        hold_out_classes(LABELS, share)
+
+
+def test_zero_shot_splits_keep_unseen_classes_and_test_images_out_of_training():
+    for number, split in enumerate(zero_shot_splits(LABELS, 4, random_state=7)):
+        seen, unseen = set(split.seen), set(split.unseen)
+        assert not seen & unseen
+        assert seen | unseen == set(LABELS)
+        assert set(LABELS[split.train]) == seen
+        assert set(LABELS[split.seen_test]) == seen
+        assert set(LABELS[split.unseen_test]) == unseen
+        positions = [*split.train, *split.seen_test, *split.unseen_test]
+        assert sorted(positions) == list(range(len(LABELS)))
+        expected = hold_out_classes(LABELS, 0.2, 7 + number)[1]
+        assert split.unseen.tolist() == expected.tolist()
+        for label in seen:  # a fifth, but one at least
+            n = LABELS.tolist().count(label)
+            assert (LABELS[split.seen_test] == label).sum() == max(1, round(0.2 * n))
+    assert number == 3
+
+
+def test_zero_shot_splits_with_a_large_test_share_leave_one_image_to_train_on():
+    labels = np.repeat(["a", "b", "c"], 2)
+    split = next(zero_shot_splits(labels, 1, seen_test=0.99))
+    assert sorted(labels[split.train]) == sorted(split.seen)
+
+
+def test_zero_shot_splits_same_seed_gives_the_same_splits():
+    for one, other in zip(
+        zero_shot_splits(LABELS, 3, random_state=2),
+        zero_shot_splits(LABELS.tolist(), 3, random_state=2),
+        strict=True,
+    ):
+        for name in ("seen", "unseen", "train", "seen_test", "unseen_test"):
+            assert getattr(one, name).tolist() == getattr(other, name).tolist()
+
+
+def test_zero_shot_splits_of_integer_labels_keep_them_integers():
+    split = next(zero_shot_splits([1, 1, 2, 2, 3, 3]))
+    assert split.seen.dtype.kind == "i"
+
+
+def test_zero_shot_splits_with_a_single_image_name_its_class():
+    with pytest.raises(LabelError, match="one of 'okapi'"):
+        next(zero_shot_splits(["zebra", "zebra", "okapi", "ibex", "ibex"]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"n_splits": 0}, {"seen_test": 0}, {"seen_test": 1.0}, {"unseen": 0.95}],
+)
+def test_zero_shot_splits_parameter_out_of_range_raises(arguments):
+    with pytest.raises(LabelError, match="Expected"):
+        next(zero_shot_splits(LABELS, **arguments))
+
+
+@pytest.mark.parametrize("labels", [[], ["a", "a"], ["a", "a", "b", "b"]])
+def test_zero_shot_splits_of_too_few_classes_raise(labels):
+    with pytest.raises(LabelError, match=f"of {len(set(labels))} classes"):
+        next(zero_shot_splits(labels))

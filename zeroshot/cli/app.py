@@ -1,0 +1,117 @@
+"""The application: its commands, and what becomes of errors and warnings."""
+
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+from zeroshot import __version__
+from zeroshot.cli import listings, predicting, training
+from zeroshot.errors import ZeroShotError, ZeroShotWarning
+
+__all__ = ["app", "main"]
+
+
+class _Commands(TyperGroup):
+    """All commands; the only place where the command line catches errors."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with _warnings_in_one_line():
+            try:
+                return super().invoke(ctx)
+            except ZeroShotError as error:
+                _say("error", error)
+                raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="zeroshot",
+    cls=_Commands,
+    help="Zero-shot image classification: labels are named when predicting.\n\n"
+    "Train once on images of some classes; then name images with any labels, also "
+    "ones that had no training image. A backbone turns images into features, word "
+    "embeddings turn labels into vectors, a projection maps one to the other.\n\n"
+    "Start with: zeroshot demo",
+    epilog="Results are on stdout; progress, warnings and errors on stderr. Exit code "
+    "1: something given cannot be used; 2: wrong usage.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_show_locals=False,
+)
+for panel, commands in (
+    ("Train and predict", (*training.COMMANDS, *predicting.COMMANDS)),
+    ("Look up", listings.COMMANDS),
+):
+    for command, example in commands:
+        app.command(
+            command.__name__.removeprefix("_"),
+            # typer keeps the line breaks of all paragraphs but the first.
+            help=re.sub(
+                r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.__doc__ or "")
+            ),
+            epilog=f"[bold]Example:[/bold] {example}",
+            rich_help_panel=panel,
+        )(command)
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process."""
+    app(prog_name="zeroshot")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zeroshot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    said: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, ZeroShotWarning):
+            shown_by_python(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            _say("warning", message)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ZeroShotWarning)
+        shown_by_python = warnings.showwarning
+        warnings.showwarning = show
+        yield
+
+
+def _say(what: str, message: object) -> None:
+    line = str(message).replace("\n", " ")
+    sys.stderr.write(f"{what}: {line}\n")

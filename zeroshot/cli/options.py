@@ -1,0 +1,163 @@
+"""Arguments and options that several commands share."""
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from zeroshot.registry import Kind
+
+__all__ = [
+    "Backbone",
+    "BatchSize",
+    "ClassNames",
+    "Embeddings",
+    "Format",
+    "ImagesAndLabels",
+    "LabelsFile",
+    "NoCache",
+    "OnError",
+    "OutputFormat",
+    "Projection",
+    "Seed",
+    "SkipUnknown",
+    "finite",
+    "names_of",
+]
+
+LARGEST_SEED = 2**31 - 1
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class OnError(StrEnum):
+    """What to do about an image that cannot be read."""
+
+    raise_ = "raise"
+    nan = "nan"
+
+
+def names_of(kind: "Kind") -> Callable[[], list[str]]:
+    """Return the completion of registered names; the registry is imported late."""
+
+    def complete() -> list[str]:
+        from zeroshot.registry import names
+
+        return names(kind)
+
+    return complete
+
+
+def finite(number: float | None) -> float | None:
+    """Refuse NaN and infinity, which typer takes for numbers."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is not a finite number.")
+    return number
+
+
+ImagesAndLabels: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        help="Labelled images: a folder with one sub-folder per class, or a .csv with "
+        "the columns path and label (relative paths are relative to the file).",
+        show_default=False,
+    ),
+]
+Backbone: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        help="What turns images into features: mobilenet-v2, resnet50:160 (input size "
+        "in pixels), keras:/model.keras, ...; 'zeroshot backbones' lists all.",
+        autocompletion=names_of("backbones"),
+        show_default=False,
+    ),
+]
+Embeddings: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--embeddings",
+        "-e",
+        metavar="FILE|NAME",
+        help="Where the labels' vectors come from: a file of GloVe, word2vec or "
+        "fastText vectors or of class attributes (recognised by content, compressed "
+        "or not), or a name that 'zeroshot embeddings' lists.",
+        show_default=False,
+    ),
+]
+Projection: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--projection",
+        "-p",
+        metavar="NAME",
+        help="The map from features to vectors: devise or ridge; 'zeroshot "
+        "projections' lists all.",
+        autocompletion=names_of("projections"),
+    ),
+]
+ClassNames: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--class-names",
+        metavar="FILE",
+        help="Labels of the sub-folders: lines of folder, tab, label (comma in a "
+        ".csv). Default: the folder's name is the label.",
+        show_default=False,
+    ),
+]
+Seed: TypeAlias = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of all that is random."),
+]
+BatchSize: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--batch-size", min=1, help="Images that the backbone is given at once."
+    ),
+]
+NoCache: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Neither read nor write the cache of features (folder: environment "
+        "variable ZEROSHOT_CACHE).",
+    ),
+]
+SkipUnknown: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unknown",
+        help="Leave out classes that have no word vector, and say which, instead of "
+        "stopping.",
+    ),
+]
+LabelsFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels-file",
+        metavar="FILE",
+        help="Labels, one per line; other names after a tab or a colon and a space, "
+        "separated by commas ('okapi: forest giraffe'). Lines beginning with # are "
+        "left out.",
+        show_default=False,
+    ),
+]
+OutputFormat: TypeAlias = Annotated[
+    Format,
+    typer.Option(
+        "--format", "-f", help="A table for people; json or csv for programs."
+    ),
+]

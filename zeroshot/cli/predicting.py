@@ -1,0 +1,220 @@
+"""The command that uses a model: predict."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from warnings import warn
+
+import typer
+
+from zeroshot.cli.label_lists import given_labels, split_labels
+from zeroshot.cli.options import (
+    BatchSize,
+    Format,
+    LabelsFile,
+    NoCache,
+    OnError,
+    OutputFormat,
+    finite,
+    names_of,
+)
+from zeroshot.cli.tables import print_csv, print_json, print_table
+from zeroshot.errors import InvalidImageError, ZeroShotWarning
+
+if TYPE_CHECKING:
+    from zeroshot.classifier import RankedLabel
+
+__all__ = ["COMMANDS"]
+
+COLUMNS = (
+    "image",
+    "prediction",
+    "rank",
+    "label",
+    "score",
+    "probability",
+    "seen",
+    "error",
+)
+
+
+def _predict(
+    model: Annotated[
+        Path,
+        typer.Argument(help="Folder that 'zeroshot fit' wrote.", show_default=False),
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders (all images below), or .csv files with a column "
+            "path.",
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            "-l",
+            metavar="LABELS",
+            help="Labels to choose from, separated by commas; any label that the "
+            "embeddings know. Default: the labels seen in training.",
+            show_default=False,
+        ),
+    ] = None,
+    labels_file: LabelsFile = None,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
+    ] = 5,
+    seen_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--seen-penalty",
+            metavar="NUMBER",
+            help="Subtracted from the scores (cosines) of labels seen in training, "
+            "which otherwise beat unseen ones; try 0.1. Default: the model's own.",
+            callback=finite,
+            show_default=False,
+        ),
+    ] = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            "--reject",
+            min=-1,
+            max=1,
+            metavar="SCORE",
+            help="Answer 'unknown' where no label scores this much, a cosine in -1 to "
+            "1. Default: the model's own.",
+            callback=finite,
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputFormat = Format.table,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            "--embeddings",
+            "-e",
+            metavar="FILE|NAME",
+            help="The vectors of training, where their file lies elsewhere now.",
+            show_default=False,
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            "-b",
+            metavar="NAME",
+            help="The backbone of training, where its file lies elsewhere now.",
+            autocompletion=names_of("backbones"),
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: BatchSize = 32,
+    no_cache: NoCache = False,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            "--on-error",
+            help="An image that cannot be read: stop (raise), or answer 'unknown' and "
+            "go on (nan).",
+        ),
+    ] = OnError.raise_,
+) -> None:
+    """Name images, with labels that need not have been in training.
+
+    Prints the best labels with score (cosine in -1 to 1), probability among the labels
+    given (not calibrated: compare, do not trust) and whether training saw the label.
+    """
+    candidates = given_labels(
+        [] if labels is None else split_labels(labels), labels_file
+    )
+
+    from zeroshot import load
+    from zeroshot.images import as_image_list
+
+    classifier = load(model, backbone=backbone, embeddings=embeddings)
+    classifier.set_params(
+        batch_size=batch_size, cache=not no_cache, on_error=on_error.value
+    )
+    if seen_penalty is not None:
+        classifier.set_params(seen_penalty=seen_penalty)
+    if reject is not None:
+        classifier.set_params(reject=reject)
+    sources = [str(image) for given in images for image in as_image_list(given)]
+    ranked = classifier.rank(sources, candidates, k=top_k)
+    results = [
+        _result(source, best, classifier.reject)
+        for source, best in zip(sources, ranked, strict=True)
+    ]
+    _print_predictions(results, output)
+
+
+def _result(
+    image: str, ranked: "Sequence[RankedLabel]", reject: float | None
+) -> dict[str, Any]:
+    from zeroshot.classifier import UNKNOWN_LABEL
+
+    known = bool(ranked) and (reject is None or ranked[0].score >= reject)
+    return {
+        "image": image,
+        "prediction": ranked[0].label if known else UNKNOWN_LABEL,
+        "ranked": [label._asdict() for label in ranked],
+        "error": None if ranked else _reason(image),
+    }
+
+
+def _reason(image: str) -> str:
+    """Read an image that could not be read again, to learn why."""
+    from zeroshot.images import read_image
+
+    try:
+        read_image(image)
+    except InvalidImageError as error:
+        return str(error)
+    return "It could not be read, and now it can: it was changed meanwhile."
+
+
+def _print_predictions(results: Sequence[dict[str, Any]], output: Format) -> None:
+    if output is Format.json:
+        print_json(results)
+        return
+    if output is Format.csv:
+        print_csv(COLUMNS, [row for result in results for row in _csv_rows(result)])
+        return
+    rows = []
+    for result in results:
+        image = result["image"]
+        if result["error"]:
+            warn(f"{image}: {result['error']}", ZeroShotWarning, stacklevel=2)
+        if result["prediction"] not in [label["label"] for label in result["ranked"]]:
+            rows.append((image, result["prediction"], "", "", ""))
+            image = ""
+        for label in result["ranked"]:
+            rows.append(
+                (
+                    image,
+                    label["label"],
+                    f"{label['probability']:.3f}",
+                    f"{label['score']:.3f}",
+                    "yes" if label["seen"] else "no",
+                )
+            )
+            image = ""
+    columns = ("image", "label", "probability", "score", "seen")
+    print_table(columns, rows, numbers=("probability", "score"))
+
+
+def _csv_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    whole = {key: result[key] for key in ("image", "prediction", "error")}
+    ranked = [
+        {"rank": rank, **label} for rank, label in enumerate(result["ranked"], start=1)
+    ]
+    return [whole | label for label in ranked or [{}]]
+
+
+COMMANDS = (
+    (_predict, 'zeroshot predict model/ photo.jpg --labels "okapi,zebra,horse"'),
+)
+"""The command (named after the function), with an example."""
