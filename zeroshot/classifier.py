@@ -1,11 +1,11 @@
 """`ZeroShotClassifier`: fit on some classes, predict labels never trained on."""
 
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from math import isfinite
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,12 @@ from zeroshot.errors import InvalidImageError, LabelError, PartialCoverageWarnin
 from zeroshot.features import extract_features
 from zeroshot.images import as_image_list
 from zeroshot.label_report import LabelReport
-from zeroshot.labels import Labels, check_candidates, embed_labels
+from zeroshot.labels import (
+    Labels,
+    check_candidates,
+    embed_labels,
+    embed_vocabulary,
+)
 from zeroshot.model_card import model_card
 from zeroshot.projections.base import Projection
 from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
@@ -41,6 +46,13 @@ UNKNOWN_LABEL = "unknown"
 # Without a temperature of the user's own. Of the values tried it has the least negative
 # log likelihood on held-out seen classes of both real tasks (docs/defaults.md).
 DEFAULT_TEMPERATURE = 0.1
+
+
+VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
+SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many images and candidates
+
+Candidates: TypeAlias = Labels | Literal["vocabulary"] | str | None
+Embeddings: TypeAlias = str | Path | TextEmbeddings
 
 
 class RankedLabel(NamedTuple):
@@ -149,9 +161,18 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """
 
     # Requests by default: Pipelines pass candidate_labels on, routing on or off.
-    __metadata_request__predict: ClassVar = {"candidate_labels": True}
-    __metadata_request__predict_proba: ClassVar = {"candidate_labels": True}
-    __metadata_request__decision_function: ClassVar = {"candidate_labels": True}
+    __metadata_request__predict: ClassVar = {
+        "candidate_labels": True,
+        "embeddings": True,
+    }
+    __metadata_request__predict_proba: ClassVar = {
+        "candidate_labels": True,
+        "embeddings": True,
+    }
+    __metadata_request__decision_function: ClassVar = {
+        "candidate_labels": True,
+        "embeddings": True,
+    }
     __metadata_request__score: ClassVar = {"candidate_labels": True}
 
     classes_: NDArray[Any]
@@ -170,7 +191,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         embeddings: str | Path | TextEmbeddings,
         *,
         projection: str | Projection = "devise",
-        candidate_labels: Labels | None = None,
+        candidate_labels: Candidates = None,
         seen_penalty: float = 0.0,
         temperature: float | None = None,
         reject: float | None = None,
@@ -288,7 +309,13 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.n_images_ = len(features)
         return self
 
-    def predict(self, X: Any, candidate_labels: Labels | None = None) -> NDArray[Any]:
+    def predict(
+        self,
+        X: Any,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+    ) -> NDArray[Any]:
         """Return the best candidate label for each image.
 
         Parameters
@@ -297,8 +324,13 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As in `fit`.
         candidate_labels : sequence, mapping or None, default=None
             Labels to choose from, seen in training or not; ``{label: [alias, ...]}``
-            gives other names to try. None means the constructor's, else the seen
-            classes.
+            gives other names to try. ``"vocabulary"`` means the words that the
+            embeddings know: the first 100,000, or as many as ``"vocabulary:20000"``
+            says; files of vectors have the most frequent words first. None means the
+            constructor's, else the seen classes.
+        embeddings : str, Path, TextEmbeddings or None, default=None
+            Where to look the candidates up instead of the embeddings of training, whose
+            space they must share: the aligned vectors of another language, say.
 
         Returns
         -------
@@ -311,19 +343,19 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             Labels are checked before any image is read.
         """
-        scores, candidates = self._scores(X, candidate_labels)
-        known = self._is_known(scores)
-        best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1)
-        labels: NDArray[Any] = candidates[best]
-        if not known.all():
-            labels = labels.astype(object)
-            labels[~known] = UNKNOWN_LABEL
-            if all(isinstance(label, str) for label in labels):
-                labels = labels.astype(str)
-        return labels
+        blocks, candidates = self._scores(X, candidate_labels, embeddings)
+        best, known = [], []
+        for scores in blocks:
+            known.append(self._is_known(scores))
+            best.append(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1))
+        return self._named(candidates[np.concatenate(best)], np.concatenate(known))
 
     def predict_proba(
-        self, X: Any, candidate_labels: Labels | None = None
+        self,
+        X: Any,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
     ) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
 
@@ -337,6 +369,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As in `fit`.
         candidate_labels : sequence, mapping or None, default=None
             As in `predict`.
+        embeddings : str, Path, TextEmbeddings or None, default=None
+            As in `predict`.
 
         Returns
         -------
@@ -348,11 +382,15 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             As `predict`.
         """
-        scores, _ = self._scores(X, candidate_labels)
-        return self._probabilities(scores)
+        blocks, _ = self._scores(X, candidate_labels, embeddings)
+        return np.concatenate([self._probabilities(scores) for scores in blocks])
 
     def decision_function(
-        self, X: Any, candidate_labels: Labels | None = None
+        self,
+        X: Any,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
     ) -> NDArray[np.float32]:
         """Return the score of each candidate: cosine, less ``seen_penalty`` if seen.
 
@@ -361,6 +399,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         X : images, or array-like of shape (n, dim_visual)
             As in `fit`.
         candidate_labels : sequence, mapping or None, default=None
+            As in `predict`.
+        embeddings : str, Path, TextEmbeddings or None, default=None
             As in `predict`.
 
         Returns
@@ -374,14 +414,20 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             As `predict`.
         """
-        scores, candidates = self._scores(X, candidate_labels)
+        blocks, candidates = self._scores(X, candidate_labels, embeddings)
+        scores = np.concatenate(list(blocks))
         if len(candidates) == 2:
             difference: NDArray[np.float32] = scores[:, 1] - scores[:, 0]
             return difference
         return scores
 
     def rank(
-        self, X: Any, candidate_labels: Labels | None = None, *, k: int = 5
+        self,
+        X: Any,
+        candidate_labels: Candidates = None,
+        *,
+        k: int = 5,
+        embeddings: Embeddings | None = None,
     ) -> list[list[RankedLabel]]:
         """Return the best candidates for each image, best first.
 
@@ -393,6 +439,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As in `predict`.
         k : int, default=5
             How many, at least 1; all candidates where there are fewer.
+        embeddings : str, Path, TextEmbeddings or None, default=None
+            As in `predict`.
 
         Returns
         -------
@@ -408,22 +456,25 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         if k < 1:
             raise ValueError(f"Expected k >= 1. Got {k}.")
-        scores, candidates = self._scores(X, candidate_labels)
-        probabilities = self._probabilities(scores)
+        blocks, candidates = self._scores(X, candidate_labels, embeddings)
         labels, seen = candidates.tolist(), self._is_seen(candidates)
-        return [
-            []
-            if np.isnan(row).any()
-            else [
-                RankedLabel(
-                    labels[j], float(row[j]), float(probabilities[i, j]), bool(seen[j])
+        ranked: list[list[RankedLabel]] = []
+        for scores in blocks:
+            probabilities = self._probabilities(scores)
+            for i, columns in enumerate(top_k(scores, k)):
+                ranked.append(
+                    [
+                        RankedLabel(
+                            labels[j],
+                            float(scores[i, j]),
+                            float(probabilities[i, j]),
+                            bool(seen[j]),
+                        )
+                        for j in columns
+                        if not np.isnan(scores[i, j])
+                    ]
                 )
-                for j in columns
-            ]
-            for i, (row, columns) in enumerate(
-                zip(scores, top_k(scores, k), strict=True)
-            )
-        ]
+        return ranked
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the images as points in the space of word vectors.
@@ -457,7 +508,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         y: Sequence[Hashable] | NDArray[Any],
         sample_weight: Any = None,
         *,
-        candidate_labels: Labels | None = None,
+        candidate_labels: Candidates = None,
     ) -> float:
         """Return the accuracy: the share of images whose best candidate is right.
 
@@ -571,34 +622,69 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return images.matrix, readable
 
     def _scores(
-        self, X: Any, candidate_labels: Labels | None
-    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Return scores (n, n_candidates) and the candidates; labels come first."""
+        self,
+        X: Any,
+        candidate_labels: Candidates,
+        embeddings: Embeddings | None,
+    ) -> tuple[Iterator[NDArray[np.float32]], NDArray[Any]]:
+        """Return scores (n, n_candidates) block by block, and the candidates.
+
+        Labels come first: an unknown one costs no image work.
+        """
         check_is_fitted(self)
         self._check_parameters()
-        candidates, class_embeddings = self._candidates(candidate_labels)
-        scores = cosine_scores(self.transform(X), class_embeddings)
-        if self.seen_penalty:
-            scores -= np.float32(self.seen_penalty) * self._is_seen(candidates)
-        return scores, candidates
+        candidates, class_embeddings = self._candidates(candidate_labels, embeddings)
+        penalty = np.float32(self.seen_penalty) * self._is_seen(candidates)
+        points = self.transform(X)
+        rows = max(1, SCORES_PER_BLOCK // len(candidates))
+        blocks = (
+            cosine_scores(points[start : start + rows], class_embeddings) - penalty
+            for start in range(0, max(1, len(points)), rows)
+        )
+        return blocks, candidates
 
     def _candidates(
-        self, labels: Labels | None
+        self, labels: Candidates, embeddings: Embeddings | None
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         if labels is None:
             labels = self.candidate_labels
-        if labels is None:
+        provider = self.embeddings_
+        if embeddings is not None:
+            provider = registry.resolve_embeddings(embeddings)
+            if provider.dim != self.class_embeddings_.shape[1]:
+                raise LabelError(
+                    f"Expected embeddings that share the space of training, of "
+                    f"{self.class_embeddings_.shape[1]} dimensions. Got "
+                    f"'{provider.name}' of {provider.dim}. Give vectors aligned with "
+                    f"those of training."
+                )
+        elif labels is None:
             return self.classes_, self.class_embeddings_
-        candidates = check_candidates(labels)
+        if isinstance(labels, str):
+            words, vectors = embed_vocabulary(provider, _vocabulary_size(labels))
+            return np.array(words), vectors
+        candidates = check_candidates(
+            self.classes_.tolist() if labels is None else labels
+        )
         row_of = {label: row for row, label in enumerate(self.classes_.tolist())}
-        if all(label in row_of for label in candidates):
+        if embeddings is None and all(label in row_of for label in candidates):
             rows = [row_of[label] for label in candidates]
             return _label_array(candidates), self.class_embeddings_[rows]
-        return _label_array(candidates), embed_labels(labels, self.embeddings_)[0]
+        named = labels if isinstance(labels, Mapping) else candidates
+        return _label_array(candidates), embed_labels(named, provider)[0]
 
     def _is_seen(self, candidates: NDArray[Any]) -> NDArray[np.bool_]:
         seen = set(self.classes_.tolist())
         return np.array([label in seen for label in candidates.tolist()])
+
+    def _named(self, labels: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return the labels, with ``"unknown"`` where nothing is known."""
+        if not known.all():
+            labels = labels.astype(object)
+            labels[~known] = UNKNOWN_LABEL
+            if all(isinstance(label, str) for label in labels):
+                labels = labels.astype(str)
+        return labels
 
     def _is_known(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         known = np.asarray(np.isfinite(scores).all(axis=1))
@@ -675,6 +761,16 @@ def _check_remaining(
         PartialCoverageWarning,
         stacklevel=3,
     )
+
+
+def _vocabulary_size(text: str) -> int:
+    name, colon, number = text.partition(":")
+    if name != "vocabulary" or (colon and not (number.isdecimal() and int(number))):
+        raise LabelError(
+            f"Expected a list of labels, or 'vocabulary:<how many words>'. Got the "
+            f"single string {text!r}. Write [{text!r}] for a single label."
+        )
+    return int(number) if colon else VOCABULARY_SIZE
 
 
 def _label_array(labels: list[Hashable]) -> NDArray[Any]:

@@ -68,7 +68,9 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
                 f"Expected a sequence of labels for the vocabulary. Got the single "
                 f"string {vocabulary!r}. Write [{vocabulary!r}]."
             )
-        candidates = check_candidates(classifier.candidate_labels or classes)
+        candidates = classifier.candidate_labels or classes.tolist()
+        if isinstance(candidates, str):
+            candidates = []  # "vocabulary": the words given are all that is kept
         words = list(dict.fromkeys(map(str, [*classes, *candidates, *vocabulary])))
         vectors, _ = embed_labels(words, embeddings)
         arrays["vocabulary"] = vectors.astype(np.float16)
@@ -244,7 +246,7 @@ def _saved_parameters(classifier: Any) -> dict[str, Any]:
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None  # a generator is no JSON
     labels = parameters["candidate_labels"]
-    if labels is not None:
+    if labels is not None and not isinstance(labels, str):
         parameters["candidate_labels"] = {
             "labels": check_candidates(labels),
             "aliases": [list(names) for names in labels.values()]
@@ -257,7 +259,7 @@ def _saved_parameters(classifier: Any) -> dict[str, Any]:
 def _loaded_parameters(saved: Mapping[str, Any]) -> dict[str, Any]:
     parameters = dict(saved)
     candidates = parameters["candidate_labels"]
-    if candidates is not None:
+    if isinstance(candidates, dict):
         labels, aliases = candidates["labels"], candidates["aliases"]
         parameters["candidate_labels"] = (
             labels if aliases is None else dict(zip(labels, aliases, strict=True))

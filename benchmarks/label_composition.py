@@ -1,0 +1,111 @@
+"""Which composition of a phrase's word vectors gives the best zero-shot accuracy?
+
+Ridge on both real tasks, on class-disjoint folds of SEEN classes only (as in
+choose_defaults.py). Only labels that are phrases differ between the rows, so the table
+also gives the accuracy of held-out classes whose label is a phrase.
+
+    ZEROSHOT_DATA=... python benchmarks/label_composition.py
+"""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from real_tasks import Task, real_tasks
+
+from zeroshot import ZeroShotClassifier
+from zeroshot.embeddings import Attributes, open_vectors
+from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
+from zeroshot.labels import embed_labels
+from zeroshot.metrics import hit_at_k, per_class_accuracy
+from zeroshot.splits import hold_out_classes, zero_shot_splits
+
+N_SPLITS = 10
+Rows = NDArray[np.float64]
+
+
+def weighted(head_weight: float) -> Callable[[Rows], Rows]:
+    """Return the mean of unit vectors in which the last (head) word counts more."""
+
+    def compose(rows: Rows) -> Rows:
+        weights = np.ones(len(rows))
+        weights[-1] = head_weight
+        return weights @ rows
+
+    return compose
+
+
+COMPOSITIONS: dict[str, Callable[[Rows], Rows]] = {
+    "mean of unit vectors": weighted(1),
+    "head word x 1.5": weighted(1.5),
+    "head word x 2": weighted(2),
+    "head word x 3": weighted(3),
+    "head word only": lambda rows: rows[-1],
+    "first word only": lambda rows: rows[0],
+}
+
+
+def measure(task: Task) -> list[tuple[str, float, float, float]]:
+    """Return top-1, its spread, and top-1 of phrase labels, for each composition."""
+    provider = open_vectors(task.vectors)
+    X, y = task.features, task.labels
+    try:
+        embed_labels(np.unique(y).tolist(), provider)
+    except OutOfVocabularyError as error:
+        kept = ~np.isin(y, error.labels)
+        X, y = X[kept], y[kept]
+    classes = np.unique(y).tolist()
+    _, report = embed_labels(classes, provider)
+    phrases = {e.label for e in report.entries if len(e.words) > 1}
+    print(f"{len(phrases)} of {len(classes)} labels are phrases without a token.\n")
+    rows = []
+    for name, compose in COMPOSITIONS.items():
+        vectors = []
+        for entry in report.entries:
+            found, _ = provider.lookup(list(entry.words))
+            unit = found / np.linalg.norm(found, axis=1, keepdims=True)
+            vectors.append(compose(unit.astype(np.float64)))
+        table = Attributes(classes, np.array(vectors))
+        all_classes, phrase_classes = [], []
+        for seed, split in enumerate(zero_shot_splits(y, N_SPLITS)):
+            is_seen = np.isin(y, split.seen)  # the test classes are never looked at
+            X_seen, y_seen = X[is_seen], y[is_seen]
+            train, held_out = hold_out_classes(y_seen, 0.25, seed)
+            fold = np.isin(y_seen, train)
+            classifier = ZeroShotClassifier(None, table, projection="ridge")
+            classifier.fit(X_seen[fold], y_seen[fold])
+            truth = y_seen[~fold]
+            scores = classifier.decision_function(X_seen[~fold], held_out.tolist())
+            hits = hit_at_k(scores, np.searchsorted(held_out, truth), 1)
+            all_classes.append(per_class_accuracy(truth, hits))
+            is_phrase = np.isin(truth, list(phrases))
+            if is_phrase.any():
+                phrase_classes.append(
+                    per_class_accuracy(truth[is_phrase], hits[is_phrase])
+                )
+        rows.append(
+            (
+                name,
+                float(np.mean(all_classes)),
+                float(np.std(all_classes)),
+                float(np.mean(phrase_classes)),
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    """Print a table for each task."""
+    warnings.simplefilter("ignore", ZeroShotWarning)
+    for task in real_tasks():
+        print(f"## {task.name}: held-out seen classes, mean of {N_SPLITS} splits\n")
+        rows = measure(task)
+        print("| composition | top-1 | top-1 of phrases |\n| --- | --- | --- |")
+        for name, top1, spread, phrases in rows:
+            print(f"| {name} | {top1:.3f} +- {spread:.3f} | {phrases:.3f} |")
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
