@@ -1,4 +1,4 @@
-"""Which composition of a phrase's word vectors gives the best zero-shot accuracy?
+"""Measure how best to compose the vector of a phrase from those of its words.
 
 Ridge on both real tasks, on class-disjoint folds of SEEN classes only (as in
 choose_defaults.py). Only labels that are phrases differ between the rows, so the table

@@ -14,8 +14,7 @@
     `- ArtifactError              (ValueError)
 
     ZeroShotWarning               (UserWarning)
-    |- PartialCoverageWarning
-    `- SeenInPretrainingWarning
+    `- PartialCoverageWarning
 
 Each also inherits the builtin that a caller would expect, so ``except ValueError``
 works for those who do not know this module. Predicting before fitting raises
@@ -34,7 +33,6 @@ __all__ = [
     "PartialCoverageWarning",
     "PluginContractError",
     "PluginError",
-    "SeenInPretrainingWarning",
     "UnknownPluginError",
     "ZeroShotError",
     "ZeroShotWarning",
@@ -119,7 +117,3 @@ class ZeroShotWarning(UserWarning):
 
 class PartialCoverageWarning(ZeroShotWarning):
     """Something was left out or approximated; the message says what."""
-
-
-class SeenInPretrainingWarning(ZeroShotWarning):
-    """A class called "unseen" was among the classes the backbone was trained on."""

@@ -1,6 +1,5 @@
 """fastText: the ``.bin`` model with subwords, and ``.vec`` text without."""
 
-import io
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import check_words
 from zeroshot.embeddings.fasttext_model import FastTextModel
+from zeroshot.embeddings.unpacked import unpacked_file
 from zeroshot.embeddings.vector_file import (
     FASTTEXT_MAGIC,
     content_fingerprint,
@@ -25,8 +25,8 @@ class FastText(WordVectors):
     """fastText vectors: a ``.bin`` model with subwords, or ``.vec`` text without.
 
     Which of the two it is, is recognised by content. A ``.bin`` is memory-mapped: a
-    lookup walks the dictionary once and reads only the rows and n-gram buckets that it
-    needs.
+    lookup reads only the rows and n-gram buckets that it needs, found by an index of
+    the dictionary in the cache.
 
     The vector of a word of the dictionary is the mean of its row and of the rows of its
     character n-grams; that of any other word is the mean of its n-grams alone, and it
@@ -36,7 +36,7 @@ class FastText(WordVectors):
     Parameters
     ----------
     path : str or path-like
-        The file, such as ``cc.en.300.bin``; a packed ``.bin`` must be unpacked first.
+        The file, such as ``cc.en.300.bin``; a packed one is unpacked into the cache.
 
     References
     ----------
@@ -86,7 +86,8 @@ class FastText(WordVectors):
         if self._model is None:
             yield from super().vocabulary()
         else:
-            for _, word in self._model.words():
+            self._check_unchanged()
+            for word in self._model.words():
                 yield word.decode("utf-8", "surrogateescape")
 
     def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
@@ -109,27 +110,31 @@ class FastText(WordVectors):
         words = check_words(words)
         if self._model is None:
             return self.lookup(words)[1]
+        self._check_unchanged()
         tokens = as_tokens(set(words))
         known = {tokens[token] for token in self._model.rows_of(tokens.keys())}
         return np.array([word in known for word in words], dtype=np.bool_)
 
     @cached_property
     def _model(self) -> FastTextModel | None:
+        self._check_unchanged()
         with open_stream(self._file) as stream:
-            packed = not isinstance(stream.raw, io.FileIO)
             magic = stream.read(len(FASTTEXT_MAGIC))
         if magic != FASTTEXT_MAGIC:
             return None
-        if packed:
+        source = unpacked_file(self._file, least=0)
+        if source is None:
             raise ArtifactError(
                 f"Expected an unpacked fastText model. Got '{self._file}', which is "
-                f"packed and cannot be memory-mapped. Unpack it and name the .bin file."
+                f"packed, cannot be memory-mapped, and could not be unpacked into the "
+                f"cache. Unpack it and name the .bin file."
             )
-        return FastTextModel(self._file)
+        return FastTextModel(self._file, source)
 
     def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
         if self._model is None:
             return super()._read(words)
+        self._check_unchanged()
         tokens = as_tokens(words)
         vectors = self._model.vectors(tokens.keys())
         return dict.fromkeys(words) | {

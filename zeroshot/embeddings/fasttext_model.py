@@ -14,12 +14,15 @@ The layout and the hashing follow fastText 0.9.3 (``fasttext.cc``, ``args.cc``,
 import mmap
 import struct
 from collections.abc import Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.embeddings.indexed_rows import scan_records
+from zeroshot.embeddings.token_index import TokenIndex, cached_index
 from zeroshot.embeddings.vector_file import FASTTEXT_MAGIC
 from zeroshot.embeddings.vector_layout import MOST_DIMS
 from zeroshot.errors import ArtifactError
@@ -29,7 +32,6 @@ __all__ = ["FastTextModel", "ngram_buckets"]
 VERSIONS = (11, 12)
 SUPERVISED = 3  # args.h, model_name::sup
 END_OF_SENTENCE = b"</s>"
-LONGEST_WORD = 1 << 20
 
 _HEAD = struct.Struct("<ii12id")
 _DICTIONARY = struct.Struct("<3i2q")
@@ -38,12 +40,14 @@ _AFTER_WORD = 1 + 8 + 1  # zero byte, count, type
 
 
 class FastTextModel:
-    """A memory-mapped ``.bin`` file; the dictionary is walked, never loaded.
+    """A memory-mapped ``.bin`` file; the dictionary is indexed, never loaded.
 
     Parameters
     ----------
     path : Path
-        An unpacked file that starts with fastText's magic number.
+        The file that the user named; for messages, and to keep the index under.
+    source : Path
+        The same unpacked: starts with fastText's magic number.
 
     Raises
     ------
@@ -51,9 +55,10 @@ class FastTextModel:
         If its version is unknown or its header impossible.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source: Path) -> None:
         self.path = path
-        with path.open("rb") as file:
+        self._source = source
+        with source.open("rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _, version, *arguments = self._unpack(_HEAD, 0)
         if self._bytes[:4] != FASTTEXT_MAGIC or version not in VERSIONS:
@@ -80,43 +85,19 @@ class FastTextModel:
                 f"dim {self.dim}, {self._entries} entries, {self.n_words} words, "
                 f"{n_labels} labels, {self.bucket} buckets",
             )
-        self._rows: dict[bytes, int | None] = {}  # of the words asked for so far
-        self._tables: tuple[NDArray[np.float32], dict[int, int] | None] | None = None
 
-    def words(
-        self, wanted: Collection[bytes] | None = None
-    ) -> Iterator[tuple[int, bytes]]:
-        """Walk the dictionary and yield its words, most frequent first.
-
-        Parameters
-        ----------
-        wanted : collection of bytes, optional
-            Yield only these; all by default.
-
-        Yields
-        ------
-        row : int
-            Row of the word in the matrix.
-        word : bytes
+    def words(self) -> Iterator[bytes]:
+        """Yield the words of the dictionary (no labels), most frequent first.
 
         Raises
         ------
         ArtifactError
-            If the dictionary or the matrix behind it is broken.
+            If the dictionary is broken.
         """
-        mapped, at = self._bytes, _HEAD.size + _DICTIONARY.size
-        for row in range(self._entries):
-            end = mapped.find(b"\0", at, at + LONGEST_WORD)
-            if end < 0 or end + _AFTER_WORD > len(mapped):
-                self._fail(
-                    f"{self._entries} words and labels", f"{row} (broken at byte {at})"
-                )
-            word = mapped[at:end]
-            at = end + _AFTER_WORD
-            if row < self.n_words and (wanted is None or word in wanted):
-                yield row, word
-        if self._tables is None:
-            self._tables = self._read_tables(at)
+        at = int(self._index.offsets[0])
+        for end in self._index.offsets[1 : self.n_words + 1].tolist():
+            yield self._bytes[at : end - _AFTER_WORD]
+            at = end
 
     def rows_of(self, words: Collection[bytes]) -> dict[bytes, int]:
         """Return the matrix rows of those words that the dictionary has.
@@ -126,12 +107,12 @@ class FastTextModel:
         ArtifactError
             If the dictionary is broken.
         """
-        new = frozenset(words) - self._rows.keys()
-        if new:
-            found = {word: row for row, word in self.words(new)}
-            self._rows.update(dict.fromkeys(new) | found)
-        rows = ((word, self._rows[word]) for word in words)
-        return {word: row for word, row in rows if row is not None}
+        rows: dict[bytes, int] = {}
+        for row, word in self._index.candidates(list(words)):
+            at, end = self._index.offsets[row : row + 2].tolist()
+            if row < self.n_words and self._bytes[at : end - _AFTER_WORD] == word:
+                rows.setdefault(word, row)
+        return rows
 
     def vectors(self, words: Collection[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """Return the vectors of words; those of which it has no part are left out.
@@ -147,7 +128,6 @@ class FastTextModel:
         if not words:
             return {}
         known = self.rows_of(words)
-        assert self._tables is not None  # set by a walk to the end
         matrix = self._tables[0]
         found = {}
         for word in words:
@@ -165,16 +145,33 @@ class FastTextModel:
         return found
 
     def _ngram_rows(self, word: bytes) -> list[int]:
-        assert self._tables is not None
         buckets = ngram_buckets(word, self.minn, self.maxn, self.bucket)
         pruned = self._tables[1]
         if pruned is not None:
             buckets = [pruned[bucket] for bucket in buckets if bucket in pruned]
         return [self.n_words + bucket for bucket in buckets]
 
-    def _read_tables(
-        self, at: int
-    ) -> tuple[NDArray[np.float32], dict[int, int] | None]:
+    @cached_property
+    def _index(self) -> TokenIndex:
+        return cached_index(self.path, self._source, "fasttext-bin", self._scan)
+
+    def _scan(self) -> TokenIndex:
+        def fail(entry: int, at: int, rest: bytes) -> NoReturn:
+            self._fail(
+                f"{self._entries} words and labels", f"{entry} (broken at byte {at})"
+            )
+
+        start = _HEAD.size + _DICTIONARY.size
+        with self._source.open("rb", buffering=0) as raw:
+            raw.seek(start)
+            shape = b"\0", _AFTER_WORD - 1, self._entries
+            hashes, sizes, _ = scan_records(raw, start, *shape, fail)
+        return TokenIndex.from_scan(hashes, sizes, start)
+
+    @cached_property
+    def _tables(self) -> tuple[NDArray[np.float32], dict[int, int] | None]:
+        """The rows, and for a pruned dictionary the row of each n-gram bucket."""
+        at = int(self._index.offsets[-1])
         pruned = None
         if self._n_pruned >= 0:
             end = at + 8 * self._n_pruned

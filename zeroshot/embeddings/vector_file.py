@@ -26,6 +26,7 @@ __all__ = [
     "content_fingerprint",
     "describe_content",
     "open_archive",
+    "open_packed",
     "open_stream",
 ]
 
@@ -75,6 +76,27 @@ def open_stream(path: Path) -> Iterator[io.BufferedReader]:
         If the file is missing or a directory, the archive holds no or several files,
         or, while the block reads, the packed data ends early or is damaged.
     """
+    with open_packed(path) as (stream, _):
+        yield stream
+
+
+@contextmanager
+def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedReader]]:
+    """Open a file as `open_stream` does, and see how far it is read.
+
+    Yields
+    ------
+    stream : io.BufferedReader
+        Unpacked.
+    packed : io.BufferedReader
+        The file as it is stored, for its position; ``stream`` itself if it is not
+        packed.
+
+    Raises
+    ------
+    ArtifactError
+        As in `open_stream`.
+    """
     try:
         with ExitStack() as stack:
             plain: Any = stack.enter_context(path.open("rb", buffering=BLOCK))
@@ -90,10 +112,10 @@ def open_stream(path: Path) -> Iterator[io.BufferedReader]:
                 archive = stack.enter_context(open_archive(plain, path))
                 unpacked = _only_member(archive, path)
             else:
-                yield plain
+                yield plain, plain
                 return
             stack.enter_context(unpacked)
-            yield stack.enter_context(io.BufferedReader(unpacked, BLOCK))
+            yield stack.enter_context(io.BufferedReader(unpacked, BLOCK)), plain
     except FileNotFoundError as error:
         raise ArtifactError(
             f"Expected a file at '{path}'. Got nothing there. Check the path."

@@ -104,7 +104,7 @@ def recognise_layout(path: Path) -> VectorLayout:
     if foreign is not None:
         hint = "Name a text or binary file in GloVe's, word2vec's or fastText's form."
         if sample.startswith(FASTTEXT_MAGIC):
-            hint = f"Open it as 'fasttext:{path}', unpacked if it is packed."
+            hint = f"Open it as 'fasttext:{path}'."
         raise ArtifactError(
             f"Expected a file of word vectors. Got '{path}', which holds {foreign}. "
             f"{hint}"

@@ -1,7 +1,8 @@
-"""Rows of word vectors, found by their tokens in one pass over the file.
+"""Rows of word vectors, met in one pass over the file.
 
 The whole file is never held in memory. Every token of a pass is looked at, but only
-the numbers of wanted rows are parsed.
+the numbers of wanted rows are parsed. For a file that stays at hand unpacked,
+`zeroshot.embeddings.indexed_rows` finds rows without a pass.
 """
 
 import io
@@ -9,6 +10,7 @@ from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,15 @@ from zeroshot.embeddings.vector_layout import (
 )
 from zeroshot.errors import ArtifactError
 
-__all__ = ["as_tokens", "read_rows", "read_tokens"]
+__all__ = [
+    "as_tokens",
+    "check_row_count",
+    "fail_binary_end",
+    "fail_binary_record",
+    "parse_row",
+    "read_rows",
+    "read_tokens",
+]
 
 NEWLINE = 10
 
@@ -60,7 +70,7 @@ def read_rows(
     with closing(_records(path, layout, wanted)) as records:
         for position, token, record in records:
             if token in wanted and token not in rows:
-                rows[token] = _parse(path, layout, position, record)
+                rows[token] = parse_row(path, layout, position, record)
                 if len(rows) == len(wanted):
                     break
     return rows
@@ -138,11 +148,7 @@ def _text_records(
             yield number, row_token(path, number, line, layout.dim), line
     if last:
         row_token(path, number, last, layout.dim)  # the one row that a cut file breaks
-    if layout.count is not None and rows < layout.count:
-        raise ArtifactError(
-            f"Expected {layout.count} rows, as line 1 of '{path}' says. Got {rows}. "
-            f"The file is truncated: fetch it again."
-        )
+    check_row_count(path, layout, rows)
 
 
 def _binary_records(
@@ -160,13 +166,7 @@ def _binary_records(
             buffer, base = buffer[at:] + stream.read(BLOCK + length), base + at
             at, end = 0, buffer.find(b" ", 0, LONGEST_ROW)
             if end < 0 or end + length >= len(buffer):
-                got = "without a word" if end < 0 else "and the end of the file"
-                raise ArtifactError(
-                    f"Expected a word and {layout.dim} float32 at byte {base} of "
-                    f"'{path}' (vector {record + 1} of {layout.count}). Got "
-                    f"{len(buffer)} bytes {got}. The file is truncated or damaged: "
-                    f"fetch it again."
-                )
+                fail_binary_record(path, layout, record, base, buffer)
         # The original C program writes a newline after each vector, gensim does not.
         while buffer[at] == NEWLINE:
             at += 1
@@ -176,16 +176,67 @@ def _binary_records(
             yield base + end + 1, token, buffer[end + 1 : at]
     rest = buffer[at:] + stream.read(BLOCK)
     if rest.strip(b"\n"):
+        fail_binary_end(path, layout, base + at)
+
+
+def check_row_count(path: Path, layout: VectorLayout, rows: int) -> None:
+    """Refuse a file of text that has fewer rows than its header promises.
+
+    Raises
+    ------
+    ArtifactError
+    """
+    if layout.count is not None and rows < layout.count:
         raise ArtifactError(
-            f"Expected the end of '{path}' after the {layout.count} vectors that its "
-            f"header promises. Got more at byte {base + at}. The file is damaged, or a "
-            f"word in it holds a space, which this form cannot express."
+            f"Expected {layout.count} rows, as line 1 of '{path}' says. Got {rows}. "
+            f"The file is truncated: fetch it again."
         )
 
 
-def _parse(
+def fail_binary_record(
+    path: Path, layout: VectorLayout, record: int, at: int, rest: bytes
+) -> NoReturn:
+    """Raise the error of a binary record (from 0, at byte ``at``) that is not whole."""
+    got = "the end of the file" if b" " in rest[:LONGEST_ROW] else "no word"
+    raise ArtifactError(
+        f"Expected a word and {layout.dim} float32 at byte {at} of '{path}' (vector "
+        f"{record + 1} of {layout.count}). Got {got} within {len(rest)} bytes. The "
+        f"file is truncated or damaged: fetch it again."
+    )
+
+
+def fail_binary_end(path: Path, layout: VectorLayout, at: int) -> NoReturn:
+    """Raise the error of a binary file that goes on after its last record."""
+    raise ArtifactError(
+        f"Expected the end of '{path}' after the {layout.count} vectors that its "
+        f"header promises. Got more at byte {at}. The file is damaged, or a word in it "
+        f"holds a space, which this form cannot express."
+    )
+
+
+def parse_row(
     path: Path, layout: VectorLayout, position: int, record: bytes
 ) -> NDArray[np.float32]:
+    """Return the vector of one row.
+
+    Parameters
+    ----------
+    path : Path
+    layout : VectorLayout
+    position : int
+        Number of the line, or offset of the numbers; to name in a message.
+    record : bytes
+        The line, or the float32 bytes.
+
+    Returns
+    -------
+    vector : ndarray of shape (dim,), float32
+
+    Raises
+    ------
+    ArtifactError
+        If these are not ``dim`` finite numbers.
+    """
     where = f"{'byte' if layout.binary else 'line'} {position} of '{path}'"
     if layout.binary:
         vector = np.frombuffer(record, dtype="<f4").astype(np.float32)

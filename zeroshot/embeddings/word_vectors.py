@@ -1,8 +1,8 @@
 """Word vectors from a file: GloVe, word2vec (text and binary) and fastText .vec."""
 
 import os
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import check_words
+from zeroshot.embeddings.indexed_rows import find_rows, scan_tokens
+from zeroshot.embeddings.token_index import TokenIndex, cached_index
+from zeroshot.embeddings.unpacked import unpacked_file
+from zeroshot.embeddings.vector_cache import FileStamp, file_stamp
 from zeroshot.embeddings.vector_file import content_fingerprint
 from zeroshot.embeddings.vector_layout import VectorLayout, recognise_layout
 from zeroshot.embeddings.vector_rows import as_tokens, read_rows, read_tokens
-from zeroshot.errors import PluginContractError
+from zeroshot.errors import ArtifactError, PluginContractError
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
 
@@ -23,9 +27,11 @@ class WordVectors:
 
     The form (text without or with a header, word2vec binary) and the packing (gzip,
     bzip2, xz, zip with one member) are recognised by content, so every subclass reads
-    every form; they differ in their name. Nothing is read before first use. A lookup
-    makes one pass over the file (about 0.3 s per GB, unpacked) and parses only the rows
-    it wants; what was asked before is remembered and costs no pass.
+    every form; they differ in their name. Nothing is read before first use. The first
+    lookup scans the file (about 0.3 s per GB) and keeps an index of its tokens in the
+    cache; every later one, in any process, seeks and parses only the rows it wants.
+    A packed file is unpacked into the cache first. Where the cache cannot be written, a
+    warning says so and the same is done again in each process.
 
     Parameters
     ----------
@@ -159,11 +165,43 @@ class WordVectors:
 
     @cached_property
     def _layout(self) -> VectorLayout:
+        self._check_unchanged()
         return recognise_layout(self._file)
+
+    @cached_property
+    def _source(self) -> Path | None:
+        """The file unpacked; None if it is packed and only a pass can read it."""
+        return unpacked_file(self._file)
+
+    @cached_property
+    def _index(self) -> TokenIndex:
+        assert self._source is not None
+        scan = partial(scan_tokens, self._file, self._source, self._layout)
+        return cached_index(self._file, self._source, self._layout.form, scan)
+
+    @cached_property
+    def _stamp(self) -> FileStamp:
+        return file_stamp(self._file)
+
+    def _check_unchanged(self) -> None:
+        # Else some vectors would be those of one file and some those of another.
+        if file_stamp(self._file) != self._stamp:
+            raise ArtifactError(
+                f"Expected '{self._file}' as it was on first use. Got a file that was "
+                f"changed since. Open it again."
+            )
+
+    def _rows(self, tokens: Collection[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        if not tokens:
+            return {}
+        self._check_unchanged()
+        if self._source is None:
+            return read_rows(self._file, self._layout, tokens)
+        return find_rows(self._file, self._source, self._layout, self._index, tokens)
 
     def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
         tokens = as_tokens(words)
-        rows = read_rows(self._file, self._layout, tokens.keys())
+        rows = self._rows(tokens.keys())
         return dict.fromkeys(words) | {
             tokens[token]: row for token, row in rows.items()
         }
