@@ -389,9 +389,12 @@ def _unknown_classes(
     try:
         embed_labels(classes, embeddings)
     except OutOfVocabularyError as error:
-        if on_unknown == "raise":
+        if on_unknown == "raise" or len(error.labels) == len(classes):
             raise
-        return [label for label in classes if str(label) in error.labels]
+        unknown = [label for label in classes if str(label) in error.labels]
+        # Once more, for what there is to warn about in the others.
+        embed_labels([label for label in classes if label not in unknown], embeddings)
+        return unknown
     return []
 
 
