@@ -36,10 +36,17 @@ prints the version; `zeroshot --install-completion` installs completion for your
 
 def cli_page() -> str:
     """Return the whole page."""
-    return "\n".join([HEAD, *map(command_section, app.registered_commands)])
+    sections = [
+        command_section(command.name, command) for command in app.registered_commands
+    ]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            sections.append(command_section(f"{group.name} {command.name}", command))
+    return "\n".join([HEAD, *sections])
 
 
-def command_section(command: Any) -> str:
+def command_section(name: str, command: Any) -> str:
     """Return the section of one command: what it does, arguments, options, example."""
     parameters = [
         (parameter, *annotated(parameter))
@@ -52,24 +59,28 @@ def command_section(command: Any) -> str:
     required = [
         f"{option_names(*p)[0]} {value_of(*p)}" for p in options if is_required(*p)
     ]
-    usage = ["zeroshot", command.name, *required, *(value_of(*p) for p in arguments)]
+    usage = ["zeroshot", name, *required, *(value_of(*p) for p in arguments)]
+    usage += ["[OPTIONS]"] if options else []
     lines = [
-        f"## zeroshot {command.name}",
+        f"## zeroshot {name}",
         "",
         inspect.getdoc(command.callback) or "",
         "",
         "```text",
-        " ".join([*usage, "[OPTIONS]"]),
+        " ".join(usage),
         "```",
         "",
     ]
     if arguments:
         lines += ["| argument | meaning |", "| --- | --- |"]
         lines += [row(value_of(*p), meaning(*p)) for p in arguments] + [""]
-    lines += ["| option | meaning |", "| --- | --- |"]
-    for p in options:
-        lines.append(row(f"{', '.join(option_names(*p))} {value_of(*p)}", meaning(*p)))
-    return "\n".join([*lines, "", without_markup(command.epilog), ""])
+    if options:
+        lines += ["| option | meaning |", "| --- | --- |"]
+        for p in options:
+            names = ", ".join(option_names(*p))
+            lines.append(row(f"{names} {value_of(*p)}", meaning(*p)))
+        lines.append("")
+    return "\n".join([*lines, without_markup(command.epilog), ""])
 
 
 def row(name: str, meaning: str) -> str:

@@ -21,10 +21,13 @@ from zeroshot.datasets import load_images, make_shapes, shape_attributes
 from zeroshot.errors import ZeroShotError
 from zeroshot.splits import hold_out_classes
 
-COMMANDS = (
-    *("demo", "fit", "predict", "evaluate"),
-    *("labels", "backbones", "embeddings", "projections"),
-)
+COMMANDS = ("demo", "fit", "predict", "evaluate", "backbones", "projections")
+GROUPS = {
+    "embeddings": ("list", "info", "download", "lookup", "nearest", "train"),
+    "labels": ("check",),
+    "cache": ("list", "verify", "clear"),
+}
+GROUPED = [(group, name) for group, names in GROUPS.items() for name in names]
 COLORS, SHAPES = ["red", "green", "blue"], ["star", "ring", "square"]
 
 
@@ -106,12 +109,19 @@ def red_star(photos):
 
 def test_help_names_every_command():
     text = succeed("--help").stdout
-    assert all(command in text for command in COMMANDS)
+    assert all(command in text for command in (*COMMANDS, *GROUPS))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_of_a_group_names_every_command(group):
+    text = succeed(group, "--help").stdout
+    assert all(command in text for command in GROUPS[group])
+
+
+@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS), *GROUPED])
 def test_help_of_a_command_has_an_example(command):
-    assert f"Example: zeroshot {command}" in succeed(command, "--help").stdout
+    example = f"Example: zeroshot {' '.join(command)}"
+    assert example in succeed(*command, "--help").stdout
 
 
 def test_version_is_that_of_the_package():
@@ -124,7 +134,12 @@ def test_version_is_that_of_the_package():
         ["nonsense"],
         ["fit"],
         ["fit", "photos", "--backbone", "color-hog"],
-        ["labels", "--embeddings", "random"],
+        ["labels", "check", "--embeddings", "random"],
+        ["labels", "okapi", "--embeddings", "random"],
+        ["embeddings", "glove.txt"],
+        ["embeddings", "lookup", "--embeddings", "random"],
+        ["embeddings", "train", "corpus.txt", "-o", "a.bin", "--epochs", "0"],
+        ["cache", "clear", "--yes"],
         ["evaluate", "photos", "--backbone", "color-hog"],
         ["predict", "model", "a.png", "--top-k", "0"],
         ["predict", "model", "a.png", "--reject", "2"],
@@ -161,7 +176,7 @@ def test_error_in_a_shell_is_one_line_and_exits_1(tmp_path):
 
 
 def test_warning_is_one_line_on_stderr_without_file_name(vectors):
-    result = succeed("labels", "shiny star", "-e", vectors)
+    result = succeed("labels", "check", "shiny star", "-e", vectors)
     assert "shiny star" in result.stdout
     assert result.stderr.startswith("warning: 1 of 1 labels")
     assert result.stderr.count("\n") == 1
@@ -198,7 +213,8 @@ app()
     [
         ("zeroshot backbones mobilenet-v", "mobilenet-v2"),
         ("zeroshot fit photos --projection ", "ridge"),
-        ("zeroshot embeddings gl", "glove"),
+        ("zeroshot embeddings info gl", "glove"),
+        ("zeroshot embeddings download glove.6B.3", "glove.6B.300d"),
     ],
 )
 def test_completion_offers_registered_names(line, name):
@@ -582,21 +598,23 @@ def test_evaluate_a_model_skips_classes_without_a_word_vector_if_asked(
 
 
 def test_labels_prints_the_report(vectors):
-    result = succeed("labels", "red star", "Ring", "-e", vectors)
+    result = succeed("labels", "check", "red star", "Ring", "-e", vectors)
     assert "2 of 2 labels with no word left out" in result.stdout
     content = json.loads(
-        succeed("labels", "red star", "Ring", "-e", vectors, "-f", "json").stdout
+        succeed(
+            "labels", "check", "red star", "Ring", "-e", vectors, "-f", "json"
+        ).stdout
     )
     assert [(e["label"], e["how"]) for e in content["entries"]] == [
         ("red star", "mean"),
         ("Ring", "variant"),
     ]
-    rows = succeed("labels", "red star", "-e", vectors, "-f", "csv").stdout
+    rows = succeed("labels", "check", "red star", "-e", vectors, "-f", "csv").stdout
     assert rows == "label,how,words,missing\nred star,mean,red star,\n"
 
 
 def test_labels_without_a_vector_exit_1_all_at_once(vectors):
-    message = error_of("labels", "okapi", "star", "zebrra", "-e", vectors)
+    message = error_of("labels", "check", "okapi", "star", "zebrra", "-e", vectors)
     assert "'okapi'" in message
     assert "'zebrra'" in message
 
@@ -605,7 +623,6 @@ def test_labels_without_a_vector_exit_1_all_at_once(vectors):
     ("command", "name"),
     [
         ("backbones", "mobilenet-v2"),
-        ("embeddings", "glove"),
         ("projections", "devise"),
     ],
 )
@@ -647,19 +664,24 @@ def test_backbone_in_detail_needs_no_weights():
 
 
 def test_embeddings_in_detail_tell_the_format_of_a_file(vectors):
-    content = json.loads(succeed("embeddings", vectors, "-f", "json").stdout)
+    content = json.loads(succeed("embeddings", "info", vectors, "-f", "json").stdout)
     assert content["format"] == "attributes"
     assert content["vector length"] == 24
     assert content["first words"][:2] == ["red", "orange"]
-    assert "red, orange" in succeed("embeddings", vectors).stdout
+    assert "red, orange" in succeed("embeddings", "info", vectors).stdout
 
 
 @pytest.mark.parametrize(
     ("command", "name", "suggestion"),
-    [("backbones", "mobilnet-v2", "mobilenet-v2"), ("embeddings", "glvoe", "glove")],
+    [
+        (["backbones"], "mobilnet-v2", "mobilenet-v2"),
+        (["embeddings", "info"], "glvoe", "glove"),
+        (["embeddings", "info"], "glove.6B.300", "glove.6B.300d"),
+        (["embeddings", "download"], "glove.6B.300", "glove.6B.300d"),
+    ],
 )
 def test_unknown_name_gets_a_suggestion(command, name, suggestion):
-    assert f"Did you mean '{suggestion}'" in error_of(command, name)
+    assert f"Did you mean '{suggestion}'" in error_of(*command, name)
 
 
 # Lists of labels.

@@ -164,7 +164,7 @@ def fence(language: str, *lines: str) -> str:
         fence("console", "$ make demo"),
         fence("console", "$ zeroshot --version", "zeroshot 999"),
         fence("console", "$ zeroshot no-such-command"),
-        fence("console", "$ zeroshot embeddings nowhere.txt"),
+        fence("console", "$ zeroshot embeddings info nowhere.txt"),
         "```python\npass\n",
     ],
 )
@@ -180,7 +180,11 @@ def test_page_that_is_wrong_fails(text):
         fence("python", "x = 1") + fence("python", "print(x)") + fence("text", "1"),
         fence("python", "print('zebra 0.123')") + fence("text", "zebra 0.12"),
         fence("console", "$ zeroshot --version", "zeroshot ..."),
-        fence("console", "$ zeroshot embeddings a.txt", "error: Expected a vector..."),
+        fence(
+            "console",
+            "$ zeroshot embeddings info a.txt",
+            "error: Expected a vector...",
+        ),
         fence("text", "1 / 0"),
     ],
 )
@@ -229,9 +233,9 @@ def test_cli_page_is_what_its_generator_writes():
 def test_cli_page_names_every_option_that_help_names():
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
     for section in page.split("\n## zeroshot ")[1:]:
-        command = section.split()[0]
+        command = section.partition("\n")[0].split()
         done = subprocess.run(
-            [sys.executable, "-m", "zeroshot", command, "--help"],
+            [sys.executable, "-m", "zeroshot", *command, "--help"],
             capture_output=True,
             text=True,
             env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},

@@ -14,9 +14,20 @@ from gensim.models.fasttext import load_facebook_vectors, save_facebook_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroshot.embeddings import FastText, GloVe, TextEmbeddings, open_vectors
+from zeroshot.embeddings import (
+    FastText,
+    GloVe,
+    TextEmbeddings,
+    open_vectors,
+    token_index,
+)
 from zeroshot.embeddings.base import SupportsSubwords
-from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
+from zeroshot.errors import (
+    ArtifactError,
+    PluginContractError,
+    ZeroShotError,
+    ZeroShotWarning,
+)
 
 needs_fasttext = pytest.mark.skipif(
     importlib.util.find_spec("fasttext") is None,
@@ -214,13 +225,47 @@ def test_pruned_model_uses_only_the_ngrams_that_are_left(tmp_path):
     assert found.tolist() == [True, False]
 
 
-def test_lookup_packed_model_says_to_unpack_it(gensim_model, tmp_path):
+def test_lookup_packed_model_equals_the_unpacked_one(gensim_model, tmp_path):
     path = tmp_path / "model.bin.gz"
     path.write_bytes(gzip.compress(gensim_model.read_bytes()))
-    with pytest.raises(ArtifactError, match="Unpack"):
-        open_vectors(path).lookup(["zebra"])
+    expected = FastText(gensim_model).lookup([*KNOWN, *UNKNOWN])
+    for _ in ("unpacked", "from the cache"):
+        embeddings = open_vectors(path)
+        vectors, found = embeddings.lookup([*KNOWN, *UNKNOWN])
+        np.testing.assert_array_equal(vectors, expected[0])
+        np.testing.assert_array_equal(found, expected[1])
+        assert embeddings.spec == f"fasttext:{path}"
     with pytest.raises(ArtifactError, match="fasttext:"):
         GloVe(path).lookup(["zebra"])
+
+
+def test_lookup_packed_model_without_a_cache_says_to_unpack_it(
+    gensim_model, tmp_path, monkeypatch
+):
+    path = tmp_path / "model.bin.gz"
+    path.write_bytes(gzip.compress(gensim_model.read_bytes()))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZEROSHOT_CACHE", str(tmp_path / "file" / "cache"))
+    with (
+        pytest.warns(ZeroShotWarning, match="ZEROSHOT_CACHE"),
+        pytest.raises(ArtifactError, match="Unpack it"),
+    ):
+        open_vectors(path).lookup(["zebra"])
+
+
+def test_lookup_through_the_index_of_the_dictionary_gives_the_same(
+    gensim_model, monkeypatch, cache_folder
+):
+    expected = FastText(gensim_model).lookup([*KNOWN, *UNKNOWN])[0]
+    assert list(cache_folder.rglob("*.index")) == []
+    monkeypatch.setattr(token_index, "LEAST_INDEXED", 0)
+    for _ in ("built", "from the cache"):
+        embeddings = FastText(gensim_model)
+        got = embeddings.lookup([*KNOWN, *UNKNOWN])[0]
+        np.testing.assert_array_equal(got, expected)
+        assert set(embeddings.vocabulary()) == set(KNOWN)
+        assert not embeddings.in_vocabulary(UNKNOWN).any()
+    assert len(list(cache_folder.rglob("*.index"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The application: its commands, and what becomes of errors and warnings."""
 
 import inspect
+import io
 import re
 import sys
 import warnings
@@ -12,7 +13,15 @@ import typer
 from typer.core import TyperGroup
 
 from zeroshot import __version__
-from zeroshot.cli import listings, predicting, training
+from zeroshot.cli import (
+    cached,
+    label_checks,
+    listings,
+    predicting,
+    published,
+    training,
+    vectors,
+)
 from zeroshot.errors import ZeroShotError, ZeroShotWarning
 
 __all__ = ["app", "main"]
@@ -45,12 +54,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_show_locals=False,
 )
-for panel, commands in (
-    ("Train and predict", (*training.COMMANDS, *predicting.COMMANDS)),
-    ("Look up", listings.COMMANDS),
-):
+
+
+def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
     for command, example in commands:
-        app.command(
+        to.command(
             command.__name__.removeprefix("_"),
             # typer keeps the line breaks of all paragraphs but the first.
             help=re.sub(
@@ -61,8 +69,27 @@ for panel, commands in (
         )(command)
 
 
+_add((*training.COMMANDS, *predicting.COMMANDS), app, "Train and predict")
+_add(listings.COMMANDS, app, "Look up")
+for name, purpose, commands in (
+    (
+        "embeddings",
+        "Word vectors: list, download, look up, train on your own text.",
+        (*published.COMMANDS, *vectors.COMMANDS),
+    ),
+    ("labels", "See how labels become vectors.", label_checks.COMMANDS),
+    ("cache", "See, check and delete what is in the cache.", cached.COMMANDS),
+):
+    group = typer.Typer(no_args_is_help=True)
+    _add(commands, group)
+    app.add_typer(group, name=name, help=purpose, rich_help_panel="Look up")
+
+
 def main() -> None:
     """Run the command line with the arguments of this process."""
+    # Words of broken vector files, and terminals without UTF-8, are no reason to fail.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="zeroshot")
 
 

@@ -1,26 +1,16 @@
-"""The commands that look things up: labels, backbones, embeddings, projections."""
+"""The commands that list plugins: backbones, projections."""
 
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zeroshot.cli.label_lists import given_labels
-from zeroshot.cli.options import (
-    Embeddings,
-    Format,
-    LabelsFile,
-    OutputFormat,
-    names_of,
-)
-from zeroshot.cli.tables import print_csv, print_json, print_table
+from zeroshot.cli.options import Format, OutputFormat, names_of
+from zeroshot.cli.tables import print_properties, print_rows
 
 if TYPE_CHECKING:
     from zeroshot.registry import Kind
 
 __all__ = ["COMMANDS"]
-
-FIRST_WORDS = 8
 
 
 def _backbones(
@@ -49,7 +39,7 @@ def _backbones(
 
     backbone = registry.resolve_backbone(name)
     height, width = backbone.input_size
-    _print_properties(
+    print_properties(
         {
             "name": backbone.name,
             "distribution": registry.distribution_of("backbones", name.split(":")[0]),
@@ -58,7 +48,7 @@ def _backbones(
             "input size": f"{height} x {width} pixels",
             **asdict(card_of(backbone)),
         },
-        output,
+        output.value,
     )
 
 
@@ -74,18 +64,11 @@ def _print_names(kind: "Kind", output: Format) -> None:
         {"name": name, "distribution": distribution_of(kind, name)}
         for name in names(kind)
     ]
-    if output is Format.json:
-        print_json(rows)
-    elif output is Format.csv:
-        print_csv(("name", "distribution"), rows)
-    else:
-        print_table(("name", "distribution"), [tuple(row.values()) for row in rows])
+    print_rows(("name", "distribution"), rows, output.value)
 
 
 COMMANDS = (
-    (_labels, 'zeroshot labels okapi "polar bear" --embeddings glove.6B.300d.txt'),
     (_backbones, "zeroshot backbones mobilenet-v2"),
-    (_embeddings, "zeroshot embeddings glove.6B.300d.txt"),
     (_projections, "zeroshot projections"),
 )
 """The commands (named after the functions), each with an example."""

@@ -93,7 +93,8 @@ Embeddings: TypeAlias = Annotated[
         metavar="FILE|NAME",
         help="Where the labels' vectors come from: a file of GloVe, word2vec or "
         "fastText vectors or of class attributes (recognised by content, compressed "
-        "or not), or a name that 'zeroshot embeddings' lists.",
+        "or not), or a name that 'zeroshot embeddings list' shows; published vectors "
+        "(glove.6B.300d) are downloaded on first use.",
         show_default=False,
     ),
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["print_csv", "print_json", "print_table"]
+__all__ = ["print_csv", "print_json", "print_properties", "print_rows", "print_table"]
 
 # Where nobody watches, a table is as wide as its content: cut off paths help nobody.
 UNLIMITED = 100_000
@@ -63,3 +63,60 @@ def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None
     writer.writeheader()
     writer.writerows(rows)
     typer.echo(written.getvalue(), nl=False)
+
+
+def print_rows(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    form: str,
+    *,
+    numbers: Sequence[str] = (),
+) -> None:
+    """Print rows whose cells are the same in a table, JSON and CSV.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Keys of the rows, and titles.
+    rows : sequence of mapping
+        None becomes an empty cell.
+    form : {"table", "json", "csv"}
+        How to print them.
+    numbers : sequence of str, optional
+        Titles of the columns that a table aligns to the right.
+    """
+    if form == "json":
+        print_json(rows)
+    elif form == "csv":
+        print_csv(columns, rows)
+    else:
+        cells = [
+            ["" if row[c] is None else str(row[c]) for c in columns] for row in rows
+        ]
+        print_table(columns, cells, numbers=numbers)
+
+
+def print_properties(properties: Mapping[str, Any], form: str) -> None:
+    """Print names and values, one a line; those without a value only as JSON.
+
+    Parameters
+    ----------
+    properties : mapping of str
+        Values are texts, numbers, None, or lists of texts.
+    form : {"table", "json", "csv"}
+        How to print them; CSV has a column for each.
+    """
+    if form == "json":
+        print_json(properties)
+        return
+    shown = {
+        key: ", ".join(value) if isinstance(value, list) else str(value)
+        for key, value in properties.items()
+        if value not in (None, "", [])
+    }
+    if form == "csv":
+        print_csv(list(shown), [shown])
+        return
+    width = max(map(len, shown))
+    for key, text in shown.items():
+        typer.echo(f"{key.replace('_', ' '):{width}}  {text}")

@@ -64,7 +64,7 @@ def _demo(
     typer.echo(str(run_demo(out, seed)))
     typer.echo(
         "\nNext, with your own images (one sub-folder per class) and word vectors:\n"
-        "  zeroshot fit photos/ --backbone mobilenet-v2 --embeddings glove.6B.300d.txt "
+        "  zeroshot fit photos/ --backbone mobilenet-v2 --embeddings glove.6B.300d "
         "--out model/\n"
         '  zeroshot predict model/ photo.jpg --labels "okapi,zebra,horse"'
     )

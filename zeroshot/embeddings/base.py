@@ -4,11 +4,17 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zeroshot.errors import PluginContractError
 
-__all__ = ["SupportsSubwords", "SupportsVocabulary", "TextEmbeddings", "check_words"]
+__all__ = [
+    "SupportsNeighbours",
+    "SupportsSubwords",
+    "SupportsVocabulary",
+    "TextEmbeddings",
+    "check_words",
+]
 
 
 @runtime_checkable
@@ -69,6 +75,19 @@ class SupportsSubwords(Protocol):
 
     def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
         """Return which words are stored, as opposed to composed; shape (n,), bool."""
+
+
+@runtime_checkable
+class SupportsNeighbours(Protocol):
+    """A provider that can find the words nearest to a word or vector."""
+
+    def nearest(
+        self, word_or_vector: str | ArrayLike, k: int = 10
+    ) -> list[tuple[str, float]]:
+        """Return the ``k`` words of greatest cosine and their cosines, nearest first.
+
+        A word is not among its own neighbours.
+        """
 
 
 def check_words(words: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from zeroshot.embeddings.vector_file import (
     open_stream,
 )
 from zeroshot.embeddings.vector_rows import as_tokens
-from zeroshot.embeddings.word_vectors import WordVectors
+from zeroshot.embeddings.word_vectors import BLOCK_WORDS, WordVectors
 from zeroshot.errors import ArtifactError
 
 __all__ = ["FastText"]
@@ -90,6 +91,31 @@ class FastText(WordVectors):
             for word in self._model.words():
                 yield word.decode("utf-8", "surrogateescape")
 
+    def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yield all words (no labels) and vectors, some thousand at once.
+
+        Yields
+        ------
+        words : list of str
+        vectors : ndarray of shape (n, dim), float32
+
+        Raises
+        ------
+        ArtifactError
+            If the file is broken or a vector not finite.
+        """
+        if self._model is None:
+            yield from super().blocks()
+            return
+        self._check_unchanged()
+        words = self._model.words()
+        while some := list(islice(words, BLOCK_WORDS)):
+            vectors = self._model.vectors(some)
+            yield (
+                [word.decode("utf-8", "surrogateescape") for word in vectors],
+                np.array(list(vectors.values())),
+            )
+
     def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
         """Return which words have a vector of their own, not composed from n-grams.
 
@@ -130,6 +156,10 @@ class FastText(WordVectors):
                 f"cache. Unpack it and name the .bin file."
             )
         return FastTextModel(self._file, source)
+
+    @property
+    def _n_rows(self) -> int:
+        return super()._n_rows if self._model is None else self._model.n_words
 
     def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
         if self._model is None:

@@ -31,6 +31,7 @@ __all__ = [
     "fail_binary_end",
     "fail_binary_record",
     "parse_row",
+    "read_all_rows",
     "read_rows",
     "read_tokens",
 ]
@@ -87,6 +88,21 @@ def read_tokens(path: Path, layout: VectorLayout) -> Iterator[bytes]:
     with closing(_records(path, layout, None)) as records:
         for _, token, _ in records:
             yield token
+
+
+def read_all_rows(
+    path: Path, layout: VectorLayout
+) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
+    """Yield the token and the vector of every row, in one pass.
+
+    Raises
+    ------
+    ArtifactError
+        If a row is broken or not finite, or the file ends too early.
+    """
+    with closing(_records(path, layout, None)) as records:
+        for position, token, record in records:
+            yield token, parse_row(path, layout, position, record)
 
 
 def as_tokens(words: Collection[str]) -> dict[bytes, str]:
@@ -243,7 +259,7 @@ def parse_row(
     else:
         numbers = record.rstrip(LINE_END).rsplit(b" ", layout.dim)[1:]
         try:
-            exact = np.array([float(number) for number in numbers])
+            exact = np.array(list(map(float, numbers)))
         except ValueError as error:
             raise ArtifactError(
                 f"Expected a word and {layout.dim} numbers in {where}. Got something "

@@ -1,25 +1,39 @@
 """Word vectors from a file: GloVe, word2vec (text and binary) and fastText .vec."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zeroshot.embeddings.base import check_words
-from zeroshot.embeddings.indexed_rows import find_rows, scan_tokens
+from zeroshot.embeddings.indexed_rows import find_rows, scan_tokens, token_hash
+from zeroshot.embeddings.neighbours import nearest
 from zeroshot.embeddings.token_index import TokenIndex, cached_index
+from zeroshot.embeddings.unit_matrix import UnitMatrix, cached_units
 from zeroshot.embeddings.unpacked import unpacked_file
-from zeroshot.embeddings.vector_cache import FileStamp, file_stamp
+from zeroshot.embeddings.vector_cache import (
+    FileStamp,
+    cached_path,
+    content_key,
+    file_stamp,
+)
 from zeroshot.embeddings.vector_file import content_fingerprint
 from zeroshot.embeddings.vector_layout import VectorLayout, recognise_layout
-from zeroshot.embeddings.vector_rows import as_tokens, read_rows, read_tokens
+from zeroshot.embeddings.vector_rows import (
+    as_tokens,
+    read_all_rows,
+    read_rows,
+    read_tokens,
+)
 from zeroshot.errors import ArtifactError, PluginContractError
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
+
+BLOCK_WORDS = 4096  # 5 MB of vectors of 300 numbers
 
 
 class WordVectors:
@@ -61,6 +75,7 @@ class WordVectors:
         self.path = path
         self._file = Path(os.path.abspath(Path(path).expanduser()))
         self._known: dict[str, NDArray[np.float32] | None] = {}
+        self._units: UnitMatrix | None = None
 
     @classmethod
     def from_spec(cls, name: str, argument: str | None) -> Self:
@@ -157,11 +172,91 @@ class WordVectors:
         ArtifactError
             If the pass meets a broken row.
         """
-        seen = set()
+        self._check_unchanged()
+        is_first = self._first_occurrence()
         for token in read_tokens(self._file, self._layout):
-            if token not in seen:
-                seen.add(token)
+            if is_first(token):
                 yield token.decode("utf-8", "surrogateescape")
+
+    def nearest(
+        self, word_or_vector: str | ArrayLike, k: int = 10
+    ) -> list[tuple[str, float]]:
+        """Return the words of greatest cosine; see `zeroshot.embeddings.neighbours`.
+
+        Parameters
+        ----------
+        word_or_vector : str or array-like of shape (dim,)
+            A word is not among its own neighbours.
+        k : int, default=10
+            How many.
+
+        Returns
+        -------
+        neighbours : list of tuple of str and float
+            Words and cosines in [-1, 1], nearest first.
+
+        Raises
+        ------
+        ArtifactError, OutOfVocabularyError, PluginContractError
+            As in `zeroshot.embeddings.neighbours.nearest`.
+        """
+        return nearest(self, word_or_vector, k)
+
+    def unit_matrix(self, n_words: int | None = None) -> UnitMatrix:
+        """Return the unit vectors of the first words, from the cache or built there.
+
+        Parameters
+        ----------
+        n_words : int, optional
+            How many are needed; all by default. There may be more.
+
+        Returns
+        -------
+        units : zeroshot.embeddings.unit_matrix.UnitMatrix
+
+        Raises
+        ------
+        ArtifactError
+            If the file is broken.
+        """
+        self._check_unchanged()
+        units = self._units
+        if units is None or not units.has(n_words):
+            units = self._units = cached_units(
+                cached_path(self._file, ".units"),
+                content_key(self._file, self.fingerprint),
+                self.dim,
+                self.blocks,
+                n_words,
+                self._n_rows,
+            )
+        return units
+
+    def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yield all words and vectors, some thousand at once, in one pass.
+
+        Yields
+        ------
+        words : list of str
+        vectors : ndarray of shape (n, dim), float32
+
+        Raises
+        ------
+        ArtifactError
+            If a row is broken or not finite.
+        """
+        self._check_unchanged()
+        is_first = self._first_occurrence()
+        words, vectors = [], []
+        for token, vector in read_all_rows(self._file, self._layout):
+            if is_first(token):
+                words.append(token.decode("utf-8", "surrogateescape"))
+                vectors.append(vector)
+                if len(words) == BLOCK_WORDS:
+                    yield words, np.array(vectors)
+                    words, vectors = [], []
+        if words:
+            yield words, np.array(vectors)
 
     @cached_property
     def _layout(self) -> VectorLayout:
@@ -182,6 +277,26 @@ class WordVectors:
     @cached_property
     def _stamp(self) -> FileStamp:
         return file_stamp(self._file)
+
+    @property
+    def _n_rows(self) -> int:
+        return 0 if self._source is None else len(self._index.keys)
+
+    def _first_occurrence(self) -> Callable[[bytes], bool]:
+        """Return what tells whether a token, given in order, is met the first time."""
+        # Only tokens whose hash another row has are remembered: of a million, hundreds.
+        repeated = None if self._source is None else self._index.repeated_hashes()
+        seen = set()
+
+        def is_first(token: bytes) -> bool:
+            if repeated is not None and token_hash(token, self._layout) not in repeated:
+                return True
+            if token in seen:
+                return False
+            seen.add(token)
+            return True
+
+        return is_first
 
     def _check_unchanged(self) -> None:
         # Else some vectors would be those of one file and some those of another.

@@ -1,0 +1,220 @@
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from zeroshot.backbones import ColorHOG
+from zeroshot.cached_files import clear_cache, list_cache, verify_cache
+from zeroshot.embeddings import GloVe
+from zeroshot.embeddings.catalogue import catalogue_entry
+from zeroshot.errors import ArtifactError
+from zeroshot.features import extract_features
+from zeroshot.shapes import make_shapes
+
+NAME = "glove.6B.50d"
+
+
+@pytest.fixture
+def features(cache_folder):
+    """Features of six images in the cache; return the one segment."""
+    extract_features(
+        make_shapes(2, colors=["red"], shapes=["star", "ring", "cross"])[0], ColorHOG()
+    )
+    (segment,) = cache_folder.glob("features/*/*.npz")
+    return segment
+
+
+def put(path, content, *, recorded=True):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    if recorded:
+        digest = hashlib.sha256(content).hexdigest()
+        path.with_name(f"{path.name}.sha256").write_text(f"{digest} *{path.name}\n")
+    return path
+
+
+@pytest.fixture
+def vectors(cache_folder):
+    """A download where the catalogue looks for it."""
+    return put(catalogue_entry(NAME).path, b"red 1 2\ngreen 3 4\n")
+
+
+def files_below(folder):
+    return {path for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_list_of_no_cache_is_empty(cache_folder, monkeypatch):
+    monkeypatch.setenv("ZEROSHOT_CACHE", str(cache_folder / "nowhere"))
+    assert list_cache() == []
+    assert verify_cache() == []
+    assert clear_cache() == 0
+    assert not (cache_folder / "nowhere").exists()
+
+
+def test_list_counts_images_and_bytes_of_features(features):
+    (entry,) = list_cache()
+    assert (entry.kind, entry.n_images) == ("features", 6)
+    assert entry.name == features.parent.name
+    assert entry.paths == (features,)
+    assert entry.size == features.stat().st_size
+
+
+def test_list_names_downloads_with_their_records(vectors):
+    archive = put(catalogue_entry(NAME).archive, b"PK")
+    kinds = {entry.kind: entry for entry in list_cache()}
+    assert set(kinds) == {"vectors", "archive"}
+    assert kinds["vectors"].name == NAME
+    assert kinds["archive"].name == "glove.6B.zip"
+    for kind, path in (("vectors", vectors), ("archive", archive)):
+        record = path.with_name(f"{path.name}.sha256")
+        assert kinds[kind].paths == (path, record)
+        assert kinds[kind].size == path.stat().st_size + record.stat().st_size
+
+
+def test_list_names_what_was_worked_out_after_the_vector_file(tmp_path, cache_folder):
+    rng = np.random.default_rng(0)
+    file = tmp_path / "words.txt"
+    rows = (" ".join(map(str, row)) for row in rng.normal(size=(4000, 60)).round(17))
+    file.write_text("".join(f"w{n} {row}\n" for n, row in enumerate(rows)))
+    assert file.stat().st_size > 4 << 20
+    GloVe(file).lookup(["w7"])
+    (entry,) = list_cache()
+    assert (entry.kind, entry.name) == ("index", "words.txt")
+    assert set(entry.paths) == files_below(cache_folder)
+    assert clear_cache(features=False) == entry.size
+    assert files_below(cache_folder) == set()
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "glove.6B.zip.part",
+        "glove.6B.zip.part.json",
+        "glove.6B.50d.txt.unpacking",
+        ".glove.6B.50d.txt-a1b2c3_4.sha256",
+    ],
+)
+def test_list_tells_unfinished_files(cache_folder, name):
+    path = put(cache_folder / "vectors" / name, b"half", recorded=False)
+    (entry,) = list_cache()
+    assert (entry.kind, entry.paths) == ("unfinished", (path,))
+    clear_cache()
+    assert not path.exists()
+
+
+def test_verify_finds_whole_files_whole(features, vectors):
+    assert {check.path: check.state for check in verify_cache()} == {
+        features: "ok",
+        vectors: "ok",
+    }
+
+
+def test_verify_finds_changed_downloads_and_those_without_a_record(vectors):
+    byhand = put(catalogue_entry("glove.6B.100d").path, b"red 1\n", recorded=False)
+    vectors.write_bytes(b"red 1 2\ngreen 3 5\n")
+    checks = {check.path: check for check in verify_cache()}
+    assert checks[byhand].state == "unrecorded"
+    assert checks[vectors].state == "damaged"
+    assert "SHA-256" in checks[vectors].reason
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "not finite", "too few rows"])
+def test_verify_finds_damaged_features(features, damage):
+    with np.load(features) as arrays:
+        keys, rows = arrays["keys"], arrays["rows"]
+    if damage == "truncated":
+        features.write_bytes(features.read_bytes()[:-200])
+    elif damage == "empty":
+        features.write_bytes(b"")
+    elif damage == "not finite":
+        np.savez(features, keys=keys, rows=np.full_like(rows, np.nan))
+    else:
+        np.savez(features, keys=keys, rows=rows[:-1])
+    (check,) = verify_cache()
+    assert (check.path, check.state) == (features, "damaged")
+    assert check.reason
+    list_cache()
+
+
+@pytest.mark.parametrize("what", ["features", "vectors"])
+def test_clear_deletes_one_kind_and_tells_how_much(
+    features, vectors, cache_folder, what
+):
+    sizes = {path: path.stat().st_size for path in files_below(cache_folder)}
+    freed = clear_cache(features=what == "features", vectors=what == "vectors")
+    left = files_below(cache_folder)
+    assert {path.relative_to(cache_folder).parts[0] for path in left} == {
+        "vectors" if what == "features" else "features"
+    }
+    assert freed == sum(sizes.values()) - sum(sizes[path] for path in left)
+
+
+def test_clear_leaves_what_is_not_ours(features, vectors, cache_folder):
+    foreign = {
+        put(cache_folder / place, b"dear", recorded=False)
+        for place in (
+            "letter.txt",
+            "features/letter.npz",
+            "features/photos/a.npz",
+            f"features/{features.parent.name}/letter.txt",
+            "vectors/letter.txt",
+            "vectors/letter.txt.part",
+            "vectors/my/glove.6B.50d.txt",
+            "vectors/letter-0123456789abcdef.txt",
+        )
+    }
+    others = {path for e in list_cache() if e.kind == "other" for path in e.paths}
+    assert others == {p for p in foreign if p.parent == cache_folder / "vectors"}
+    clear_cache()
+    assert files_below(cache_folder) == foreign
+
+
+def test_clear_deletes_a_link_and_not_what_it_leads_to(tmp_path, cache_folder):
+    mine = put(tmp_path / "mine.txt", b"red 1 2\n" * 99, recorded=False)
+    link = catalogue_entry(NAME).path
+    link.parent.mkdir()
+    link.symlink_to(mine)
+    assert clear_cache() < mine.stat().st_size
+    assert not link.is_symlink()
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("folder", ["vectors", "features"])
+def test_clear_refuses_a_folder_that_leads_out_of_the_cache(
+    features, vectors, tmp_path, cache_folder, folder
+):
+    (cache_folder / folder).rename(tmp_path / folder)
+    (cache_folder / folder).symlink_to(tmp_path / folder)
+    before = files_below(tmp_path)
+    with pytest.raises(ArtifactError, match=f"'{cache_folder / folder}"):
+        clear_cache()
+    assert files_below(tmp_path) == before
+    assert features.exists()
+    assert vectors.exists()
+
+
+def test_clear_refuses_while_another_process_makes_a_file(vectors, cache_folder):
+    code = """
+import sys
+from pathlib import Path
+from zeroshot.large_files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(vectors)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(ArtifactError, match="which is locked"):
+            clear_cache()
+        assert vectors.exists()
+        process.communicate()
+    assert clear_cache() > 0
+    assert not vectors.exists()

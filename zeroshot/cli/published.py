@@ -1,0 +1,239 @@
+"""The commands about vectors that have a name, and files: list, info, download."""
+
+import os
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zeroshot.cli.options import Format, OutputFormat, names_of
+from zeroshot.cli.tables import print_json, print_properties, print_rows, print_table
+
+if TYPE_CHECKING:
+    from zeroshot.embeddings.catalogue import CatalogueEntry
+
+__all__ = ["COMMANDS"]
+
+FIRST_WORDS = 8
+
+
+def _published() -> list[str]:
+    from zeroshot.embeddings.catalogue import catalogue_names
+
+    return catalogue_names()
+
+
+def _described() -> list[str]:
+    return [*names_of("embeddings")(), *_published()]
+
+
+def _list(
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="TEXT",
+            help="Only published vectors whose name, collection or corpus holds this "
+            "(such as glove, .de. or Wikipedia). Without it, a table shows "
+            "many languages as one line.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputFormat = Format.table,
+) -> None:
+    """List the kinds of embeddings and the published vectors that have a name.
+
+    A kind is used as kind:FILE, published vectors by their name alone; they are
+    downloaded on first use, once.
+    """
+    from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
+    from zeroshot.registry import distribution_of, names
+
+    kinds = [
+        {"name": name, "distribution": distribution_of("embeddings", name)}
+        for name in names("embeddings")
+        if text is None
+    ]
+    entries = [
+        entry
+        for entry in map(catalogue_entry, catalogue_names())
+        if (text or "").lower() in f"{entry.name} {entry.title} {entry.corpus}".lower()
+    ]
+    published = [_row(entry) for entry in entries]
+    if output is Format.json:
+        print_json({"kinds": kinds, "published": published})
+    elif output is Format.csv:
+        columns = ["name", "distribution", *_COLUMNS[1:]]
+        rows = [dict.fromkeys(columns) | row for row in (*kinds, *published)]
+        print_rows(columns, rows, "csv")
+    else:
+        if kinds:
+            print_rows(("name", "distribution"), kinds, "table")
+        cells = [
+            _cells(group, f"{len(group)} languages" if len(group) > 1 else "")
+            for group in _families(entries, together=text is None)
+        ]
+        if cells:
+            titles = ("name", "numbers", "words", "download", "licence", "cached", "")
+            print_table(titles, cells, numbers=titles[1:4])
+        else:
+            typer.echo(f"No published vectors hold {text!r}.", err=True)
+
+
+def _info(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A file of vectors, a kind of embeddings, or the name of published "
+            "vectors. Nothing is downloaded.",
+            autocompletion=_described,
+            show_default=False,
+        ),
+    ],
+    output: OutputFormat = Format.table,
+) -> None:
+    """Show a file of vectors (format, length, first words) or what a name stands for.
+
+    Of published vectors: address, size, checksum, licence, citation, and where the file
+    is in the cache. A file is recognised by its content.
+    """
+    from zeroshot import registry
+    from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
+
+    # A file wins over published vectors of the same name, as everywhere.
+    if name in catalogue_names() and not os.path.isfile(name):
+        print_properties(_facts(catalogue_entry(name)), output.value)
+        return
+    from zeroshot.embeddings.base import SupportsSubwords, SupportsVocabulary
+
+    embeddings = registry.resolve_embeddings(name)
+    words = (
+        list(islice(embeddings.vocabulary(), FIRST_WORDS))
+        if isinstance(embeddings, SupportsVocabulary)
+        else None
+    )
+    print_properties(
+        {
+            "format": embeddings.name,
+            "spec": registry.spec_of(embeddings),
+            "vector length": embeddings.dim,
+            "composes unknown words": isinstance(embeddings, SupportsSubwords),
+            "first words": words,
+            "fingerprint": embeddings.fingerprint,
+        },
+        output.value,
+    )
+
+
+def _download(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of published vectors; 'zeroshot embeddings list' shows them.",
+            autocompletion=_published,
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Download published vectors into the cache, and print where the file is.
+
+    Says how large the download is and under which licence. It can be interrupted: the
+    next one goes on from there. With ZEROSHOT_OFFLINE=1 nothing is fetched, and the
+    error says which file to put where by hand.
+    """
+    from zeroshot.embeddings.catalogue import find_vectors
+
+    typer.echo(str(find_vectors(name)))
+
+
+_COLUMNS = (*("name", "language", "form", "dim", "words", "size", "licence", "cached"),)
+
+
+def _row(entry: "CatalogueEntry") -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "language": entry.language,
+        "form": entry.form,
+        "dim": entry.dim,
+        "words": entry.words,
+        "size": entry.size or entry.size_about,
+        "licence": entry.licence or None,
+        "cached": _cached(entry) is not None,
+    }
+
+
+def _cached(entry: "CatalogueEntry") -> Path | None:
+    """Return the file of published vectors, or the packed one, if it is there."""
+    places = (entry.path, entry.archive)
+    return next((p for p in places if p is not None and p.is_file()), None)
+
+
+def _families(
+    entries: "list[CatalogueEntry]", *, together: bool
+) -> "list[list[CatalogueEntry]]":
+    groups: dict[str, list[CatalogueEntry]] = defaultdict(list)
+    for entry in entries:
+        groups[_pattern(entry) if together else entry.name].append(entry)
+    return list(groups.values())
+
+
+def _pattern(entry: "CatalogueEntry") -> str:
+    return entry.name.replace(f".{entry.language}.", ".LANG.")
+
+
+def _cells(group: "list[CatalogueEntry]", note: str) -> list[str]:
+    from zeroshot.large_files import readable_size
+
+    entry = group[0]
+    size = entry.size or entry.size_about
+    about = "" if entry.size else "about "
+    cached = [other.name for other in group if _cached(other) is not None]
+    return [
+        _pattern(entry) if note else entry.name,
+        str(entry.dim),
+        f"{entry.words:,}" if entry.words else "",
+        about + readable_size(size) if size else "",
+        entry.licence or "not stated",
+        ", ".join(cached) if note else "yes" if cached else "no",
+        note,
+    ]
+
+
+def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
+    from zeroshot.large_files import readable_size
+
+    size = entry.size or entry.size_about
+    about = "" if entry.size else "about "
+    place = _cached(entry)
+    return {
+        "name": entry.name,
+        "collection": entry.title,
+        "page": entry.page,
+        "corpus": entry.corpus,
+        "language": entry.language,
+        "form": entry.form,
+        "vector length": entry.dim,
+        "words": entry.words,
+        "address": entry.url,
+        "mirrors": list(entry.mirrors),
+        "download": about + readable_size(size) if size else "size not published",
+        "bytes": entry.size,
+        "SHA-256": entry.sha256,
+        "MD5": entry.md5,
+        "licence": entry.licence or "not stated",
+        "citation": entry.citation,
+        "cached": place is not None,
+        "file": str(place or entry.path),
+    }
+
+
+COMMANDS = (
+    (_list, "zeroshot embeddings list --filter glove"),
+    (_info, "zeroshot embeddings info glove.6B.300d"),
+    (_download, "zeroshot embeddings download glove.6B.300d"),
+)
+"""The commands (named after the functions), each with an example."""
