@@ -43,8 +43,8 @@ __all__ = ["TrainedVectors", "train_vectors"]
 IS_BINARY = {".bin": True, ".txt": False, ".vec": False}
 PHRASE_PASSES = 2  # each joins two words or phrases; Mikolov et al. make 2 to 4
 # Of a phrase, in [-1, 1]; does not depend on the length of the text, as the score of
-# Mikolov et al. does. Of 2,114 phrases in 20 MB of old books 8.1 % are names in WordNet;
-# 6.4 % of 4,472 at 0.4; 7.6 % of 1,028 at 0.6; 7.3 % of 2,777 at that paper's 100.
+# Mikolov et al. does. Of 2,114 phrases in 20 MB of old books 8.1 % are names in
+# WordNet; 6.4 % of 4,472 at 0.4; 7.6 % of 1,028 at 0.6; 7.3 % of 2,777 at their 100.
 LEAST_NPMI = 0.5
 # gensim parts phrases at every joiner, and so would count "hot" and "balloon" in place
 # of "hot_air" and "balloon". This one is no part of a word.
