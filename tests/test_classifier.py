@@ -631,5 +631,3 @@ def test_no_images_give_no_predictions(on_features, fitted, features):
     assert fitted.rank([], UNSEEN) == []
     with pytest.raises(ValueError, match="0 sample"):
         on_features.predict(X[:0])
-
-
