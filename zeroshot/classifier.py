@@ -23,16 +23,12 @@ from zeroshot import registry
 from zeroshot.backbones.base import Backbone
 from zeroshot.bundle import read_bundle, write_bundle
 from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.embeddings.neighbours import open_vocabulary
 from zeroshot.errors import InvalidImageError, LabelError, PartialCoverageWarning
 from zeroshot.features import extract_features
 from zeroshot.images import as_image_list
 from zeroshot.label_report import LabelReport
-from zeroshot.labels import (
-    Labels,
-    check_candidates,
-    embed_labels,
-    embed_vocabulary,
-)
+from zeroshot.labels import Labels, check_candidates, embed_labels
 from zeroshot.model_card import model_card
 from zeroshot.projections.base import Projection
 from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
@@ -661,7 +657,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         elif labels is None:
             return self.classes_, self.class_embeddings_
         if isinstance(labels, str):
-            words, vectors = embed_vocabulary(provider, _vocabulary_size(labels))
+            words, vectors = open_vocabulary(provider, _vocabulary_size(labels))
             return np.array(words), vectors
         candidates = check_candidates(
             self.classes_.tolist() if labels is None else labels

@@ -25,7 +25,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,7 +45,7 @@ from zeroshot.errors import (
 from zeroshot.label_report import How, LabelEntry, LabelReport, first_few
 from zeroshot.spelling import Name, near_spellings, unique
 
-__all__ = ["Labels", "check_candidates", "embed_labels", "embed_vocabulary"]
+__all__ = ["Labels", "check_candidates", "embed_labels"]
 
 Labels: TypeAlias = Sequence[Hashable] | Mapping[Any, Sequence[str]]
 
@@ -195,43 +194,6 @@ def embed_labels(
     identical = tuple(tuple(group) for group in same.values() if len(group) > 1)
     _warn(entries, identical)
     return Y, LabelReport(entries, identical, Y.copy())
-
-
-def embed_vocabulary(
-    embeddings: TextEmbeddings, n_words: int
-) -> tuple[list[str], NDArray[np.float32]]:
-    """Return the first words that embeddings know, as candidates for everything.
-
-    Parameters
-    ----------
-    embeddings : TextEmbeddings
-        Must support ``vocabulary``; files list the most frequent words first.
-    n_words : int
-        At most so many.
-
-    Returns
-    -------
-    words : list of str
-        Words that cannot be printed, and those with a vector of zeros, are left out.
-    class_embeddings : ndarray of shape (n, dim_text), float32
-        Rows of unit length.
-
-    Raises
-    ------
-    LabelError
-        If the embeddings cannot list their words.
-    """
-    if not isinstance(embeddings, SupportsVocabulary):
-        raise LabelError(
-            f"Expected embeddings that can list their words. Got '{embeddings.name}', "
-            f"which cannot. Name the candidate labels."
-        )
-    printable = (word for word in embeddings.vocabulary() if word.isprintable())
-    words = list(islice(printable, n_words))
-    vectors, _ = embeddings.lookup(words)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    kept = np.flatnonzero(lengths[:, 0] > 0)
-    return [words[i] for i in kept], vectors[kept] / lengths[kept]
 
 
 def _problem(label: object) -> str:
