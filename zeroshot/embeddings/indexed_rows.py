@@ -36,6 +36,9 @@ __all__ = ["find_rows", "scan_records", "scan_tokens", "token_hash"]
 
 # Measured on 1 GB of text: 128 lines at once are as fast as more and hold 350 kB.
 LINES_AT_ONCE = 128
+# Bytes read at once. With 1 MiB a scan takes twice as long: so large, each block is
+# given back to the system and faulted in again. (64 kB to 512 kB are alike.)
+SCAN_BLOCK = 1 << 18
 
 _LINE_BREAK = re.compile(rb"\n")
 
@@ -108,7 +111,7 @@ def scan_records(
     left, base = count, start
     buffer = b""
     while left:
-        block = raw.read(BLOCK)
+        block = raw.read(SCAN_BLOCK)
         buffer += block
         tokens: list[bytes] = []
         keep, find, at = tokens.append, buffer.find, 0
@@ -236,7 +239,7 @@ def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> _Scan:
     hashes, sizes, start = array("I"), array("Q"), layout.start
     shortest = 2 * layout.dim  # a space and a digit for each number
     number, last = layout.first_line, b""
-    file = io.BufferedReader(_LimitedLines(raw), 1 << 18)
+    file = io.BufferedReader(_LimitedLines(raw), SCAN_BLOCK)
     while lines := list(islice(file, LINES_AT_ONCE)):
         n_lines, lengths = len(lines), list(map(len, lines))
         if min(lengths) < shortest or max(lengths) >= LONGEST_ROW:

@@ -10,8 +10,10 @@ The file: a header; the matrix, row by row; where each word starts, uint64; the 
 
 import contextlib
 import mmap
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -89,14 +91,24 @@ class UnitMatrix:
         n_words, dim = self.matrix.shape
         # 1.8 MB of float32, which stay in the processor's cache. A product of 460,800
         # numbers or more OpenBLAS gives to threads: 2 to 50 times slower, measured.
-        rows = max(1, 450_000 // dim)
-        block = np.empty((rows, dim), dtype=np.float32)
+        n_rows = max(1, 450_000 // dim)
         scores = np.empty(n_words, dtype=np.float32)
         scaled = unit / np.float32(SCALE)
-        for start in range(0, n_words, rows):
-            part = self.matrix[start : start + rows]
-            np.copyto(block[: len(part)], part)
-            np.dot(block[: len(part)], scaled, out=scores[start : start + len(part)])
+
+        def score(rows: range) -> None:
+            block = np.empty((n_rows, dim), dtype=np.float32)
+            for start in rows[::n_rows]:
+                end = min(start + n_rows, rows.stop)
+                part = block[: end - start]
+                np.copyto(part, self.matrix[start:end])
+                np.dot(part, scaled, out=scores[start:end])
+
+        n_threads = min(4, os.cpu_count() or 1) if self.matrix.size > 1e7 else 1
+        share = -(-n_words // n_threads) or 1
+        with ThreadPoolExecutor(n_threads) as pool:
+            starts = range(0, n_words, share)
+            shares = [range(start, min(start + share, n_words)) for start in starts]
+            list(pool.map(score, shares))
         return scores
 
 

@@ -259,7 +259,7 @@ def parse_row(
     else:
         numbers = record.rstrip(LINE_END).rsplit(b" ", layout.dim)[1:]
         try:
-            exact = np.array(list(map(float, numbers)))
+            exact = np.fromiter(map(float, numbers), np.float64, layout.dim)
         except ValueError as error:
             raise ArtifactError(
                 f"Expected a word and {layout.dim} numbers in {where}. Got something "

@@ -4,16 +4,14 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zeroshot.embeddings.base import check_words
 from zeroshot.embeddings.indexed_rows import find_rows, scan_tokens, token_hash
-from zeroshot.embeddings.neighbours import nearest
 from zeroshot.embeddings.token_index import TokenIndex, cached_index
-from zeroshot.embeddings.unit_matrix import UnitMatrix, cached_units
 from zeroshot.embeddings.unpacked import unpacked_file
 from zeroshot.embeddings.vector_cache import (
     FileStamp,
@@ -30,6 +28,9 @@ from zeroshot.embeddings.vector_rows import (
     read_tokens,
 )
 from zeroshot.errors import ArtifactError, PluginContractError
+
+if TYPE_CHECKING:
+    from zeroshot.embeddings.unit_matrix import UnitMatrix
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
 
@@ -200,9 +201,11 @@ class WordVectors:
         ArtifactError, OutOfVocabularyError, PluginContractError
             As in `zeroshot.embeddings.neighbours.nearest`.
         """
+        from zeroshot.embeddings.neighbours import nearest
+
         return nearest(self, word_or_vector, k)
 
-    def unit_matrix(self, n_words: int | None = None) -> UnitMatrix:
+    def unit_matrix(self, n_words: int | None = None) -> "UnitMatrix":
         """Return the unit vectors of the first words, from the cache or built there.
 
         Parameters
@@ -219,6 +222,8 @@ class WordVectors:
         ArtifactError
             If the file is broken.
         """
+        from zeroshot.embeddings.unit_matrix import cached_units
+
         self._check_unchanged()
         units = self._units
         if units is None or not units.has(n_words):
