@@ -186,6 +186,27 @@ class Attributes:
         """
         yield from self._rows
 
+    def nearest(
+        self, word_or_vector: str | ArrayLike, k: int = 10
+    ) -> list[tuple[str, float]]:
+        """Return the labels of greatest cosine; see `zeroshot.embeddings.neighbours`.
+
+        Parameters
+        ----------
+        word_or_vector : str or array-like of shape (dim,)
+            A label is not among its own neighbours.
+        k : int, default=10
+            How many; at least 1.
+
+        Returns
+        -------
+        neighbours : list of tuple of str and float
+            Nearest first; labels and cosines in [-1, 1].
+        """
+        from zeroshot.embeddings.neighbours import nearest
+
+        return nearest(self, word_or_vector, k)
+
     @cached_property
     def _table(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         assert self._path is not None  # a table in memory was stored by __init__

@@ -123,8 +123,10 @@ class WordVectors:
 
     @property
     def spec(self) -> str:
-        """The spec string with the absolute path of the file."""
-        return f"{self.name}:{self._file}"
+        """The name in the catalogue for a file of it, else name and absolute path."""
+        from zeroshot.embeddings.catalogue import catalogue_name
+
+        return catalogue_name(self._file) or f"{self.name}:{self._file}"
 
     def lookup(
         self, words: Sequence[str]
