@@ -497,7 +497,7 @@ class UnfittedIsIdentity(LeastSquares):
 
 class UnfittedIsAttributeError(LeastSquares):
     def transform(self, X):
-        self.coef_  # noqa: B018
+        self.coef_  # noqa: B018 - fails where unfitted
         return super().transform(X)
 
 

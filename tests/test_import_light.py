@@ -92,4 +92,4 @@ def constants_then_classes(name: str) -> tuple[bool, bool, str]:
 @pytest.mark.parametrize("name", ["zeroshot", *MODULES])
 def test_unknown_name_of_a_module_is_an_attribute_error(name):
     with pytest.raises(AttributeError, match="no_such_name"):
-        import_module(name).no_such_name  # noqa: B018
+        import_module(name).no_such_name  # noqa: B018 - must raise

@@ -166,7 +166,7 @@ def test_check_candidates_many_repeats_are_shortened():
         ("Chihuahua", "chihuahua", "variant"),
         ("iPod", "ipod", "variant"),
         ("consommé", "consomme", "variant"),
-        ("jack’s", "jack's", "variant"),  # noqa: RUF001
+        ("jack’s", "jack's", "variant"),  # noqa: RUF001 - the curly one is the point
         ("Polar_Bear", "polar_bear", "variant"),
         ("polar bear", "polar_bear", "phrase"),
         ("polar bear", "polar-bear", "phrase"),

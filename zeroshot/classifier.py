@@ -47,7 +47,7 @@ DEFAULT_TEMPERATURE = 0.1
 VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
 SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many images and candidates
 
-Candidates: TypeAlias = Labels | Literal["vocabulary"] | str | None
+Candidates: TypeAlias = Labels | str | None  # the str is "vocabulary"
 Embeddings: TypeAlias = str | Path | TextEmbeddings
 
 
