@@ -22,15 +22,17 @@ from sklearn.utils.validation import (
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone
 from zeroshot.bundle import read_bundle, write_bundle
+from zeroshot.candidates import Candidates, as_label_array, embed_candidates, is_seen
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.embeddings.neighbours import open_vocabulary
 from zeroshot.errors import InvalidImageError, LabelError, PartialCoverageWarning
 from zeroshot.features import extract_features
 from zeroshot.images import as_image_list
 from zeroshot.label_report import LabelReport
-from zeroshot.labels import Labels, check_candidates, embed_labels
+from zeroshot.labels import check_candidates, embed_labels
 from zeroshot.model_card import model_card
+from zeroshot.pretrained import classifier_head, embed_head_classes
 from zeroshot.projections.base import Projection
+from zeroshot.projections.conse import ConSE
 from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
 from zeroshot.scoring import cosine_scores, softmax, top_k
 
@@ -44,10 +46,8 @@ UNKNOWN_LABEL = "unknown"
 DEFAULT_TEMPERATURE = 0.1
 
 
-VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
 SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many images and candidates
 
-Candidates: TypeAlias = Labels | str | None  # the str is "vocabulary"
 Embeddings: TypeAlias = str | Path | TextEmbeddings
 
 
@@ -63,7 +63,7 @@ class RankedLabel(NamedTuple):
     probability : float
         In [0, 1], among the candidates; see `ZeroShotClassifier.predict_proba`.
     seen : bool
-        Whether the label was in training.
+        Whether it names a class of training (`zeroshot.candidates.is_seen`).
     """
 
     label: Any
@@ -294,15 +294,84 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if not readable.all():
             features, index = features[readable], index[readable]
             _check_remaining(readable, classes, index)
-        if getattr(projection, "random_state", 0) is None:
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            projection.set_params(random_state=seed)
+        self._seed(projection)
         projection.fit(features, index, class_embeddings=class_embeddings)
 
         self.classes_ = classes
         self.class_embeddings_, self.label_report_ = class_embeddings, report
         self.embeddings_, self.projection_ = embeddings, projection
         self.n_images_ = len(features)
+        return self
+
+    def fit_pretrained(
+        self, *, method: Literal["conse", "prototypes"] = "conse"
+    ) -> Self:
+        """Use the classifier that the backbone was trained with; needs no images.
+
+        Its classes, usually those of ImageNet-1k, become the seen classes.
+
+        Parameters
+        ----------
+        method : {"conse", "prototypes"}, default="conse"
+            ``"conse"``: an image is the mean of the word vectors of its ten most
+            probable ImageNet classes [1]_; ``projection`` is not used.
+            ``"prototypes"``: ``projection`` is trained on the rows of the classifier's
+            weights, one for each class, as if they were features of images.
+
+        Returns
+        -------
+        self : ZeroShotClassifier
+            ``classes_`` are the classes that have a word vector, each with all its
+            names (``"lion, king of beasts, Panthera leo"``); ``n_images_`` is 0.
+
+        Raises
+        ------
+        PluginContractError
+            If the backbone has no classifier of its own.
+        UnknownPluginError, ArtifactError
+            As `fit`; also if the weights of the classifier cannot be had.
+        OutOfVocabularyError
+            If none of its classes has a word vector.
+        ValueError
+            If ``method`` is none of the above or a parameter is out of range.
+
+        References
+        ----------
+        .. [1] Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic
+           Embeddings", ICLR 2014.
+        """
+        self._check_parameters()
+        if method not in ("conse", "prototypes"):
+            raise ValueError(
+                f"Expected method 'conse' or 'prototypes'. Got {method!r}."
+            )
+        self.__dict__.pop("n_images_", None)  # after a fit that fails: not fitted
+        if self.backbone is None:
+            raise ValueError(
+                "Expected a backbone with a classifier of its own. Got backbone=None."
+            )
+        backbone = registry.resolve_backbone(self.backbone)
+        embeddings = registry.resolve_embeddings(self.embeddings)
+        projection = clone(registry.resolve_projection(self.projection))
+        head = classifier_head(backbone)
+        classes, columns, class_embeddings, report = embed_head_classes(
+            head, embeddings
+        )
+        weights, bias = head.weights[:, columns], head.bias[columns]
+        if method == "conse":
+            projection = ConSE.from_classifier(weights, bias, class_embeddings)
+        else:
+            self._seed(projection)
+            projection.fit(
+                weights.T, np.arange(len(classes)), class_embeddings=class_embeddings
+            )
+        self.backbone_ = backbone
+        self.backbone_fingerprint_ = check_backbone(backbone, None)
+        self.n_features_in_ = len(weights)
+        self.classes_ = classes
+        self.class_embeddings_, self.label_report_ = class_embeddings, report
+        self.embeddings_, self.projection_ = embeddings, projection
+        self.n_images_ = 0
         return self
 
     def predict(
@@ -586,6 +655,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                     f"Expected {name} to be {wanted}. Got {getattr(self, name)!r}."
                 )
 
+    def _seed(self, projection: Any) -> None:
+        if getattr(projection, "random_state", 0) is None:
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            projection.set_params(random_state=seed)
+
     def _is_matrix(self, X: Any) -> bool:
         """Tell features from images: a 2-D array of numbers is no list of images."""
         if self.backbone is None:
@@ -656,22 +730,19 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 )
         elif labels is None:
             return self.classes_, self.class_embeddings_
-        if isinstance(labels, str):
-            words, vectors = open_vocabulary(provider, _vocabulary_size(labels))
-            return np.array(words), vectors
-        candidates = check_candidates(
-            self.classes_.tolist() if labels is None else labels
-        )
-        row_of = {label: row for row, label in enumerate(self.classes_.tolist())}
-        if embeddings is None and all(label in row_of for label in candidates):
-            rows = [row_of[label] for label in candidates]
-            return _label_array(candidates), self.class_embeddings_[rows]
-        named = labels if isinstance(labels, Mapping) else candidates
-        return _label_array(candidates), embed_labels(named, provider)[0]
+        if not isinstance(labels, str):
+            candidates = check_candidates(
+                self.classes_.tolist() if labels is None else labels
+            )
+            row_of = {label: row for row, label in enumerate(self.classes_.tolist())}
+            if embeddings is None and all(label in row_of for label in candidates):
+                rows = [row_of[label] for label in candidates]
+                return as_label_array(candidates), self.class_embeddings_[rows]
+            labels = labels if isinstance(labels, Mapping) else candidates
+        return embed_candidates(labels, provider)[:2]
 
     def _is_seen(self, candidates: NDArray[Any]) -> NDArray[np.bool_]:
-        seen = set(self.classes_.tolist())
-        return np.array([label in seen for label in candidates.tolist()])
+        return is_seen(candidates.tolist(), self.classes_.tolist())
 
     def _named(self, labels: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
         """Return the labels, with ``"unknown"`` where nothing is known."""
@@ -757,24 +828,6 @@ def _check_remaining(
         PartialCoverageWarning,
         stacklevel=3,
     )
-
-
-def _vocabulary_size(text: str) -> int:
-    name, colon, number = text.partition(":")
-    if name != "vocabulary" or (colon and not (number.isdecimal() and int(number))):
-        raise LabelError(
-            f"Expected a list of labels, or 'vocabulary:<how many words>'. Got the "
-            f"single string {text!r}. Write [{text!r}] for a single label."
-        )
-    return int(number) if colon else VOCABULARY_SIZE
-
-
-def _label_array(labels: list[Hashable]) -> NDArray[Any]:
-    """Return labels as an array; mixed kinds of labels stay what they are."""
-    array = np.array(labels)
-    if array.ndim != 1 or array.tolist() != labels:
-        array = np.fromiter(labels, dtype=object, count=len(labels))
-    return array
 
 
 def _is_number(value: object) -> bool:

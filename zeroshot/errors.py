@@ -14,7 +14,8 @@
     `- ArtifactError              (ValueError)
 
     ZeroShotWarning               (UserWarning)
-    `- PartialCoverageWarning
+    |- PartialCoverageWarning
+    `- SeenInPretrainingWarning
 
 Each also inherits the builtin that a caller would expect, so ``except ValueError``
 works for those who do not know this module. Predicting before fitting raises
@@ -33,6 +34,7 @@ __all__ = [
     "PartialCoverageWarning",
     "PluginContractError",
     "PluginError",
+    "SeenInPretrainingWarning",
     "UnknownPluginError",
     "ZeroShotError",
     "ZeroShotWarning",
@@ -117,3 +119,7 @@ class ZeroShotWarning(UserWarning):
 
 class PartialCoverageWarning(ZeroShotWarning):
     """Something was left out or approximated; the message says what."""
+
+
+class SeenInPretrainingWarning(ZeroShotWarning):
+    """Classes called unseen were among the classes that the backbone was trained on."""

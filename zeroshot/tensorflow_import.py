@@ -12,7 +12,7 @@ from types import ModuleType
 
 from zeroshot.errors import PluginError
 
-__all__ = ["import_keras", "import_tensorflow"]
+__all__ = ["import_keras", "import_tensorflow", "stderr_set_aside"]
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _LOCK = threading.Lock()
@@ -40,7 +40,7 @@ def import_tensorflow() -> ModuleType:
         if "tensorflow" in sys.modules or LOG_LEVEL in os.environ:
             return import_module("tensorflow")
         os.environ[LOG_LEVEL] = "3"
-        with _stderr_set_aside():
+        with stderr_set_aside():
             return import_module("tensorflow")
 
 
@@ -70,7 +70,7 @@ def import_keras() -> ModuleType:
 
 
 @contextmanager
-def _stderr_set_aside() -> Iterator[None]:
+def stderr_set_aside() -> Iterator[None]:
     """Send file descriptor 2 to a file; show the file's content if the block fails."""
     if sys.stderr is not None:
         sys.stderr.flush()

@@ -6,7 +6,15 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Backbone", "BackboneCard", "Resize", "SupportsCard", "card_of"]
+__all__ = [
+    "Backbone",
+    "BackboneCard",
+    "ClassifierHead",
+    "Resize",
+    "SupportsCard",
+    "SupportsClassifierHead",
+    "card_of",
+]
 
 Resize = Literal["crop", "squash"]
 """How an image becomes ``input_size``: ``"crop"`` scales the short side and takes the
@@ -85,6 +93,33 @@ class SupportsCard(Protocol):
     @property
     def card(self) -> BackboneCard:
         """The backbone's card."""
+
+
+@dataclass(frozen=True)
+class ClassifierHead:
+    """The classifier that a backbone was trained with: one dense layer on its features.
+
+    ``features @ weights + bias`` are the logits.
+
+    Attributes
+    ----------
+    class_names : tuple of tuple of str
+        For each class its names, the usual one first.
+    weights : ndarray of shape (dim, n_classes), float32
+    bias : ndarray of shape (n_classes,), float32
+    """
+
+    class_names: tuple[tuple[str, ...], ...]
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+@runtime_checkable
+class SupportsClassifierHead(Protocol):
+    """A backbone that still knows the classes of its pretraining."""
+
+    def classifier_head(self) -> ClassifierHead:
+        """Return the classifier; may read or download its weights."""
 
 
 def card_of(backbone: Backbone) -> BackboneCard:

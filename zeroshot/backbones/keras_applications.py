@@ -8,7 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import BackboneCard
+from zeroshot.backbones.base import BackboneCard, ClassifierHead
+from zeroshot.backbones.fastest_route import FastestRoute
+from zeroshot.backbones.keras_head import keras_head
 from zeroshot.backbones.keras_network import (
     LOADING,
     Network,
@@ -67,7 +69,7 @@ class KerasApplication:
     (2048, (160, 160), 'resnet50:160')
     """
 
-    _network: Network | None = None
+    _network: FastestRoute | None = None
     _file: tuple[Path, str] | None = None
 
     def __init__(
@@ -196,8 +198,27 @@ class KerasApplication:
             return np.empty((0, self.dim), np.float32)
         with LOADING:
             if self._network is None:
-                self._network = self._load()
+                self._network = FastestRoute(self._load, self.fingerprint)
         return self._network(images)
+
+    def classifier_head(self) -> ClassifierHead:
+        """Return the classifier of ImageNet-1k that the network was trained with.
+
+        Returns
+        -------
+        head : ClassifierHead
+            Its weights come from the published file with the classifier, or from
+            ``weights`` if that is a path.
+
+        Raises
+        ------
+        PluginContractError
+            If the classifier is more than one layer (VGG, MobileNetV3, ConvNeXt), or
+            the weights are random.
+        ArtifactError
+            If the file is missing or has no classifier.
+        """
+        return keras_head(self.model, self._row, self.weights)
 
     def _load(self) -> Network:
         weights = self._weights_file()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
+from zeroshot.backbones.fastest_route import FastestRoute
 from zeroshot.backbones.keras_network import (
     LOADING,
     Network,
@@ -71,6 +72,7 @@ class KerasModel:
     """
 
     _loaded: tuple[Network, tuple[int, int]] | None = None
+    _route: FastestRoute | None = None
     _fingerprint: str | None = None
 
     def __init__(
@@ -213,7 +215,10 @@ class KerasModel:
         check_images(images, input_size, self.name)
         if len(images) == 0:
             return np.empty((0, network.dim), np.float32)
-        return network(images)
+        with LOADING:
+            if self._route is None:
+                self._route = FastestRoute(lambda: network, self.fingerprint)
+        return self._route(images)
 
     def _load(self) -> tuple[Network, tuple[int, int]]:
         with LOADING:
@@ -239,7 +244,11 @@ class KerasModel:
         return f"KerasModel({model}, layer={self.layer!r}, scaling={self.scaling!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_loaded": None, "_fingerprint": None}
+        return vars(self) | {
+            "_loaded": None,
+            "_route": None,
+            "_fingerprint": None,
+        }
 
     def __sklearn_clone__(self) -> Self:
         return self

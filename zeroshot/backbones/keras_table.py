@@ -27,6 +27,10 @@ class Application:
         Published weights without the classifier: name in Keras' cache, and origin.
     hash : str or None
         MD5 or SHA-256 of that file, where Keras states one.
+    linear_head : bool
+        The classifier is one dense layer on the pooled features.
+    top_hash : str or None
+        Hash of the published weights with the classifier, where Keras states one.
     extra_rescaling : bool
         Keras inserts a layer when it loads ``"imagenet"`` (EfficientNet B0 to B7).
     pretraining, licence, citation : str
@@ -41,6 +45,8 @@ class Application:
     file: str
     url: str
     hash: str | None = None
+    linear_head: bool = False
+    top_hash: str | None = None
     extra_rescaling: bool = False
     pretraining: str = "ImageNet-1k (ILSVRC 2012)"
     licence: str = ""

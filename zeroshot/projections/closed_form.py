@@ -4,11 +4,11 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve
+from scipy.linalg import eigh, solve
 
 from zeroshot.projections.estimator import ProjectionEstimator
 
-__all__ = ["Ridge"]
+__all__ = ["ESZSL", "SAE", "Ridge"]
 
 
 class Ridge(ProjectionEstimator):
@@ -57,14 +57,167 @@ class Ridge(ProjectionEstimator):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
-        if not (isinstance(self.alpha, Real) and 0 < self.alpha < np.inf):
-            raise ValueError(f"Expected alpha > 0. Got {self.alpha!r}.")
-        # X'T[y] by class sums: one row per class instead of one per image.
-        sums = np.zeros((len(T), X.shape[1]), dtype=np.float64)
-        np.add.at(sums, y, X)
-        gram = (X.T @ X).astype(np.float64)
-        gram[np.diag_indices_from(gram)] += self.alpha
-        self.coef_ = solve(gram, sums.T @ T, assume_a="pos").astype(np.float32)
+        _check_positive(alpha=self.alpha)
+        self.coef_ = solve(
+            _gram(X, self.alpha), _class_sums(X, y, len(T)).T @ T, assume_a="pos"
+        ).astype(np.float32)
 
     def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         return X @ self.coef_
+
+
+class ESZSL(ProjectionEstimator):
+    """ESZSL, "embarrassingly simple zero-shot learning".
+
+    Learns the compatibility ``x' W t`` of features x and class embedding t, with a
+    penalty on either side: ``W = (X'X + alpha I)^-1 X'Y S (S'S + alpha_text I)^-1``,
+    where the rows of S are the class embeddings and Y is 1 for an image's own class,
+    else 0.
+
+    Parameters
+    ----------
+    alpha : float, default=10.0
+        Strength of the penalty on the visual side (gamma in the paper), > 0.
+    alpha_text : float, default=3.0
+        Strength of the penalty on the side of the text (lambda in the paper), > 0. Both
+        were chosen on class-disjoint folds of the seen classes (docs/defaults.md).
+    normalize : bool, default=True
+        Centre the features on their training mean and make them unit length.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (dim_visual, dim_text), float32
+        The map W.
+
+    Notes
+    -----
+    The paper's Y is -1 instead of 0. On real word vectors, which all point into one
+    half of the space, that fails (top-1 0.04 instead of 0.31 on 27 unseen Caltech
+    classes) unless the class embeddings are centred.
+
+    References
+    ----------
+    .. [1] Romera-Paredes and Torr, "An embarrassingly simple approach to zero-shot
+       learning", ICML 2015, equation 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> T = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> eszsl = ESZSL(alpha=0.1, alpha_text=0.1, normalize=False)
+    >>> eszsl = eszsl.fit(np.eye(2), np.array([0, 1]), class_embeddings=T)
+    >>> eszsl.transform(np.eye(2)).argmax(axis=1)
+    array([0, 1])
+    """
+
+    coef_: NDArray[np.float32]
+
+    def __init__(
+        self, *, alpha: float = 10.0, alpha_text: float = 3.0, normalize: bool = True
+    ) -> None:
+        self.alpha = alpha
+        self.alpha_text = alpha_text
+        self.normalize = normalize
+
+    def _fit(
+        self,
+        X: NDArray[np.float32],
+        y: NDArray[np.int64],
+        T: NDArray[np.float32],
+    ) -> None:
+        _check_positive(alpha=self.alpha, alpha_text=self.alpha_text)
+        S = T[np.unique(y)]
+        visual = solve(
+            _gram(X, self.alpha), _class_sums(X, y, len(T)).T @ T, assume_a="pos"
+        )
+        self.coef_ = solve(
+            _gram(S, self.alpha_text), visual.T, assume_a="pos"
+        ).T.astype(np.float32)
+
+    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        return X @ self.coef_
+
+
+class SAE(ProjectionEstimator):
+    """The semantic autoencoder: a map to the text space that can also be inverted.
+
+    Minimises ``||X - T[y] W||^2 + alpha ||X W' - T[y]||^2`` over W of shape
+    (dim_text, dim_visual): the class embedding must give the features back. The
+    solution satisfies the Sylvester equation ``A W + alpha W B = (1 + alpha) C`` with
+    ``A = T[y]'T[y]``, ``B = X'X`` and ``C = T[y]'X``; both are symmetric, so it is
+    solved in their eigenvectors.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Weight of the encoder against the decoder (lambda in the paper), > 0. Chosen on
+        class-disjoint folds of the seen classes (docs/defaults.md).
+    normalize : bool, default=True
+        Centre the features on their training mean and make them unit length.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (dim_visual, dim_text), float32
+        The encoder, W transposed.
+
+    References
+    ----------
+    .. [1] Kodirov et al., "Semantic Autoencoder for Zero-Shot Learning", CVPR 2017,
+       equation 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sae = SAE(normalize=False)
+    >>> sae = sae.fit(np.eye(2), np.array([0, 1]), class_embeddings=np.eye(2, 3))
+    >>> sae.transform(np.eye(2)).argmax(axis=1)
+    array([0, 1])
+    """
+
+    coef_: NDArray[np.float32]
+
+    def __init__(self, *, alpha: float = 1.0, normalize: bool = True) -> None:
+        self.alpha = alpha
+        self.normalize = normalize
+
+    def _fit(
+        self,
+        X: NDArray[np.float32],
+        y: NDArray[np.int64],
+        T: NDArray[np.float32],
+    ) -> None:
+        _check_positive(alpha=self.alpha)
+        counts = np.bincount(y, minlength=len(T))
+        a, U = eigh((T.T * counts) @ T.astype(np.float64))
+        b, V = eigh(_gram(X, 0.0))
+        C = U.T @ (T.T @ _class_sums(X, y, len(T))) @ V
+        # Where both eigenvalues are 0, C is 0 too, and so is W.
+        scale = a.clip(0)[:, None] + self.alpha * b.clip(0)[None, :]
+        smallest = np.finfo(np.float32).eps * scale.max()
+        W = np.where(scale > smallest, C / np.maximum(scale, smallest), 0)
+        self.coef_ = ((1 + self.alpha) * (U @ W @ V.T).T).astype(np.float32)
+
+    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        return X @ self.coef_
+
+
+def _gram(X: NDArray[np.float32], alpha: float) -> NDArray[np.float64]:
+    """Return ``X'X + alpha I``."""
+    gram = (X.T @ X).astype(np.float64)
+    gram[np.diag_indices_from(gram)] += alpha
+    return gram
+
+
+def _class_sums(
+    X: NDArray[np.float32], y: NDArray[np.int64], n_classes: int
+) -> NDArray[np.float64]:
+    """Return the sum of the features of each class: ``X'Y`` without the matrix Y."""
+    sums = np.zeros((n_classes, X.shape[1]), dtype=np.float64)
+    np.add.at(sums, y, X)
+    return sums
+
+
+def _check_positive(**parameters: float) -> None:
+    for name, value in parameters.items():
+        if not (isinstance(value, Real) and 0 < value < np.inf):
+            raise ValueError(f"Expected {name} > 0. Got {value!r}.")
