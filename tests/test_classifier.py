@@ -29,6 +29,7 @@ from zeroshot.errors import (
 from zeroshot.features import extract_features
 from zeroshot.projections import DeViSE, Ridge
 from zeroshot.shapes import shape_attributes
+from zeroshot.splits import ClassDisjointKFold
 
 COLORS = ["red", "green", "blue", "yellow"]
 SHAPES = ["star", "ring", "square", "heart"]
@@ -631,3 +632,38 @@ def test_no_images_give_no_predictions(on_features, fitted, features):
     assert fitted.rank([], UNSEEN) == []
     with pytest.raises(ValueError, match="0 sample"):
         on_features.predict(X[:0])
+
+
+def test_score_of_unseen_classes_alone_chooses_among_them(features):
+    X, y, seen = features
+    clf = classifier(backbone=None).fit(X[seen], y[seen])
+    predicted = clf.predict(X[~seen], UNSEEN)
+    assert clf.score(X[~seen], y[~seen]) == np.mean(predicted == y[~seen]) > 0.9
+
+
+def test_score_of_seen_and_unseen_classes_is_generalised(features):
+    X, y, seen = features
+    clf = classifier(backbone=None).fit(X[seen], y[seen])
+    predicted = clf.predict(X, [*clf.classes_, *UNSEEN])
+    assert clf.score(X, y) == np.mean(predicted == y)
+    # Candidates of the constructor come before those of y.
+    clf.set_params(candidate_labels=["red ring", "red star"])
+    predicted = clf.predict(X[~seen])
+    assert clf.score(X[~seen], y[~seen]) == np.mean(predicted == y[~seen])
+
+
+def test_grid_search_on_class_disjoint_folds_is_the_loop_over_them(features):
+    X, y, _ = features
+    folds, alphas = ClassDisjointKFold(4), [0.1, 1.0, 1e6]
+    search = GridSearchCV(
+        classifier(backbone=None), {"projection__alpha": alphas}, cv=folds, refit=False
+    ).fit(X, y)
+    for alpha, found in zip(alphas, search.cv_results_["mean_test_score"], strict=True):
+        scores = []
+        for train, test in folds.split(X, y):
+            clf = classifier(backbone=None, projection=Ridge(alpha=alpha))
+            clf.fit(X[train], y[train])
+            predicted = clf.predict(X[test], np.unique(y[test]))
+            scores.append(np.mean(predicted == y[test]))
+        assert found == pytest.approx(np.mean(scores))
+    assert search.best_score_ > 0.75  # 4 candidates

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import GroupKFold
 
 from zeroshot.errors import LabelError
-from zeroshot.splits import hold_out_classes, zero_shot_splits
+from zeroshot.splits import ClassDisjointKFold, hold_out_classes, zero_shot_splits
 
 LABELS = np.repeat(
     [f"class {i:02d}" for i in range(10)], [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
@@ -100,3 +101,45 @@ def test_zero_shot_splits_parameter_out_of_range_raises(arguments):
 def test_zero_shot_splits_of_too_few_classes_raise(labels):
     with pytest.raises(LabelError, match=f"of {len(set(labels))} classes"):
         next(zero_shot_splits(labels))
+
+
+@given(st.integers(-1, 12), st.integers(1, 12), st.integers(0, 100))
+def test_class_disjoint_k_fold_tests_each_class_once(n_splits, n_classes, seed):
+    y = np.repeat([f"c{i}" for i in range(n_classes)], 2)
+    folds = ClassDisjointKFold(n_splits, random_state=seed)
+    largest = np.ceil(n_classes / n_splits) if n_splits > 0 else n_classes
+    if not 2 <= n_splits <= n_classes or n_classes - largest < 2:
+        with pytest.raises(LabelError, match="n_splits"):
+            list(folds.split(y, y))
+        return
+    tested = []
+    for train, test in folds.split(y, y):
+        assert not set(y[train]) & set(y[test])
+        assert sorted([*train, *test]) == list(range(len(y)))
+        tested += np.unique(y[test]).tolist()
+    assert sorted(tested) == sorted(set(y))
+
+
+def test_class_disjoint_k_fold_is_a_group_fold_on_the_labels():
+    sizes = [len(test) for _, test in ClassDisjointKFold(5).split(LABELS, LABELS)]
+    oracle = GroupKFold(5).split(LABELS, LABELS, LABELS)
+    assert sum(sizes) == sum(len(test) for _, test in oracle)
+    assert ClassDisjointKFold(5).get_n_splits(LABELS, LABELS) == len(sizes) == 5
+
+
+def test_class_disjoint_k_fold_depends_on_the_seed_only():
+    def held_out(seed):
+        folds = ClassDisjointKFold(3, random_state=seed).split(LABELS, LABELS)
+        return [tuple(np.unique(LABELS[test])) for _, test in folds]
+
+    assert held_out(1) == held_out(1)
+    assert held_out(1) != held_out(2)
+    assert held_out(None)[0] == ("class 00", "class 01", "class 02", "class 03")
+    assert (
+        repr(ClassDisjointKFold(3)) == "ClassDisjointKFold(n_splits=3, random_state=0)"
+    )
+
+
+def test_class_disjoint_k_fold_without_y_raises():
+    with pytest.raises(LabelError, match="Expected y"):
+        next(ClassDisjointKFold().split(LABELS))

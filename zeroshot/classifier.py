@@ -589,7 +589,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         sample_weight : array-like of shape (n,), default=None
             Weights of the images.
         candidate_labels : sequence, mapping or None, default=None
-            As in `predict`.
+            As in `predict`, with one difference: where there are none, nor any in the
+            constructor, labels of ``y`` that were not trained on are candidates. Among
+            themselves if ``y`` has no seen class (zero-shot, as in the folds of
+            `zeroshot.splits.ClassDisjointKFold`), else beside all seen classes
+            (generalised).
 
         Returns
         -------
@@ -601,8 +605,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             As `predict`.
         """
-        predicted = self.predict(X, candidate_labels)
+        check_is_fitted(self)
         y = np.asarray(column_or_1d(y))
+        if candidate_labels is None and self.candidate_labels is None:
+            candidate_labels = self._candidates_of(y)
+        predicted = self.predict(X, candidate_labels)
         check_consistent_length(predicted, y, sample_weight)
         # As objects: "unknown" may stand beside labels that are numbers.
         is_right = predicted.astype(object) == y.astype(object)
@@ -740,6 +747,14 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 return as_label_array(candidates), self.class_embeddings_[rows]
             labels = labels if isinstance(labels, Mapping) else candidates
         return embed_candidates(labels, provider)[:2]
+
+    def _candidates_of(self, y: NDArray[Any]) -> Candidates:
+        """Return the candidates for images of these classes; None: the seen classes."""
+        seen, labels = self.classes_.tolist(), dict.fromkeys(y.tolist())
+        unseen = [label for label in labels if label not in set(seen)]
+        if not unseen:
+            return None
+        return unseen if len(unseen) == len(labels) else [*seen, *unseen]
 
     def _is_seen(self, candidates: NDArray[Any]) -> NDArray[np.bool_]:
         return is_seen(candidates.tolist(), self.classes_.tolist())

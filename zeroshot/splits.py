@@ -6,10 +6,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import BaseCrossValidator
 
 from zeroshot.errors import LabelError
 
-__all__ = ["ZeroShotSplit", "hold_out_classes", "zero_shot_splits"]
+__all__ = [
+    "ClassDisjointKFold",
+    "ZeroShotSplit",
+    "hold_out_classes",
+    "zero_shot_splits",
+]
 
 
 @dataclass(frozen=True)
@@ -139,3 +145,84 @@ def zero_shot_splits(
             np.sort(np.concatenate(test)),
             np.flatnonzero(np.isin(y, held_out)),
         )
+
+
+class ClassDisjointKFold(BaseCrossValidator):
+    """Folds of classes: each class is in the test set once, and then not in training.
+
+    A scikit-learn splitter, for ``cv=`` of `GridSearchCV`, `cross_val_score` and the
+    like. What it measures is how well classes are named that were not trained on, so it
+    is the way to choose parameters of a zero-shot classifier. Without candidates of its
+    own `ZeroShotClassifier.score` chooses among the held-out classes of each fold.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2 and at most the number of classes.
+    random_state : int or None, default=0
+        Seeds the shuffling of the classes. None keeps them in sorted order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.array(["cat", "cat", "dog", "dog", "emu", "emu"])
+    >>> for train, test in ClassDisjointKFold(3).split(y, y):
+    ...     print(y[train], y[test])
+    ['dog' 'dog' 'emu' 'emu'] ['cat' 'cat']
+    ['cat' 'cat' 'dog' 'dog'] ['emu' 'emu']
+    ['cat' 'cat' 'emu' 'emu'] ['dog' 'dog']
+    """
+
+    def __init__(self, n_splits: int = 5, *, random_state: int | None = 0) -> None:
+        self.n_splits = n_splits
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds; the arguments are ignored."""
+        return self.n_splits
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield the positions of training and test images of each fold.
+
+        Parameters
+        ----------
+        X : sized
+            Images or features; only their number could matter, and is not looked at.
+        y : array-like of shape (n,)
+            Label of each image.
+        groups : object
+            Ignored.
+
+        Yields
+        ------
+        train, test : ndarray, int
+            Positions, ascending; no class is in both.
+
+        Raises
+        ------
+        LabelError
+            If there are fewer classes than folds, or a fold would leave fewer than 2
+            to train on, or ``n_splits`` is less than 2.
+        """
+        if y is None:
+            raise LabelError(
+                "Expected y: the folds are made of its classes. Got None. Give the "
+                "label of each image."
+            )
+        labels, index = np.unique(np.asarray(y), return_inverse=True)
+        largest = -(-len(labels) // max(self.n_splits, 1))
+        if not 2 <= self.n_splits <= len(labels) or len(labels) - largest < 2:
+            raise LabelError(
+                f"Expected 2 <= n_splits <= the number of classes, and at least 2 "
+                f"classes left to train on. Got n_splits={self.n_splits} and "
+                f"{len(labels)} classes. Give images of more classes, or another "
+                f"n_splits."
+            )
+        order = np.arange(len(labels))
+        if self.random_state is not None:
+            order = np.random.default_rng(self.random_state).permutation(order)
+        for held_out in np.array_split(order, self.n_splits):
+            is_test = np.isin(index, held_out)
+            yield np.flatnonzero(~is_test), np.flatnonzero(is_test)
