@@ -1,11 +1,25 @@
 """How good a zero-shot classifier is, in the measures of the field."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import auc, roc_curve
 
-__all__ = ["harmonic_mean", "hit_at_k", "per_class_accuracy"]
+__all__ = [
+    "RejectionCurve",
+    "ReliabilityBins",
+    "SeenUnseenCurve",
+    "expected_calibration_error",
+    "harmonic_mean",
+    "hierarchical_precision",
+    "hit_at_k",
+    "per_class_accuracy",
+    "rejection_curve",
+    "reliability_bins",
+    "seen_unseen_curve",
+]
 
 
 def hit_at_k(
@@ -104,3 +118,377 @@ def harmonic_mean(seen: float, unseen: float) -> float:
     0.3
     """
     return 0.0 if seen + unseen == 0 else 2 * seen * unseen / (seen + unseen)
+
+
+def hierarchical_precision(
+    ranked: NDArray[np.integer[Any]],
+    true_row: NDArray[np.integer[Any]],
+    hops: NDArray[np.floating[Any]],
+) -> NDArray[np.float64]:
+    """Return the share of each image's k best candidates that are near its label.
+
+    Near are the labels of the *correct list*: all candidates within the smallest
+    radius, in hops over the hierarchy, that has at least k of them. So a guess that is
+    a near relation of the true label counts, and a list of k guesses can be all right.
+    For k = 1 and a true label among the candidates it is flat hit@1.
+
+    Parameters
+    ----------
+    ranked : ndarray of shape (n_images, k), int
+        Columns of ``hops``: the k best candidates of each image, as from
+        `zeroshot.scoring.top_k`, 1 <= k <= n_candidates.
+    true_row : ndarray of shape (n_images,), int
+        Row of ``hops`` of the true label.
+    hops : ndarray of shape (n_labels, n_candidates)
+        Edges between each true label and each candidate, 0 for itself, inf where there
+        is no path (never correct); as from `zeroshot.hierarchy.Hierarchy.hops`.
+
+    Returns
+    -------
+    precision : ndarray of shape (n_images,), float64
+        In [0, 1]; their mean over images is the paper's hierarchical precision@k.
+
+    Raises
+    ------
+    ValueError
+        If ``k`` is out of range.
+
+    References
+    ----------
+    .. [1] Frome et al., "DeViSE", NeurIPS 2013, section 4.2 and the algorithm
+       *hCorrectSet* of its supplement.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hops = np.array([[0, 2, 2, 6.0]])  # cat to cat, dog, fox, car
+    >>> hierarchical_precision(np.array([[1, 3]]), np.array([0]), hops)
+    array([0.5])
+    """
+    k = ranked.shape[1]
+    if not 1 <= k <= hops.shape[1]:
+        raise ValueError(f"Expected 1 <= k <= {hops.shape[1]} candidates. Got {k}.")
+    radius = np.partition(hops, k - 1, axis=1)[:, k - 1]
+    is_correct = (hops <= radius[:, None]) & np.isfinite(hops)
+    precision: NDArray[np.float64] = is_correct[true_row[:, None], ranked].mean(axis=1)
+    return precision
+
+
+@dataclass(frozen=True)
+class SeenUnseenCurve:
+    """Accuracies of seen and unseen classes over all penalties of the seen ones.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (n_points - 1,), float64
+        Ascending: the penalties at which the accuracies change.
+    seen, unseen : ndarray of shape (n_points,), float64
+        Per-class accuracies S and U, in [0, 1]: first for penalties below all steps,
+        then between each two, last above all.
+    """
+
+    steps: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    unseen: NDArray[np.float64]
+
+    @property
+    def area(self) -> float:
+        """Area under S over U (AUSUC), in [0, 1]; no penalty need be chosen for it."""
+        return float(np.trapezoid(self.seen, self.unseen))
+
+    @property
+    def h(self) -> NDArray[np.float64]:
+        """Harmonic mean at each point. Its maximum is known in hindsight only."""
+        total = self.seen + self.unseen
+        product = 2 * self.seen * self.unseen
+        return np.divide(product, total, out=np.zeros_like(total), where=total > 0)
+
+    @property
+    def best_penalty(self) -> float:
+        """The middle of the penalties with the largest H, known in hindsight only."""
+        i = int(self.h.argmax())
+        return float(self.steps[[max(i - 1, 0), min(i, len(self.steps) - 1)]].mean())
+
+    def at(self, penalty: float) -> tuple[float, float]:
+        """Return S and U at one penalty.
+
+        Parameters
+        ----------
+        penalty : float
+
+        Returns
+        -------
+        seen, unseen : float
+        """
+        i = np.searchsorted(self.steps, penalty)
+        return float(self.seen[i]), float(self.unseen[i])
+
+
+def seen_unseen_curve(
+    scores: NDArray[np.floating[Any]],
+    true_index: NDArray[np.integer[Any]],
+    is_seen: NDArray[np.bool_],
+) -> SeenUnseenCurve:
+    """Return the accuracies for every penalty of the seen classes there can be.
+
+    Exact: an image's answer changes from its best seen to its best unseen candidate at
+    one penalty, the difference of their scores, so these are all the steps there are.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_images, n_candidates)
+        Without a penalty; finite.
+    true_index : ndarray of shape (n_images,), int
+        Column of the true label; labels are averaged over.
+    is_seen : ndarray of shape (n_candidates,), bool
+        Which candidates were trained on.
+
+    Returns
+    -------
+    curve : SeenUnseenCurve
+
+    Raises
+    ------
+    ValueError
+        If there are no images or no candidates of either kind, or a score is not
+        finite.
+
+    References
+    ----------
+    .. [1] Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot
+       Learning for Object Recognition in the Wild", ECCV 2016, section 3.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.array([[0.9, 0.2], [0.8, 0.7]])
+    >>> curve = seen_unseen_curve(scores, np.array([0, 1]), np.array([True, False]))
+    >>> curve.seen, curve.unseen, curve.area
+    (array([1., 1., 0.]), array([0., 1., 1.]), 1.0)
+    """
+    of_seen = is_seen[true_index]
+    if not (0 < of_seen.sum() < len(of_seen) and np.isfinite(scores).all()):
+        raise ValueError(
+            f"Expected finite scores of images of seen and of unseen classes. Got "
+            f"{of_seen.sum()} images of seen and {(~of_seen).sum()} of unseen classes, "
+            f"and {np.isfinite(scores).mean():.0%} of the scores finite."
+        )
+    best_seen = _best(scores, is_seen)
+    best_unseen = _best(scores, ~is_seen)
+    rows = np.arange(len(scores))
+    gap = scores[rows, best_seen].astype(np.float64) - scores[rows, best_unseen]
+    is_right = np.where(of_seen, best_seen, best_unseen) == true_index
+    critical, step = np.unique(gap, return_inverse=True)
+    # Each right image weighs what it adds to the mean over the classes of its kind.
+    weight = is_right / np.bincount(true_index)[true_index]
+    curve = {}
+    for kind in (True, False):
+        member = of_seen == kind
+        weights = weight[member] / len(np.unique(true_index[member]))
+        curve[kind] = np.concatenate(
+            [[0.0], np.bincount(step[member], weights, len(critical)).cumsum()]
+        )
+    return SeenUnseenCurve(critical, curve[True][-1] - curve[True], curve[False])
+
+
+def _best(
+    scores: NDArray[np.floating[Any]], is_candidate: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Return the column of the best candidate of one kind for each image."""
+    best: NDArray[np.intp] = scores[:, is_candidate].argmax(axis=1)
+    return np.flatnonzero(is_candidate)[best]
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """How often predictions of about the same confidence are right.
+
+    Attributes
+    ----------
+    edges : ndarray of shape (n_bins + 1,), float64
+        From 0 to 1, equally spaced.
+    counts : ndarray of shape (n_bins,), int
+        Predictions with a confidence in ``(edges[i], edges[i + 1]]``.
+    confidence, accuracy : ndarray of shape (n_bins,), float64
+        Mean confidence and share of right ones; NaN for an empty bin.
+    """
+
+    edges: NDArray[np.float64]
+    counts: NDArray[np.intp]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean gap between the two, in [0, 1]."""
+        used = self.counts > 0
+        gaps = np.abs(self.confidence - self.accuracy)[used]
+        return float(np.average(gaps, weights=self.counts[used]))
+
+
+def reliability_bins(
+    confidence: NDArray[np.floating[Any]],
+    correct: NDArray[np.bool_],
+    n_bins: int = 15,
+) -> ReliabilityBins:
+    """Sort predictions into bins of equal width by their confidence.
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (n,)
+        Probability of each image's predicted label, in [0, 1].
+    correct : ndarray of shape (n,), bool
+        Whether the prediction was right.
+    n_bins : int, default=15
+        >= 1. The paper's number.
+
+    Returns
+    -------
+    bins : ReliabilityBins
+
+    Raises
+    ------
+    ValueError
+        If there are no predictions, or a confidence is out of range.
+
+    References
+    ----------
+    .. [1] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+    """
+    p = np.asarray(confidence, dtype=np.float64)
+    if len(p) == 0 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(
+            f"Expected at least one confidence, each in [0, 1]. Got {len(p)}, "
+            f"{int(((p >= 0) & (p <= 1)).sum())} of them in range. Give probabilities."
+        )
+    edges = np.linspace(0, 1, n_bins + 1)
+    index = np.searchsorted(edges[1:-1], p)
+    counts = np.bincount(index, minlength=n_bins)
+    with np.errstate(invalid="ignore"):  # empty bins: 0 / 0
+        return ReliabilityBins(
+            edges,
+            counts,
+            np.bincount(index, p, n_bins) / counts,
+            np.bincount(index, correct, n_bins) / counts,
+        )
+
+
+def expected_calibration_error(
+    confidence: NDArray[np.floating[Any]],
+    correct: NDArray[np.bool_],
+    n_bins: int = 15,
+) -> float:
+    """Return how far confidences are from the share of right predictions, on average.
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (n,)
+        Probability of each image's predicted label, in [0, 1].
+    correct : ndarray of shape (n,), bool
+        Whether the prediction was right.
+    n_bins : int, default=15
+        See `reliability_bins`.
+
+    Returns
+    -------
+    error : float
+        In [0, 1]; 0 for calibrated probabilities.
+
+    Raises
+    ------
+    ValueError
+        As `reliability_bins`.
+
+    References
+    ----------
+    .. [1] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> expected_calibration_error(np.array([0.75] * 4), np.array([1, 1, 1, 0]) == 1)
+    0.0
+    """
+    return reliability_bins(confidence, correct, n_bins).error
+
+
+@dataclass(frozen=True)
+class RejectionCurve:
+    """What is accepted at every threshold, of images whose label is or is not there.
+
+    Attributes
+    ----------
+    thresholds : ndarray of shape (n_points,), float64
+        Descending, inf first: an image is accepted if its score is at least this.
+    true_accepts, false_accepts : ndarray of shape (n_points,), float64
+        Shares accepted of the known and of the unknown images, in [0, 1].
+    """
+
+    thresholds: NDArray[np.float64]
+    true_accepts: NDArray[np.float64]
+    false_accepts: NDArray[np.float64]
+
+    @property
+    def auroc(self) -> float:
+        """Chance that a known image scores above an unknown one, in [0, 1]."""
+        return float(auc(self.false_accepts, self.true_accepts))
+
+    def false_accepts_at(self, true_accepts: float = 0.95) -> float:
+        """Return the share of unknown images let in with that share of known ones.
+
+        Parameters
+        ----------
+        true_accepts : float, default=0.95
+            In (0, 1]; at least this share of the known images is accepted.
+
+        Returns
+        -------
+        rate : float
+            False-positive rate at 95 %, for the default.
+        """
+        return float(self.false_accepts[np.argmax(self.true_accepts >= true_accepts)])
+
+
+def rejection_curve(
+    scores: NDArray[np.floating[Any]], is_known: NDArray[np.bool_]
+) -> RejectionCurve:
+    """Return how well scores tell images of the candidates from all others.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Of each image's best candidate; finite.
+    is_known : ndarray of shape (n,), bool
+        Whether the image's true label is among the candidates.
+
+    Returns
+    -------
+    curve : RejectionCurve
+
+    Raises
+    ------
+    ValueError
+        If all images are known or none is, or a score is not finite.
+
+    References
+    ----------
+    .. [1] Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and
+       Out-of-Distribution Examples in Neural Networks", ICLR 2017 (AUROC).
+    .. [2] Liang et al., "Enhancing the Reliability of Out-of-Distribution Image
+       Detection in Neural Networks", ICLR 2018 (false-positive rate at 95 %).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores, is_known = np.array([0.9, 0.6, 0.7, 0.1]), np.array([1, 1, 0, 0]) == 1
+    >>> curve = rejection_curve(scores, is_known)
+    >>> curve.auroc, curve.false_accepts_at(0.95)
+    (0.75, 0.5)
+    """
+    if is_known.all() or not is_known.any():
+        raise ValueError(
+            f"Expected known and unknown images. Got {is_known.sum()} known of "
+            f"{len(is_known)}."
+        )
+    false, true, thresholds = roc_curve(is_known, scores, drop_intermediate=False)
+    return RejectionCurve(thresholds, true, false)
