@@ -10,6 +10,7 @@ from zeroshot.cached_files import clear_cache, list_cache, verify_cache
 from zeroshot.embeddings import GloVe
 from zeroshot.embeddings.catalogue import catalogue_entry
 from zeroshot.errors import ArtifactError
+from zeroshot.feature_segment import write_segment
 from zeroshot.features import extract_features
 from zeroshot.shapes import make_shapes
 
@@ -22,7 +23,7 @@ def features(cache_folder):
     extract_features(
         make_shapes(2, colors=["red"], shapes=["star", "ring", "cross"])[0], ColorHOG()
     )
-    (segment,) = cache_folder.glob("features/*/*.npz")
+    (segment,) = cache_folder.glob("features/*/*.features")
     return segment
 
 
@@ -56,9 +57,9 @@ def test_list_of_no_cache_is_empty(cache_folder, monkeypatch):
 def test_list_counts_images_and_bytes_of_features(features):
     (entry,) = list_cache()
     assert (entry.kind, entry.n_images) == ("features", 6)
-    assert entry.name == features.parent.name
-    assert entry.paths == (features,)
-    assert entry.size == features.stat().st_size
+    assert entry.name == "color-hog"
+    assert set(entry.paths) == {features, features.with_name("backbone.txt")}
+    assert entry.size == sum(path.stat().st_size for path in entry.paths)
 
 
 def test_list_names_downloads_with_their_records(vectors):
@@ -121,18 +122,18 @@ def test_verify_finds_changed_downloads_and_those_without_a_record(vectors):
     assert "SHA-256" in checks[vectors].reason
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "not finite", "too few rows"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "not finite", "one bit"])
 def test_verify_finds_damaged_features(features, damage):
-    with np.load(features) as arrays:
-        keys, rows = arrays["keys"], arrays["rows"]
+    keys = [bytes([i]) * 32 for i in range(6)]
     if damage == "truncated":
         features.write_bytes(features.read_bytes()[:-200])
     elif damage == "empty":
         features.write_bytes(b"")
     elif damage == "not finite":
-        np.savez(features, keys=keys, rows=np.full_like(rows, np.nan))
+        write_segment(features, {key: np.full(3, np.nan, np.float32) for key in keys})
     else:
-        np.savez(features, keys=keys, rows=rows[:-1])
+        whole = features.read_bytes()
+        features.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     (check,) = verify_cache()
     assert (check.path, check.state) == (features, "damaged")
     assert check.reason
@@ -144,7 +145,9 @@ def test_clear_deletes_one_kind_and_tells_how_much(
     features, vectors, cache_folder, what
 ):
     sizes = {path: path.stat().st_size for path in files_below(cache_folder)}
-    freed = clear_cache(features=what == "features", vectors=what == "vectors")
+    freed = clear_cache(
+        features=what == "features", vectors=what == "vectors", networks=False
+    )
     left = files_below(cache_folder)
     assert {path.relative_to(cache_folder).parts[0] for path in left} == {
         "vectors" if what == "features" else "features"
@@ -157,8 +160,8 @@ def test_clear_leaves_what_is_not_ours(features, vectors, cache_folder):
         put(cache_folder / place, b"dear", recorded=False)
         for place in (
             "letter.txt",
-            "features/letter.npz",
-            "features/photos/a.npz",
+            "features/letter.features",
+            "features/photos/a.features",
             f"features/{features.parent.name}/letter.txt",
             "vectors/letter.txt",
             "vectors/letter.txt.part",
@@ -170,6 +173,31 @@ def test_clear_leaves_what_is_not_ours(features, vectors, cache_folder):
     assert others == {p for p in foreign if p.parent == cache_folder / "vectors"}
     clear_cache()
     assert files_below(cache_folder) == foreign
+
+
+@pytest.fixture
+def networks(cache_folder):
+    """A converted network, and a module of TF-Hub with a file of its user beside it."""
+    return {
+        put(cache_folder / place, b"net", recorded=False)
+        for place in (
+            f"networks/{'0a' * 16}.tflite",
+            f"tfhub/{'0b' * 20}/saved_model.pb",
+            f"tfhub/{'0b' * 20}/variables/variables.index",
+        )
+    }
+
+
+def test_list_shows_networks_and_modules_and_clear_deletes_them(
+    networks, features, cache_folder
+):
+    foreign = put(cache_folder / "tfhub" / "letter.txt", b"dear", recorded=False)
+    found = {entry.kind: entry for entry in list_cache()}
+    assert set(found) == {"features", "networks", "tfhub"}
+    assert {*found["networks"].paths, *found["tfhub"].paths} == networks
+    assert clear_cache(features=False, vectors=False) == 9
+    assert features.exists()
+    assert list((cache_folder / "tfhub").iterdir()) == [foreign]
 
 
 def test_clear_deletes_a_link_and_not_what_it_leads_to(tmp_path, cache_folder):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from zeroshot.cli import app
 from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
-from zeroshot.features import FeatureStore
+from zeroshot.feature_store import FeatureStore
 
 NAME = "glove.6B.50d"
 WORDS = {
@@ -369,7 +369,7 @@ def test_cache_verify_of_whole_files_succeeds(filled):
 def test_cache_verify_names_damaged_files_and_exits_1(filled):
     damaged = catalogue_entry("glove.6B.100d").path
     damaged.write_text("okapi 1 2 4\n")
-    (segment,) = filled.glob("features/*/*.npz")
+    (segment,) = filled.glob("features/*/*.features")
     segment.write_bytes(segment.read_bytes()[:-50])
     message = error_of("cache", "verify")
     assert "2 damaged" in message

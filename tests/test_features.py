@@ -12,8 +12,15 @@ from PIL import Image
 
 from zeroshot.backbones.base import BackboneCard
 from zeroshot.backbones.color_hog import ColorHOG
-from zeroshot.errors import InvalidImageError, PluginContractError, ZeroShotWarning
-from zeroshot.features import SEGMENT_ROWS, FeatureStore, extract_features
+from zeroshot.errors import (
+    InvalidImageError,
+    PartialCoverageWarning,
+    PluginContractError,
+    ZeroShotWarning,
+)
+from zeroshot.feature_segment import write_segment
+from zeroshot.feature_store import SEGMENT_ROWS
+from zeroshot.features import extract_features, iter_features
 from zeroshot.images import as_image_list, content_key, fit_image, read_image
 from zeroshot.shapes import make_shapes
 
@@ -130,7 +137,7 @@ def test_extract_features_many_images_fill_several_segments(cache_folder):
     n = 2 * SEGMENT_ROWS + 5
     images, colors = plain(n)
     extract_features(images, MeanColor(), batch_size=300)
-    assert len(list(cache_folder.rglob("*.npz"))) == 3
+    assert len(list(cache_folder.rglob("*.features"))) == 3
     backbone = MeanColor()
     order = np.random.default_rng(0).permutation(n)
     result = extract_features([images[i] for i in order], backbone)
@@ -153,7 +160,8 @@ def test_extract_features_on_error_nan_keeps_rows_aligned(tmp_path):
     for index, image in bad.items():
         images[index] = image
     for _ in range(2):  # computed, then cached
-        result = extract_features(images, MeanColor(), batch_size=8, on_error="nan")
+        with pytest.warns(PartialCoverageWarning, match=r"4 of.*position 3.*missing"):
+            result = extract_features(images, MeanColor(), batch_size=8, on_error="nan")
         assert set(result.errors) == set(bad)
         assert "missing.png" in result.errors[33]
         assert np.isnan(result.matrix[list(bad)]).all()
@@ -163,12 +171,13 @@ def test_extract_features_on_error_nan_keeps_rows_aligned(tmp_path):
 
 def test_extract_features_all_bad_gives_nan_without_computing():
     backbone = MeanColor()
-    result = extract_features([b"", b"x"], backbone, on_error="nan")
+    with pytest.warns(PartialCoverageWarning, match="2 of"):
+        result = extract_features([b"", b"x"], backbone, on_error="nan")
     assert np.isnan(result.matrix).all()
     assert backbone.batches == []
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"on_error": "skip"}])
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"on_error": "ignore"}])
 def test_extract_features_wrong_option_raises(wrong):
     with pytest.raises(ValueError, match="Expected batch_size >= 1"):
         extract_features([], MeanColor(), **wrong)
@@ -194,7 +203,7 @@ def test_extract_features_broken_backbone_is_named(returned, match, cache_folder
     with pytest.raises(PluginContractError, match=match) as caught:
         extract_features(plain(5)[0], Broken())
     assert "'broken-one'" in str(caught.value)
-    assert list(cache_folder.rglob("*.npz")) == []
+    assert list(cache_folder.rglob("*.features")) == []
 
 
 def test_extract_features_interrupted_keeps_what_is_done():
@@ -225,17 +234,123 @@ def test_extract_features_reads_ahead_but_not_too_far(tmp_path):
                 path.unlink(missing_ok=True)
             return super().embed(images)
 
-    result = extract_features(paths, Watching(), batch_size=8, on_error="nan")
+    with pytest.warns(PartialCoverageWarning, match="And 95 more"):
+        result = extract_features(paths, Watching(), batch_size=8, on_error="nan")
     assert sorted(result.errors) == list(range(100, 200))
+
+
+def test_extract_features_on_error_skip_leaves_rows_out_and_tells_which(tmp_path):
+    images, colors = plain(2500)
+    bad = [0, 7, 1500, 2499]
+    for index in bad:
+        images[index] = b"junk"
+    with pytest.warns(PartialCoverageWarning, match="4 of the images.*left out"):
+        result = extract_features(images, MeanColor(), on_error="skip")
+    kept = np.setdiff1d(np.arange(2500), bad)
+    np.testing.assert_array_equal(result.positions, kept)
+    np.testing.assert_array_equal(result.matrix, colors[kept])
+    assert sorted(result.errors) == bad
+
+
+def test_extract_features_generator_equals_list():
+    images, colors = plain(1100)
+    result = extract_features(iter(images), MeanColor(), batch_size=7)
+    np.testing.assert_array_equal(result.matrix, colors)
+    assert extract_features(iter([]), MeanColor()).matrix.shape == (0, 3)
+
+
+def test_iter_features_reads_a_generator_no_further_than_needed():
+    images, colors = plain(5000)
+    taken = []
+
+    def generate():
+        for i, image in enumerate(images):
+            taken.append(i)
+            yield image
+
+    backbone = MeanColor()
+    blocks = iter_features(generate(), backbone, batch_size=10, cache=False)
+    assert taken == []
+    first = next(blocks)
+    np.testing.assert_array_equal(first.matrix, colors[:1024])
+    assert len(taken) < 1024 + 100
+    blocks.close()
+    assert len(taken) < 1024 + 100
+    assert set(backbone.batches) == {10}
+
+
+def test_iter_features_blocks_follow_one_another():
+    images, colors = plain(3000)
+    images[2000] = b"junk"
+    blocks = list(iter_features(images, MeanColor(), batch_size=300, on_error="nan"))
+    assert [len(block.matrix) for block in blocks] == [1024, 1024, 952]
+    positions = np.concatenate([block.positions for block in blocks])
+    np.testing.assert_array_equal(positions, np.arange(3000))
+    assert [list(block.errors) for block in blocks] == [[], [2000], []]
+    matrix = np.concatenate([block.matrix for block in blocks])
+    assert np.isnan(matrix[2000]).all()
+    good = np.delete(positions, 2000)
+    np.testing.assert_array_equal(matrix[good], colors[good])
+
+
+def test_iter_features_left_early_keeps_what_is_done():
+    images, _ = plain(3000)
+    blocks = iter_features(images, MeanColor(), batch_size=8)
+    next(blocks)
+    blocks.close()
+    backbone = MeanColor()
+    extract_features(images, backbone)
+    assert sum(backbone.batches) <= 3000 - 1024
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_extract_features_every_batch_but_the_last_is_full(cache):
+    images, _ = plain(2000)
+    extract_features(images[::3], MeanColor(), cache=cache)
+    backbone = MeanColor()
+    extract_features(images, backbone, batch_size=33, cache=cache)
+    assert set(backbone.batches[:-1]) == {33}
+
+
+GROWTH = """
+import resource, sys
+import numpy as np
+from zeroshot.features import iter_features
+from tests.test_features import MeanColor
+
+def generate(n):
+    for i in range(n):
+        image = np.zeros((64, 64, 3), np.uint8)
+        image[0, 0] = i % 256, i // 256 % 256, i // 65536
+        yield image
+
+def run(n):
+    for block in iter_features(generate(n), MeanColor(), cache=len(sys.argv) > 1):
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+small = run(2_000)
+grown = run(7_000) - small
+assert grown < 5_000, grown
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX resource usage")
+@pytest.mark.parametrize("options", [(), ("cache",)])
+def test_iter_features_memory_does_not_grow_with_the_images(options):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    subprocess.run(
+        [sys.executable, "-c", GROWTH, *options], check=True, env=environment
+    )
 
 
 def test_extract_features_broken_segment_is_computed_again(cache_folder):
     images, colors = plain(5)
     extract_features(images, MeanColor())
-    (segment,) = cache_folder.rglob("*.npz")
+    (segment,) = cache_folder.rglob("*.features")
     whole = segment.read_bytes()
     for broken in (whole[:50], b"", bytes(len(whole)), whole[:-30]):
-        for old in cache_folder.rglob("*.npz"):
+        for old in cache_folder.rglob("*.features"):
             old.unlink()
         segment.write_bytes(broken)
         backbone = MeanColor()
@@ -251,7 +366,7 @@ def test_extract_features_broken_segment_is_computed_again(cache_folder):
 def test_extract_features_flipped_bits_in_rows_are_computed_again(cache_folder):
     images, colors = plain(5)
     extract_features(images, MeanColor())
-    (segment,) = cache_folder.rglob("*.npz")
+    (segment,) = cache_folder.rglob("*.features")
     content = segment.read_bytes()
     place = content.index(colors.tobytes())
     segment.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
@@ -263,11 +378,9 @@ def test_extract_features_flipped_bits_in_rows_are_computed_again(cache_folder):
 def test_extract_features_segment_of_other_width_is_computed_again(cache_folder):
     images, colors = plain(5)
     extract_features(images, MeanColor())
-    (segment,) = cache_folder.rglob("*.npz")
-    with np.load(segment) as stored:
-        keys, rows = stored["keys"], stored["rows"]
-    np.savez(segment, keys=keys, rows=rows[:, :2])
-    with pytest.warns(ZeroShotWarning, match=r"\(5, 2\)"):
+    (segment,) = cache_folder.rglob("*.features")
+    write_segment(segment, {content_key(i): np.ones(2, np.float32) for i in images})
+    with pytest.warns(ZeroShotWarning, match="2 numbers, not 3"):
         result = extract_features(images, MeanColor())
     np.testing.assert_array_equal(result.matrix, colors)
 
@@ -281,36 +394,10 @@ def test_extract_features_unwritable_cache_warns_once_and_works(cache_folder):
     np.testing.assert_array_equal(result.matrix, colors)
 
 
-def test_feature_store_many_writers_lose_nothing(tmp_path):
-    def write(start):
-        store = FeatureStore(tmp_path, 3)
-        for image, color in zip(*plain(50, start), strict=True):
-            store.add(content_key(image), color)
-            store.flush()
-
-    threads = [threading.Thread(target=write, args=(i * 50,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    store = FeatureStore(tmp_path, 3)
-    for image, color in zip(*plain(200), strict=True):
-        np.testing.assert_array_equal(store.get(content_key(image)), color)
-    assert store.get(bytes(32)) is None
-
-
-def test_feature_store_later_changes_of_the_row_do_not_matter(tmp_path):
-    store, row, key = FeatureStore(tmp_path, 3), np.ones(3, np.float32), bytes(32)
-    store.add(key, row)
-    row[:] = 5
-    store.flush()
-    np.testing.assert_array_equal(FeatureStore(tmp_path, 3).get(key), [1, 1, 1])
-
-
 SLOW_RUN = """
 import sys, time
 import numpy as np
-from zeroshot.features import extract_features
+from zeroshot.features import extract_features, iter_features
 from tests.test_features import MeanColor, plain
 
 class Slow(MeanColor):

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import zeroshot.images
 from zeroshot.errors import ArtifactError, InvalidImageError
 from zeroshot.images import (
     as_image_list,
@@ -260,10 +259,10 @@ def test_read_image_junk_after_a_header_raises_only_our_error(junk, form):
 
 def test_read_image_over_the_pixel_limit_raises(monkeypatch):
     content = encoded(Image.new("L", (40, 30)))
-    monkeypatch.setattr(zeroshot.images, "MAX_PIXELS", 1199)
+    monkeypatch.setenv("ZEROSHOT_MAX_PIXELS", "1199")
     with pytest.raises(InvalidImageError, match=r"40 x 30 pixels.*1199"):
         read_image(content)
-    monkeypatch.setattr(zeroshot.images, "MAX_PIXELS", 1200)
+    monkeypatch.setenv("ZEROSHOT_MAX_PIXELS", "1200")
     assert read_image(content).shape == (30, 40, 3)
 
 

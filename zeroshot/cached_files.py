@@ -18,12 +18,29 @@ from zeroshot.embeddings.catalogue import (
     catalogue_names,
 )
 from zeroshot.errors import ArtifactError
+from zeroshot.feature_segment import (
+    BACKBONE_FILE,
+    SEGMENT_SUFFIX,
+    DamagedSegmentError,
+    check_segment,
+    read_header,
+    read_rows,
+)
 from zeroshot.progress import progress_bar
 
-__all__ = ["CachedFiles", "Check", "clear_cache", "list_cache", "verify_cache"]
+__all__ = [
+    "CachedFiles",
+    "Check",
+    "clear_cache",
+    "is_cleared",
+    "list_cache",
+    "verify_cache",
+]
 
 Kind: TypeAlias = Literal[
     "features",
+    "networks",
+    "tfhub",
     "vectors",
     "archive",
     "index",
@@ -39,11 +56,15 @@ _DERIVED: dict[str, Kind] = {
     "units": "matrix",
 }
 
-# See zeroshot.features, zeroshot.embeddings.vector_cache and zeroshot.cache.
+# See zeroshot.feature_store, zeroshot.backbones.litert_network,
+# zeroshot.embeddings.vector_cache and zeroshot.cache.
 _FEATURES_FOLDER = re.compile(r"[0-9a-f]{32}")
-_SEGMENT = re.compile(r"[0-9a-f]{32}\.npz")
+_SEGMENT = re.compile(rf"[0-9a-f]{{32}}{re.escape(SEGMENT_SUFFIX)}")
+_NETWORK = re.compile(r"[0-9a-f]{32}\.tflite")
+_MODULE = re.compile(r"[0-9a-f]{16,64}(\..*|-.*)?")
 _DERIVED_NAME = re.compile(r"(.+)-[0-9a-f]{16}\.([a-z0-9.]+)")
 _TEMPORARY = re.compile(r"\.(.+)-[a-z0-9_]{8}\.\w+")
+ROWS_AT_ONCE = 1000
 _BESIDE = re.compile(r"(.+)(\.part|\.part\.json|\.unpacking|\.sha256)")
 
 
@@ -54,12 +75,13 @@ class CachedFiles:
     Attributes
     ----------
     kind : str
-        ``"features"`` of images by one backbone, ``"vectors"`` and ``"archive"`` that
-        were downloaded (or put there by hand), what was worked out from a vector file
+        ``"features"`` of images by one backbone, ``"networks"`` converted to something
+        faster, ``"tfhub"`` modules, ``"vectors"`` and ``"archive"`` that were
+        downloaded (or put there by hand), what was worked out from a vector file
         (``"index"``, ``"unpacked"``, ``"matrix"``), ``"unfinished"`` ones, and
         ``"other"`` ones, which are not ours and never deleted.
     name : str
-        Name in the catalogue, name of the vector file, or folder of the features.
+        Name of the backbone, name in the catalogue, or name of the file or folder.
     paths : tuple of Path
         The files, sorted.
     size : int
@@ -102,7 +124,7 @@ def list_cache() -> list[CachedFiles]:
     Returns
     -------
     files : list of CachedFiles
-        Features first, then by kind and name.
+        Features first, then networks and modules, then by kind and name.
 
     Raises
     ------
@@ -112,9 +134,16 @@ def list_cache() -> list[CachedFiles]:
     found: list[CachedFiles] = []
     for folder in _entries_of(cache_root() / "features"):
         if _FEATURES_FOLDER.fullmatch(folder.name) and folder.is_dir():
-            paths = [path for path in _entries_of(folder) if _is_segment(path)]
+            paths = [path for path in _entries_of(folder) if _is_features(path)]
             n_images = sum(_count_images(p) for p in paths if _SEGMENT.match(p.name))
-            found.append(_together("features", folder.name, paths, n_images))
+            name = _backbone_of(folder) or folder.name
+            found.append(_together("features", name, paths, n_images))
+    for path in _entries_of(cache_root() / "networks"):
+        if _NETWORK.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
+            found.append(_together("networks", path.name, [path]))
+    for path in _entries_of(cache_root() / "tfhub"):
+        if _MODULE.fullmatch(path.name):
+            found.append(_together("tfhub", path.name, _files_below(path)))
     groups: dict[tuple[Kind, str, str], list[Path]] = defaultdict(list)
     packed = {
         entry.archive.name
@@ -135,8 +164,8 @@ def verify_cache() -> list[Check]:
     """Read downloads and features again, about 1 GB/s, and tell which are damaged.
 
     Downloads are compared with the hash recorded when they were fetched or unpacked;
-    features must be readable and finite. What was worked out from vector files is
-    checked whenever it is used, and not here.
+    features with their checksum, and they must be finite. What was worked out from
+    vector files is checked whenever it is used, and not here.
 
     Returns
     -------
@@ -153,19 +182,23 @@ def verify_cache() -> list[Check]:
         for files in list_cache()
         if files.kind in ("features", "vectors", "archive")
         for path in files.paths
-        if path.suffix != ".sha256" and not _TEMPORARY.fullmatch(path.name)
+        if path.suffix != ".sha256"
+        and path.name != BACKBONE_FILE
+        and not _TEMPORARY.fullmatch(path.name)
     ]
     checks = []
     with progress_bar("checking files", len(todo)) as advance:
         for kind, path in todo:
             checks.append(
-                _check_segment(path) if kind == "features" else _check_hash(path)
+                _check_features(path) if kind == "features" else _check_hash(path)
             )
             advance(note=path.name)
     return checks
 
 
-def clear_cache(*, features: bool = True, vectors: bool = True) -> int:
+def clear_cache(
+    *, features: bool = True, vectors: bool = True, networks: bool = True
+) -> int:
     """Delete what this package keeps in the cache.
 
     Everything there can be made or fetched again, but files of word vectors put there
@@ -178,6 +211,8 @@ def clear_cache(*, features: bool = True, vectors: bool = True) -> int:
     vectors : bool, default=True
         Delete downloaded vectors and what was worked out from vector files; vector
         files elsewhere stay.
+    networks : bool, default=True
+        Delete converted networks and modules of TF-Hub.
 
     Returns
     -------
@@ -195,7 +230,7 @@ def clear_cache(*, features: bool = True, vectors: bool = True) -> int:
     wanted = [
         files
         for files in list_cache()
-        if files.kind != "other" and (features if files.kind == "features" else vectors)
+        if is_cleared(files, features=features, vectors=vectors, networks=networks)
     ]
     paths = [path for files in wanted for path in files.paths]
     _refuse_outside(paths)
@@ -208,8 +243,25 @@ def clear_cache(*, features: bool = True, vectors: bool = True) -> int:
                 f"Check the rights of its folder."
             ) from error
     if features:
-        _remove_empty(cache_root() / "features")
+        _remove_empty(cache_root() / "features", _FEATURES_FOLDER)
+    if networks:
+        _remove_empty(cache_root() / "tfhub", _MODULE)
     return sum(files.size for files in wanted)
+
+
+def is_cleared(
+    files: CachedFiles, *, features: bool, vectors: bool, networks: bool
+) -> bool:
+    """Tell whether `clear_cache` with these arguments deletes the files."""
+    match files.kind:
+        case "other":
+            return False
+        case "features":
+            return features
+        case "networks" | "tfhub":
+            return networks
+        case _:
+            return vectors
 
 
 def _entries_of(folder: Path) -> list[Path]:
@@ -224,18 +276,31 @@ def _entries_of(folder: Path) -> list[Path]:
         ) from error
 
 
-def _is_segment(path: Path) -> bool:
-    return bool(_SEGMENT.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name))
+def _is_features(path: Path) -> bool:
+    return path.name == BACKBONE_FILE or bool(
+        _SEGMENT.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
+    )
 
 
 def _count_images(segment: Path) -> int:
-    import numpy as np
-
     try:
-        with segment.open("rb") as file, np.load(file) as arrays:
-            return len(arrays["keys"])
-    except Exception:  # NumPy and zipfile raise a dozen types; `verify_cache` tells
+        with segment.open("rb") as file:
+            return read_header(file).n_rows
+    except (OSError, DamagedSegmentError):  # `verify_cache` tells
         return 0
+
+
+def _backbone_of(folder: Path) -> str:
+    try:
+        return (folder / BACKBONE_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _files_below(path: Path) -> list[Path]:
+    if path.is_symlink() or not path.is_dir():
+        return [path]
+    return [file for entry in _entries_of(path) for file in _files_below(entry)]
 
 
 def _together(
@@ -277,18 +342,18 @@ def _check_hash(path: Path) -> Check:
     return Check(path, "ok")
 
 
-def _check_segment(path: Path) -> Check:
+def _check_features(path: Path) -> Check:
     import numpy as np
 
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            keys, rows = arrays["keys"], arrays["rows"]
-    except Exception as error:  # NumPy and zipfile raise a dozen types
-        return Check(path, "damaged", f"{type(error).__name__}: {error}")
-    if keys.ndim != 2 or rows.ndim != 2 or len(keys) != len(rows):
-        return Check(path, "damaged", f"keys {keys.shape} and rows {rows.shape}")
-    if not np.isfinite(rows).all():
-        return Check(path, "damaged", "NaN or infinity among the features")
+        with path.open("rb") as file:
+            header = check_segment(file)
+            for start in range(0, header.n_rows, ROWS_AT_ONCE):
+                stop = min(start + ROWS_AT_ONCE, header.n_rows)
+                if not np.isfinite(read_rows(file, header, start, stop)).all():
+                    return Check(path, "damaged", "NaN or infinity among the features")
+    except (OSError, DamagedSegmentError) as error:
+        return Check(path, "damaged", str(error))
     return Check(path, "ok")
 
 
@@ -324,10 +389,10 @@ def _refuse_outside(paths: list[Path]) -> None:
             )
 
 
-def _remove_empty(features: Path) -> None:
-    for folder in _entries_of(features):
-        if _FEATURES_FOLDER.fullmatch(folder.name) and not folder.is_symlink():
-            try:
-                folder.rmdir()
-            except OSError:  # something that is not ours lies there, or came meanwhile
-                continue
+def _remove_empty(parent: Path, ours: re.Pattern[str]) -> None:
+    for folder in _entries_of(parent):
+        if ours.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            below = [path for path in folder.rglob("*") if path.is_dir()]
+            for emptied in [*reversed(sorted(below)), folder]:
+                with suppress(OSError):  # something that is not ours lies there
+                    emptied.rmdir()

@@ -1,38 +1,70 @@
-"""Images to a feature matrix: read-ahead, batches, cache, progress, bad images."""
+"""Images to features: read-ahead, batches, cache, progress, bad images."""
 
 import os
 import threading
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
-from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
-from uuid import uuid4
 from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, card_of
-from zeroshot.cache import cache_root, replace_file
-from zeroshot.errors import InvalidImageError, PluginContractError, ZeroShotWarning
+from zeroshot.errors import (
+    InvalidImageError,
+    PartialCoverageWarning,
+    PluginContractError,
+)
+from zeroshot.feature_store import FeatureStore
 from zeroshot.images import (
     ImageSource,
-    as_image_list,
     content_key,
     fit_image,
+    image_sources,
     read_bytes,
+    read_fitted,
     read_image,
 )
 from zeroshot.progress import progress_bar
 
-__all__ = ["FeatureStore", "Features", "extract_features"]
+__all__ = ["FeatureBlock", "Features", "OnError", "extract_features", "iter_features"]
 
-SEGMENT_ROWS = 1000  # at 1280 numbers a row, 5 MB: little is lost if we are killed
+OnError: TypeAlias = Literal["raise", "skip", "nan"]
+"""What to do about an image that cannot be read."""
+
+BLOCK_ROWS = 1024  # at 1280 numbers a row, 5 MB
 READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait for disk
+# Images that a thread prepares at a time. Handing over costs some 60 us, as much as
+# finding the features of a small image in the cache.
+CHUNK = 8
+REMEMBERED = 4 * BLOCK_ROWS  # images whose repetition is noticed without the cache
+NAMED = 5  # bad images that a warning names; the report has all
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """Features of some images that follow one another in the input.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (k,), int64
+        Position in the input of each row's image.
+    matrix : ndarray of shape (k, dim), float32
+        One row per image, in order. The row of an unreadable image is NaN; under
+        ``on_error="skip"`` there is none.
+    errors : dict of int to str
+        Position in the input of each unreadable image, and the reason.
+    """
+
+    positions: NDArray[np.int64]
+    matrix: NDArray[np.float32]
+    errors: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,13 +74,18 @@ class Features:
     Attributes
     ----------
     matrix : ndarray of shape (n, dim), float32
-        One row per image, in order. The row of an unreadable image is NaN.
+        One row per image, in order. The row of an unreadable image is NaN; under
+        ``on_error="skip"`` there is none, and n is smaller than the number of images.
     errors : dict of int to str
-        Position of each unreadable image, and the reason.
+        Position in the input of each unreadable image, and the reason.
+    positions : ndarray of shape (n,), int64
+        Position in the input of each row's image: 0, 1, 2, ... unless images were
+        skipped. Labels are brought in line by ``labels[features.positions]``.
     """
 
     matrix: NDArray[np.float32]
-    errors: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, str]
+    positions: NDArray[np.int64]
 
 
 def extract_features(
@@ -57,19 +94,16 @@ def extract_features(
     *,
     batch_size: int = 32,
     cache: bool = True,
-    on_error: Literal["raise", "nan"] = "raise",
+    on_error: OnError = "raise",
 ) -> Features:
-    """Compute the features of images, each different image once.
+    """Compute the features of images, as one matrix.
 
-    Images are read, hashed, decoded and resized by a few threads while the backbone
-    computes. Some three batches of decoded images are in memory at once, however many
-    paths are given. Where every image is in the cache, the backbone computes nothing
-    and no image is decoded.
+    `iter_features` gives them block by block, for more images than a matrix can hold.
 
     Parameters
     ----------
     images : any form that `zeroshot.images.as_image_list` takes
-        n images.
+        n images. A generator is not turned into a list.
     backbone : Backbone
         Its card's resize rule is applied.
     batch_size : int, default=32
@@ -77,9 +111,10 @@ def extract_features(
     cache : bool, default=True
         Look features up in the cache by the content of the image, and keep new ones
         there, also when interrupted.
-    on_error : {"raise", "nan"}, default="raise"
+    on_error : {"raise", "skip", "nan"}, default="raise"
         What to do about an image that cannot be read: raise its error (the first in
-        order), or go on and report it in ``errors``.
+        order), leave its row out, or give it a row of NaN. What was left out or is NaN
+        is told by a warning and by ``errors``.
 
     Returns
     -------
@@ -94,207 +129,212 @@ def extract_features(
         If the backbone does not return (n, dim) finite float32.
     ValueError
         If ``batch_size`` or ``on_error`` is none of the above.
+
+    Warns
+    -----
+    PartialCoverageWarning
+        Where images cannot be read; names the first ones.
     """
-    if batch_size < 1 or on_error not in ("raise", "nan"):
-        raise ValueError(
-            f"Expected batch_size >= 1 and on_error 'raise' or 'nan'. Got "
-            f"{batch_size!r} and {on_error!r}."
-        )
-    sources = as_image_list(images)
-    matrix = np.full((len(sources), backbone.dim), np.nan, np.float32)
+    sources = image_sources(images)
+    n = len(sources) if isinstance(sources, Sized) else None
+    blocks = iter_features(
+        sources, backbone, batch_size=batch_size, cache=cache, on_error=on_error
+    )
     errors: dict[int, str] = {}
-    if not sources:
-        return Features(matrix)
-    store = FeatureStore.of(backbone) if cache else None
-    first: dict[bytes, int] = {}  # where each content came first
-    repeats: list[tuple[int, bytes]] = []
-    batch: list[tuple[int, bytes, NDArray[np.uint8]]] = []
-    limit = 2 * batch_size + READERS  # a batch ready, one in the making
-
-    def embed_batch() -> None:
-        rows = _embed(backbone, np.stack([pixels for _, _, pixels in batch]))
-        for (index, key, _), row in zip(batch, rows, strict=True):
-            matrix[index] = row
-            if store is not None:
-                store.add(key, row)
-        batch.clear()
-
-    try:
-        with (
-            progress_bar("images", len(sources)) as advance,
-            closing(_read_ahead(sources, backbone, store, limit)) as prepared,
-        ):
-            for index, result in enumerate(prepared):
-                if isinstance(result, InvalidImageError):
-                    if on_error == "raise":
-                        raise result
-                    errors[index] = str(result)
-                elif result.key in first:
-                    repeats.append((index, result.key))
-                else:
-                    first[result.key] = index
-                    if result.features is not None:
-                        matrix[index] = result.features
-                    elif result.pixels is not None:
-                        batch.append((index, result.key, result.pixels))
-                if len(batch) == batch_size:
-                    embed_batch()
-                advance(1)
-            if batch:
-                embed_batch()
-    finally:
-        if store is not None:
-            store.flush()
-    for index, key in repeats:
-        matrix[index] = matrix[first[key]]
-    return Features(matrix, errors)
+    if n is None:  # nobody knows how many there will be
+        collected = list(blocks)
+        none = np.empty((0, backbone.dim), np.float32)
+        matrix = np.concatenate([none, *(block.matrix for block in collected)])
+        positions = np.concatenate(
+            [np.empty(0, np.int64), *(block.positions for block in collected)]
+        )
+        for block in collected:
+            errors |= block.errors
+    else:
+        matrix = np.empty((n, backbone.dim), np.float32)
+        positions = np.empty(n, np.int64)
+        done = 0
+        for block in blocks:
+            rows = slice(done, done + len(block.matrix))
+            matrix[rows], positions[rows] = block.matrix, block.positions
+            errors |= block.errors
+            done = rows.stop
+        matrix, positions = matrix[:done], positions[:done]
+    if errors:
+        warn_of_bad_images(errors, on_error)
+    return Features(matrix, errors, positions)
 
 
-class FeatureStore:
-    """Features in the cache, by content of the image, for one backbone.
-
-    A folder of segments: files that are written whole, under a name of their own, and
-    never changed. So processes may read and write at once, and a killed one leaves
-    nothing half-made. A segment that cannot be read is left out, with a warning. Safe
-    for use by threads; what is looked up stays in memory.
+def warn_of_bad_images(errors: dict[int, str], on_error: OnError) -> None:
+    """Warn that images cannot be read, and name the first ones.
 
     Parameters
     ----------
-    folder : Path
-        Made when first written to.
-    dim : int
-        Length of a feature vector.
+    errors : dict of int to str
+        As in `Features`; at least one.
+    on_error : {"skip", "nan"}
+        What became of their rows.
     """
+    reasons = list(errors.values())
+    more = f" And {len(reasons) - NAMED} more." if len(reasons) > NAMED else ""
+    what = "left out" if on_error == "skip" else "without features (NaN)"
+    warn(
+        f"{len(errors)} of the images cannot be read and are {what}. "
+        f"{' '.join(reasons[:NAMED])}{more}",
+        PartialCoverageWarning,
+        stacklevel=3,
+    )
 
-    def __init__(self, folder: Path, dim: int) -> None:
-        self.folder = folder
-        self.dim = dim
-        self._places: dict[bytes, tuple[Path, int]] | None = None
-        self._loaded: dict[Path, NDArray[np.float32]] = {}
-        self._new: dict[bytes, NDArray[np.float32]] = {}
-        self._writable = True
-        self._lock = threading.RLock()
 
-    @classmethod
-    def of(cls, backbone: Backbone) -> "FeatureStore":
-        """Return the store of a backbone, below `zeroshot.cache.cache_root`.
+def iter_features(
+    images: object,
+    backbone: Backbone,
+    *,
+    batch_size: int = 32,
+    cache: bool = True,
+    on_error: OnError = "raise",
+) -> Generator[FeatureBlock]:
+    """Compute the features of images block by block, in constant memory.
 
-        Parameters
-        ----------
-        backbone : Backbone
-            Its fingerprint names the folder.
+    Images are read, hashed, decoded and resized by a few threads while the backbone
+    computes. Some three batches of decoded images are in memory at once, however many
+    images there are, and a generator of images is read only that far ahead. Every batch
+    but the last has the same size. An image that comes again is not computed again
+    (without the cache: if it comes again within some 4000 images). Where every image is
+    in the cache, the backbone computes nothing and no image is decoded.
 
-        Returns
-        -------
-        store : FeatureStore
-        """
-        name = sha256(backbone.fingerprint.encode()).hexdigest()[:32]
-        return cls(cache_root() / "features" / name, backbone.dim)
+    Parameters
+    ----------
+    images : any form that `zeroshot.images.as_image_list` takes
+        A generator is read as blocks are asked for.
+    backbone : Backbone
+        Its card's resize rule is applied.
+    batch_size : int, default=32
+        Images that the backbone is given at once, at least 1.
+    cache : bool, default=True
+        As for `extract_features`; what is computed is kept also when the loop over the
+        blocks is left early.
+    on_error : {"raise", "skip", "nan"}, default="raise"
+        As for `extract_features`; only ``errors`` of the blocks tell.
 
-    def get(self, key: bytes) -> NDArray[np.float32] | None:
-        """Return the features stored under a key, or None.
+    Yields
+    ------
+    block : FeatureBlock
+        Of 1024 images; the last may be of fewer.
 
-        Parameters
-        ----------
-        key : bytes of length 32
-            See `zeroshot.images.content_key`.
-
-        Returns
-        -------
-        features : ndarray of shape (dim,), float32, or None
-        """
-        with self._lock:
-            if self._places is None:
-                self._places = {}
-                self._read_keys(self._places)
-            if key not in self._places:
-                return None
-            path, row = self._places[key]
-            if path not in self._loaded:
-                try:
-                    self._loaded[path] = _read_rows(path, self.dim)
-                except Exception as error:
-                    self._leave_out(path, error)
-                    kept = {k: v for k, v in self._places.items() if v[0] != path}
-                    self._places = kept
-                    return None
-            features: NDArray[np.float32] = self._loaded[path][row]
-            return features
-
-    def add(self, key: bytes, features: NDArray[np.float32]) -> None:
-        """Keep features under a key; they are written after `SEGMENT_ROWS` of them.
-
-        Parameters
-        ----------
-        key : bytes of length 32
-        features : ndarray of shape (dim,), float32
-        """
-        with self._lock:
-            self._new[key] = features.copy()
-            if len(self._new) >= SEGMENT_ROWS:
-                self.flush()
-
-    def flush(self) -> None:
-        """Write what was added. Where that fails, warn, once, and keep nothing more."""
-        with self._lock:
-            new, self._new = self._new, {}
-            if not new or not self._writable:
-                return
-            try:
-                with replace_file(self.folder / f"{uuid4().hex}.npz") as temporary:
-                    np.savez(
-                        temporary,
-                        keys=np.frombuffer(b"".join(new), np.uint8).reshape(-1, 32),
-                        rows=np.stack(list(new.values())),
-                    )
-            except OSError as error:
-                self._writable = False
-                warn(
-                    f"Features are not kept: the cache '{self.folder}' cannot be "
-                    f"written ({error}). Set ZEROSHOT_CACHE to a folder that can.",
-                    ZeroShotWarning,
-                    stacklevel=3,
-                )
-
-    def _read_keys(self, places: dict[bytes, tuple[Path, int]]) -> None:
-        for path in sorted(self.folder.glob("[!.]*.npz")):
-            try:
-                keys = _read_segment_keys(path)
-            # zipfile and NumPy raise a dozen types for a broken file.
-            except Exception as error:
-                self._leave_out(path, error)
-                continue
-            places.update((key.tobytes(), (path, i)) for i, key in enumerate(keys))
-
-    def _leave_out(self, path: Path, error: Exception) -> None:
-        if isinstance(error, FileNotFoundError):  # another process cleared the cache
-            return
-        if not isinstance(error, OSError):  # broken, and not merely out of reach
-            with suppress(OSError):
-                path.unlink()
-        warn(
-            f"Stored features in '{path}' cannot be read ({error}); they are computed "
-            f"again.",
-            ZeroShotWarning,
-            stacklevel=3,
+    Raises
+    ------
+    InvalidImageError, PluginContractError, ValueError
+        As `extract_features`.
+    """
+    if batch_size < 1 or on_error not in ("raise", "skip", "nan"):
+        raise ValueError(
+            f"Expected batch_size >= 1 and on_error 'raise', 'skip' or 'nan'. Got "
+            f"{batch_size!r} and {on_error!r}."
         )
+    sources = image_sources(images)
+    n = len(sources) if isinstance(sources, Sized) else None
+    if n == 0:
+        return
+    store = FeatureStore.of(backbone) if cache else None
+    chunk = CHUNK if n is None else max(1, min(CHUNK, n // READERS))
+    # A batch ready, one in the making.
+    ahead = -(-2 * batch_size // chunk) + READERS
+    blocks: deque[_OpenBlock] = deque()
+    batch = _Batch(backbone, batch_size, store)
+    try:
+        with (
+            progress_bar("images", n) as advance,
+            closing(_read_ahead(sources, backbone, store, chunk, ahead)) as prepared,
+        ):
+            for index, result in enumerate(prepared):
+                if index % BLOCK_ROWS == 0:
+                    blocks.append(_OpenBlock(index, backbone.dim))
+                block = blocks[-1]
+                block.n += 1
+                if isinstance(result, InvalidImageError):
+                    if on_error == "raise":
+                        raise result
+                    block.errors[index] = str(result)
+                else:
+                    batch.add(result, block, index - block.start)
+                advance(1)
+                while len(blocks) > 1 and blocks[0].missing == 0:
+                    yield blocks.popleft().closed(on_error)
+            batch.finish()
+        for block in blocks:
+            yield block.closed(on_error)
+    finally:
+        if store is not None:
+            store.close()
 
 
-def _read_segment_keys(path: Path) -> NDArray[np.uint8]:
-    with path.open("rb") as file, np.load(file) as segment:
-        keys: NDArray[np.uint8] = segment["keys"]
-    if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != 32:
-        raise ValueError(f"keys of {keys.dtype} and shape {keys.shape}")
-    return keys
+class _OpenBlock:
+    """A block whose rows are not all there yet."""
+
+    def __init__(self, start: int, dim: int) -> None:
+        self.start = start
+        self.n = 0
+        self.missing = 0
+        self.matrix = np.full((BLOCK_ROWS, dim), np.nan, np.float32)
+        self.errors: dict[int, str] = {}
+
+    def closed(self, on_error: OnError) -> FeatureBlock:
+        rows = np.arange(self.n)
+        if on_error == "skip" and self.errors:
+            rows = np.setdiff1d(rows, np.array(list(self.errors)) - self.start)
+            return FeatureBlock(self.start + rows, self.matrix[rows], self.errors)
+        return FeatureBlock(self.start + rows, self.matrix[: self.n], self.errors)
 
 
-def _read_rows(path: Path, dim: int) -> NDArray[np.float32]:
-    with path.open("rb") as file, np.load(file) as segment:
-        rows: NDArray[np.float32] = segment["rows"]
-        n = len(segment["keys"])
-    if rows.dtype != np.float32 or rows.shape != (n, dim):
-        raise ValueError(f"rows of {rows.dtype} and shape {rows.shape}")
-    return rows
+class _Batch:
+    """Images to be computed together, and where their features go."""
+
+    def __init__(
+        self, backbone: Backbone, size: int, store: FeatureStore | None
+    ) -> None:
+        self._backbone = backbone
+        self._size = size
+        self._store = store
+        self._pixels: list[NDArray[np.uint8]] = []
+        self._places: dict[bytes, list[tuple[_OpenBlock, int]]] = {}
+        self._recent: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+
+    def add(self, image: "_Prepared", block: _OpenBlock, row: int) -> None:
+        """Put an image's features into its row, now or when they are computed."""
+        features = image.features
+        if features is None:
+            features = self._recent.get(image.key)
+        if features is not None:
+            block.matrix[row] = features
+            return
+        block.missing += 1
+        places = self._places.setdefault(image.key, [])
+        places.append((block, row))
+        if len(places) == 1 and image.pixels is not None:
+            self._pixels.append(image.pixels)
+            if len(self._pixels) == self._size:
+                self.finish()
+
+    def finish(self) -> None:
+        """Compute what there is."""
+        if not self._pixels:
+            return
+        features = _embed(self._backbone, np.stack(self._pixels))
+        for (key, places), row in zip(self._places.items(), features, strict=True):
+            for block, position in places:
+                block.matrix[position] = row
+                block.missing -= 1
+            if self._store is not None:
+                self._store.add(key, row)
+            self._remember(key, row)
+        self._pixels, self._places = [], {}
+
+    def _remember(self, key: bytes, row: NDArray[np.float32]) -> None:
+        # With the cache, too: an image may have been looked up before it was added.
+        self._recent[key] = row.copy()
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -310,42 +350,89 @@ _Result: TypeAlias = _Prepared | InvalidImageError
 
 
 def _read_ahead(
-    sources: Sequence[ImageSource],
+    sources: Iterable[ImageSource],
     backbone: Backbone,
     store: FeatureStore | None,
-    limit: int,
+    chunk: int,
+    ahead: int,
 ) -> Generator[_Result]:
-    """Prepare images in threads, in order, at most ``limit`` ahead of the consumer."""
+    """Prepare images in threads, in order, at most ``ahead`` chunks before they go."""
     size, resize = backbone.input_size, card_of(backbone).resize
+    stopped = threading.Event()
 
-    def prepare(index: int, source: ImageSource) -> _Result:
-        try:
-            name = None
-            if isinstance(source, str | Path):
-                name = f"'{source}'"
-                source = read_bytes(source, index=index)
-            elif not isinstance(source, bytes):
-                source = read_image(source, index=index)
-            key = content_key(source)
-            features = store.get(key) if store is not None else None
-            if features is not None:
-                return _Prepared(key, features=features)
-            image = read_image(source, index=index, name=name)
-            return _Prepared(key, pixels=fit_image(image, size, resize))
-        except InvalidImageError as error:
-            return error
+    def prepare(start: int, images: list[ImageSource]) -> list[_Result]:
+        opened = [_opened(index, image) for index, image in enumerate(images, start)]
+        keys = [image.key for image in opened if isinstance(image, _Opened)]
+        found = store.get_many(keys) if store is not None else [None] * len(keys)
+        stored = dict(zip(keys, found, strict=True))
+        results: list[_Result] = []
+        for index, image in enumerate(opened, start):
+            if stopped.is_set():
+                break
+            if isinstance(image, InvalidImageError):
+                results.append(image)
+                continue
+            if (features := stored[image.key]) is not None:
+                results.append(_Prepared(image.key, features=features))
+                continue
+            try:
+                pixels = (
+                    fit_image(image.content, size, resize)
+                    if isinstance(image.content, np.ndarray)
+                    else read_fitted(
+                        image.content, size, resize, index=index, name=image.name
+                    )
+                )
+            except InvalidImageError as error:
+                results.append(error)
+                continue
+            results.append(_Prepared(image.key, pixels=pixels))
+        return results
 
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="zeroshot-images")
-    waiting: deque[Future[_Result]] = deque()
+    waiting: deque[Future[list[_Result]]] = deque()
     try:
-        for index, source in enumerate(sources):
-            waiting.append(pool.submit(prepare, index, source))
-            if len(waiting) > limit:
-                yield waiting.popleft().result()
+        for start, images in _chunks(sources, chunk):
+            waiting.append(pool.submit(prepare, start, images))
+            if len(waiting) > ahead:
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
     finally:
+        stopped.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _chunks(
+    sources: Iterable[ImageSource], size: int
+) -> Iterator[tuple[int, list[ImageSource]]]:
+    iterator = iter(sources)
+    start = 0
+    while images := list(islice(iterator, size)):
+        yield start, images
+        start += len(images)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What an image is told by, and where its pixels come from."""
+
+    key: bytes
+    content: bytes | NDArray[np.uint8]
+    name: str | None
+
+
+def _opened(index: int, image: ImageSource) -> _Opened | InvalidImageError:
+    try:
+        if isinstance(image, str | Path):
+            content = read_bytes(image, index=index)
+            return _Opened(content_key(content), content, f"'{image}'")
+        if isinstance(image, bytes):
+            return _Opened(content_key(image), image, None)
+        pixels = read_image(image, index=index)
+        return _Opened(content_key(pixels), pixels, None)
+    except InvalidImageError as error:
+        return error
 
 
 def _embed(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,40 +1,34 @@
 """Every accepted form of image to uint8 RGB; the only place that opens images."""
 
 import os
-import threading
+import stat
 from collections.abc import Iterable, Mapping, Set
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from zeroshot.errors import ArtifactError, InvalidImageError
+from zeroshot.image_decoding import ImageRefusedError, decode
 from zeroshot.image_files import IMAGE_SUFFIXES, image_files, read_table
 
 __all__ = [
-    "MAX_PIXELS",
     "ImageSource",
     "as_image_list",
     "content_key",
     "fit_image",
+    "image_sources",
     "read_bytes",
+    "read_fitted",
     "read_image",
 ]
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """One image: the path of a file, a file's bytes, a PIL image, or an array of shape
 (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA, uint8 or float in 0..1."""
-
-MAX_PIXELS = 89_478_485
-"""Largest image, in pixels: Pillow's default limit, a quarter of a GiB as RGB. A small
-file can claim to be far larger and fill the memory (a "decompression bomb")."""
-
-# A PIL image loads itself on first use, which two threads must not do at once.
-_PIL_LOCK = threading.Lock()
 
 
 def as_image_list(images: object) -> list[ImageSource]:
@@ -67,6 +61,27 @@ def as_image_list(images: object) -> list[ImageSource]:
     ArtifactError
         If a folder holds no image file or a CSV cannot be read.
     """
+    return list(image_sources(images))
+
+
+def image_sources(images: object) -> Iterable[ImageSource]:
+    """Return the images that any accepted form stands for; a generator stays one.
+
+    Parameters
+    ----------
+    images : path, bytes, PIL image, array, Series, DataFrame or iterable
+        As for `as_image_list`.
+
+    Returns
+    -------
+    sources : iterable of ImageSource
+        A list but where ``images`` is another iterable, which is returned as it is.
+
+    Raises
+    ------
+    InvalidImageError, ArtifactError
+        As `as_image_list`.
+    """
     if isinstance(images, str | Path):
         path = Path(images)
         if images != "" and os.path.isdir(path):  # Path("") is the current folder
@@ -87,7 +102,7 @@ def as_image_list(images: object) -> list[ImageSource]:
             f"Expected images: a path, a folder, a CSV, bytes, a PIL image, an array, "
             f"or a list of these. Got {_describe(images)}. Pass a list."
         )
-    return list(images)
+    return images
 
 
 def read_image(
@@ -119,18 +134,65 @@ def read_image(
     ------
     InvalidImageError
         Whatever is wrong with it: missing, empty, truncated, not an image, over
-        `MAX_PIXELS`, an array of another shape, type or range. Carries ``index``.
+        `zeroshot.image_decoding.max_pixels`, an array of another shape, type or range.
+        Carries ``index``.
     """
+    return np.array(_open(source, index, name))
+
+
+def read_fitted(
+    source: ImageSource,
+    size: tuple[int, int],
+    resize: Literal["crop", "squash"] = "crop",
+    *,
+    index: int | None = None,
+    name: str | None = None,
+) -> NDArray[np.uint8]:
+    """Read one image and bring it to the size that a backbone takes.
+
+    As `read_image` and `fit_image`, and faster. The pixels are the same, with one
+    exception: a JPEG, given as a path or bytes, that is 8 times as large as ``size`` or
+    more on both sides is decoded at a reduced scale. A pixel differs by 0.7 of 255
+    levels then, on average.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Neither changed nor kept.
+    size : tuple of int
+        Wanted height and width, in pixels.
+    resize : {"crop", "squash"}, default="crop"
+        See `fit_image`.
+    index, name : optional
+        See `read_image`.
+
+    Returns
+    -------
+    fitted : ndarray of shape (height, width, 3), uint8
+
+    Raises
+    ------
+    InvalidImageError
+        As `read_image`.
+    """
+    return _fit(_open(source, index, name, max(size)), size, resize)
+
+
+def _open(
+    source: ImageSource, index: int | None, name: str | None, wanted: int | None = None
+) -> Image.Image | NDArray[np.uint8]:
     if name is None:
         name = f"'{source}'" if isinstance(source, str | Path) else _describe(source)
     if isinstance(source, str | Path):
         source = read_bytes(source, index=index)
     try:
-        return _decode(source)
-    except _Refused as error:
+        return decode(source, wanted)
+    except ImageRefusedError as error:
         reason = str(error)
     except UnidentifiedImageError:
         reason = "Its content is no image format that Pillow knows."
+    except ArtifactError:  # the limit itself is wrong, and no image
+        raise
     # Pillow's readers let many types through: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         reason = f"It is broken or not supported: {error or type(error).__name__}."
@@ -159,13 +221,15 @@ def read_bytes(source: str | Path, *, index: int | None = None) -> bytes:
     InvalidImageError
         If there is no such file, or it may not be read; names it. Carries ``index``.
     """
-    path = Path(source)
     try:
-        if path.is_file():
-            return path.read_bytes()
-        reason = "a folder" if path.is_dir() else "not a file"
-        if not path.exists():
-            reason = "no such file"
+        mode = os.stat(source).st_mode
+        if stat.S_ISREG(mode):
+            with open(source, "rb", buffering=0) as file:
+                return file.readall()
+        reason = "a folder" if stat.S_ISDIR(mode) else "not a file"
+    # ValueError: a null byte in the name
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        reason = "no such file"
     except OSError as error:
         reason = error.strerror or str(error)
     where = "" if index is None else f" at position {index}"
@@ -231,10 +295,20 @@ def fit_image(
     -------
     fitted : ndarray of shape (height, width, 3), uint8
     """
+    return _fit(image, size, resize)
+
+
+def _fit(
+    image: Image.Image | NDArray[np.uint8],
+    size: tuple[int, int],
+    resize: Literal["crop", "squash"],
+) -> NDArray[np.uint8]:
     height, width = size
-    if image.shape[:2] == (height, width):
-        return np.ascontiguousarray(image)
-    old_height, old_width = image.shape[:2]
+    if isinstance(image, np.ndarray):
+        if image.shape[:2] == (height, width):
+            return np.ascontiguousarray(image)
+        image = Image.fromarray(image)
+    old_width, old_height = image.size
     box = (0.0, 0.0, float(old_width), float(old_height))
     if resize == "crop":
         # Crop and scale in one step: a 10000 x 1 strip never becomes a huge image.
@@ -244,14 +318,7 @@ def fit_image(
         kept_height = min(height / scale, old_height)
         left, top = (old_width - kept_width) / 2, (old_height - kept_height) / 2
         box = (left, top, left + kept_width, top + kept_height)
-    fitted = Image.fromarray(image).resize(
-        (width, height), Image.Resampling.BILINEAR, box=box
-    )
-    return np.asarray(fitted)
-
-
-class _Refused(Exception):
-    """Carries the reason why one image is refused."""
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
 def _files_of_folder(folder: Path) -> list[Path]:
@@ -314,85 +381,6 @@ def _split_array(array: NDArray[Any]) -> list[ImageSource]:
         f"Expected images of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or "
         f"(n, h, w, 4). Got shape {array.shape}. {advice}"
     )
-
-
-def _decode(source: object) -> NDArray[np.uint8]:
-    if isinstance(source, np.ndarray):
-        return _rgb_of_array(source)
-    if isinstance(source, Image.Image):
-        with _PIL_LOCK:
-            return _rgb_of_pil(source)
-    if not isinstance(source, bytes):
-        raise _Refused("Pass a path, bytes, a PIL image or an array.")
-    if not source:
-        raise _Refused("It is empty (0 bytes).")
-    with Image.open(BytesIO(source)) as image:
-        return _rgb_of_pil(image)
-
-
-def _rgb_of_array(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise _Refused("One image has shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4).")
-    if array.size == 0:
-        raise _Refused("It has no pixels.")
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise _Refused(f"It has more than {MAX_PIXELS} pixels.")
-    if array.dtype.kind == "f":
-        array = _bytes_of_unit(array)
-    elif array.dtype != np.uint8:
-        raise _Refused("Convert it to uint8 (0..255) or float (0..1).")
-    if array.shape[2] == 4:
-        return _rgb_of_pil(Image.fromarray(np.ascontiguousarray(array)))
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
-def _rgb_of_pil(image: Image.Image) -> NDArray[np.uint8]:
-    width, height = image.size
-    if width * height == 0:
-        raise _Refused("It has no pixels.")
-    if width * height > MAX_PIXELS:
-        raise _Refused(
-            f"It has {width} x {height} pixels, over the limit of {MAX_PIXELS}. "
-            f"Make it smaller."
-        )
-    image.load()
-    image = _upright(image)
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise _Refused(
-                f"Expected grey values 0..65535 in mode '{image.mode}', got "
-                f"{values.min()} to {values.max()}."
-            )
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray(_bytes_of_unit(np.asarray(image)))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("LA") if image.mode == "La" else image
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF makes no broken pixels
-        return image
-
-
-def _bytes_of_unit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    if not np.isfinite(values).all():
-        raise _Refused("It holds NaN or infinity.")
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
-        found = f"max {high:.4g}" if high > 1 else f"min {low:.4g}"
-        raise _Refused(f"Floats: expected 0..1, got {found}: use uint8 for 0..255.")
-    scaled: NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)
-    return scaled
 
 
 def _describe(value: object) -> str:

@@ -14,9 +14,11 @@ __all__ = ["COMMANDS"]
 def _list(output: OutputFormat = Format.table) -> None:
     """Show what lies in the cache, how large it is, and in which folder.
 
-    Features have a line for each backbone (and version of its weights); the word
-    vectors, archives, indexes, unpacked copies and matrices each have theirs. "other"
-    is what zeroshot did not put there.
+    Features have a line for each backbone (and version of its weights); converted
+    networks, modules of TF-Hub, word vectors, archives, indexes, unpacked copies and
+    matrices each have theirs. "other" is what zeroshot did not put there. Features are
+    kept up to 10 GB (environment variable ZEROSHOT_FEATURES_LIMIT): those not used for
+    the longest time go first.
     """
     from zeroshot.cache import cache_root
     from zeroshot.cached_files import list_cache
@@ -50,8 +52,8 @@ def _verify(output: OutputFormat = Format.table) -> None:
     """Read downloads and features again and tell which are damaged.
 
     Downloads are compared with the hash recorded when they were fetched ("unrecorded":
-    put there by hand, so there is none); features must be readable. What was worked out
-    from vector files is checked at every use. Exit code 1 if something is damaged.
+    put there by hand, so there is none), features with their checksum. What was worked
+    out from vector files is checked at every use. Exit code 1 if something is damaged.
     """
     from zeroshot.cached_files import verify_cache
 
@@ -85,7 +87,15 @@ def _clear(
             "matrices of all vector files.",
         ),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Delete both.")] = False,
+    networks: Annotated[
+        bool,
+        typer.Option(
+            "--networks", help="Delete converted networks and modules of TF-Hub."
+        ),
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Delete all of these.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete what is in the cache, after asking; it is made or fetched again.
@@ -93,26 +103,26 @@ def _clear(
     Files elsewhere are never touched, nor are files in the cache's folder that zeroshot
     did not put there. Prints how much was freed.
     """
-    features, vectors = features or everything, vectors or everything
-    if not (features or vectors):
-        raise typer.BadParameter("Say what: --features, --vectors or --all.")
+    what = {
+        "features": features or everything,
+        "vectors": vectors or everything,
+        "networks": networks or everything,
+    }
+    if not any(what.values()):
+        raise typer.BadParameter("Say what: --features, --vectors, --networks, --all.")
 
     from zeroshot.cache import cache_root
-    from zeroshot.cached_files import clear_cache, list_cache
+    from zeroshot.cached_files import clear_cache, is_cleared, list_cache
     from zeroshot.large_files import readable_size
 
-    wanted = [
-        entry
-        for entry in list_cache()
-        if entry.kind != "other" and (features if entry.kind == "features" else vectors)
-    ]
+    wanted = [entry for entry in list_cache() if is_cleared(entry, **what)]
     if wanted and not yes:
         size = readable_size(sum(entry.size for entry in wanted))
         count = sum(len(entry.paths) for entry in wanted)
         typer.confirm(
             f"Delete {count} files, {size}, in {cache_root()}?", abort=True, err=True
         )
-    freed = clear_cache(features=features, vectors=vectors)
+    freed = clear_cache(**what)
     typer.echo(f"Freed {readable_size(freed)}.")
 
 
