@@ -1,6 +1,7 @@
 """`ZeroShotClassifier`, in image and in feature mode, with light plugins."""
 
 import os
+import warnings
 from pathlib import Path
 
 import joblib
@@ -451,9 +452,11 @@ def test_on_error_nan_leaves_images_out_of_training_with_a_warning(partly_broken
     paths, labels = partly_broken
     readable = np.ones(len(paths), bool)
     readable[[2, 7]] = False
-    with pytest.warns(PartialCoverageWarning, match=r"2 of 30 .*positions 2, 7"):
-        clf = classifier(on_error="nan").fit(paths, labels)
-    assert clf.n_images_ == 28
+    for on_error in ("nan", "skip"):
+        with pytest.warns(PartialCoverageWarning, match=r"2 of 30 .*02\.png.*07\.png"):
+            clf = classifier(on_error=on_error).fit(paths, labels)
+        assert clf.n_images_ == 28
+        assert sorted(clf.image_errors_) == [2, 7]
     kept = [path for path, ok in zip(paths, readable, strict=True) if ok]
     plain = classifier().fit(kept, labels[readable])
     np.testing.assert_allclose(
@@ -465,20 +468,50 @@ def test_on_error_nan_answers_unknown_in_the_right_rows(partly_broken, shapes):
     paths, labels = partly_broken
     images, all_labels, seen = shapes
     clf = classifier(on_error="nan").fit(images[seen], all_labels[seen])
-    predicted = clf.predict(paths)
+    assert clf.image_errors_ == {}
+    with pytest.warns(PartialCoverageWarning, match=r"2 of 30 .*02\.png.*07\.png"):
+        predicted = clf.predict(paths)
+    assert sorted(clf.image_errors_) == [2, 7]
+    assert "07.png" in clf.image_errors_[7]
     bad = np.isin(np.arange(30), [2, 7])
     np.testing.assert_array_equal(predicted == "unknown", bad)
     assert (predicted[~bad] == labels[~bad]).mean() > 0.8
-    for numbers in (
-        clf.transform(paths),
-        clf.decision_function(paths),
-        clf.predict_proba(paths),
-    ):
-        np.testing.assert_array_equal(np.isnan(numbers).all(axis=1), bad)
-        np.testing.assert_array_equal(np.isnan(numbers).any(axis=1), bad)
-    ranked = clf.rank(paths, k=2)
-    assert [len(row) for row in ranked] == [0 if b else 2 for b in bad]
-    assert clf.predict([paths[2]]).tolist() == ["unknown"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PartialCoverageWarning)
+        for numbers in (
+            clf.transform(paths),
+            clf.decision_function(paths),
+            clf.predict_proba(paths),
+        ):
+            np.testing.assert_array_equal(np.isnan(numbers).all(axis=1), bad)
+            np.testing.assert_array_equal(np.isnan(numbers).any(axis=1), bad)
+        ranked = clf.rank(paths, k=2)
+        assert [len(row) for row in ranked] == [0 if b else 2 for b in bad]
+        assert clf.predict([paths[2]]).tolist() == ["unknown"]
+        right = (predicted == labels).mean()
+        assert clf.score(paths, labels) == pytest.approx(right)  # "unknown" is wrong
+
+
+def test_on_error_skip_leaves_rows_out_and_tells_which_are_left(partly_broken, shapes):
+    paths, labels = partly_broken
+    images, all_labels, seen = shapes
+    clf = classifier(on_error="skip").fit(images[seen], all_labels[seen])
+    whole = clf.set_params(on_error="nan")
+    kept = np.delete(np.arange(30), [2, 7])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PartialCoverageWarning)
+        expected = whole.predict(paths)
+        points = whole.transform(paths)
+        clf.set_params(on_error="skip")
+        accuracy = clf.score(paths, labels, sample_weight=np.arange(30))
+        np.testing.assert_array_equal(clf.transform(paths), points[kept])
+        assert len(clf.rank(paths)) == 28
+    with pytest.warns(PartialCoverageWarning, match="2 of 30 images.*left out"):
+        predicted = clf.predict(paths)
+    np.testing.assert_array_equal(clf.image_positions_, kept)
+    np.testing.assert_array_equal(predicted, expected[kept])
+    is_right = predicted == labels[kept]
+    assert accuracy == pytest.approx(np.average(is_right, weights=kept))
 
 
 def test_on_error_nan_with_a_class_without_readable_images_names_it(partly_broken):
@@ -486,7 +519,10 @@ def test_on_error_nan_with_a_class_without_readable_images_names_it(partly_broke
     for path, label in zip(paths, labels, strict=True):
         if label == "blue star":
             path.write_bytes(b"")
-    with pytest.raises(InvalidImageError, match="none of 'blue star'"):
+    with (
+        pytest.warns(PartialCoverageWarning, match="And 7 more"),
+        pytest.raises(InvalidImageError, match="none of 'blue star'"),
+    ):
         classifier(on_error="nan").fit(paths, labels)
 
 
@@ -522,7 +558,7 @@ PAIRS = ["red star", "red star", "blue ring", "blue ring"]
         ({"seen_penalty": None}, PAIRS, ValueError, "seen_penalty .*Got None"),
         ({"seen_penalty": float("nan")}, PAIRS, ValueError, "seen_penalty .*Got nan"),
         ({"reject": 1.5}, PAIRS, ValueError, "reject .*Got 1.5"),
-        ({"on_error": "skip"}, PAIRS, ValueError, "on_error .*'skip'"),
+        ({"on_error": "omit"}, PAIRS, ValueError, "on_error .*'omit'"),
         ({"batch_size": 0}, PAIRS, ValueError, "batch_size .*0"),
     ],
 )

@@ -511,7 +511,25 @@ def test_predict_goes_on_after_an_unreadable_image_if_asked(model, red_star, tmp
     assert [row["error"] != "" for row in rows] == [True, False, False]
     table = succeed(*args)
     assert "unknown" in table.stdout
-    assert table.stderr.startswith(f"warning: {broken}: ")
+    assert "It is empty" in table.stdout
+    assert table.stderr.startswith("warning: 1 of 2 images cannot be read")
+    assert str(broken) in table.stderr
+    assert run(*args, "--fail-on-error").exit_code == 3
+    assert run(*args, "--fail-on-error").stdout == table.stdout
+    whole = succeed("predict", model, red_star, "-l", "red star,blue ring")
+    assert "error" not in whole.stdout
+    succeed("predict", model, red_star, "--fail-on-error")
+
+
+def test_predict_leaves_out_an_unreadable_image_if_asked(model, red_star, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    args = ("predict", model, broken, red_star, "--on-error", "skip", "-f", "json")
+    result = succeed(*args)
+    (only,) = json.loads(result.stdout)
+    assert only["image"] == str(red_star)
+    assert "are left out" in result.stderr
+    assert str(broken) in result.stderr
 
 
 @pytest.mark.parametrize(

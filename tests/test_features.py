@@ -171,7 +171,7 @@ def test_extract_features_on_error_nan_keeps_rows_aligned(tmp_path):
 
 def test_extract_features_all_bad_gives_nan_without_computing():
     backbone = MeanColor()
-    with pytest.warns(PartialCoverageWarning, match="2 of"):
+    with pytest.warns(PartialCoverageWarning, match="2 of 2 images"):
         result = extract_features([b"", b"x"], backbone, on_error="nan")
     assert np.isnan(result.matrix).all()
     assert backbone.batches == []
@@ -244,7 +244,7 @@ def test_extract_features_on_error_skip_leaves_rows_out_and_tells_which(tmp_path
     bad = [0, 7, 1500, 2499]
     for index in bad:
         images[index] = b"junk"
-    with pytest.warns(PartialCoverageWarning, match="4 of the images.*left out"):
+    with pytest.warns(PartialCoverageWarning, match="4 of 2500 images.*left out"):
         result = extract_features(images, MeanColor(), on_error="skip")
     kept = np.setdiff1d(np.arange(2500), bad)
     np.testing.assert_array_equal(result.positions, kept)

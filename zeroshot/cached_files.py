@@ -252,7 +252,18 @@ def clear_cache(
 def is_cleared(
     files: CachedFiles, *, features: bool, vectors: bool, networks: bool
 ) -> bool:
-    """Tell whether `clear_cache` with these arguments deletes the files."""
+    """Tell whether `clear_cache` deletes the files.
+
+    Parameters
+    ----------
+    files : CachedFiles
+    features, vectors, networks : bool
+        As for `clear_cache`.
+
+    Returns
+    -------
+    is_cleared : bool
+    """
     match files.kind:
         case "other":
             return False

@@ -1,6 +1,5 @@
 """`ZeroShotClassifier`: fit on some classes, predict labels never trained on."""
 
-import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from math import isfinite
 from numbers import Real
@@ -24,9 +23,15 @@ from zeroshot.backbones.base import Backbone
 from zeroshot.bundle import read_bundle, write_bundle
 from zeroshot.candidates import Candidates, as_label_array, embed_candidates, is_seen
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import InvalidImageError, LabelError, PartialCoverageWarning
-from zeroshot.features import extract_features
-from zeroshot.images import as_image_list
+from zeroshot.errors import InvalidImageError, LabelError
+from zeroshot.feature_block import OnError
+from zeroshot.feature_file import FeatureFile, open_if_features
+from zeroshot.features import (
+    Features,
+    collect_features,
+    extract_features,
+    listed_images,
+)
 from zeroshot.label_report import LabelReport
 from zeroshot.labels import check_candidates, embed_labels
 from zeroshot.model_card import model_card
@@ -108,9 +113,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Images that the backbone is given at once.
     cache : bool, default=True
         Remember the features of images on disk, by the content of the image.
-    on_error : {"raise", "nan"}, default="raise"
-        What to do about images that cannot be read: raise, or leave them out of
-        training and answer ``"unknown"``, with scores of NaN, when predicting.
+    on_error : {"raise", "skip", "nan"}, default="raise"
+        What to do about images that cannot be read. ``"raise"``: raise the error of the
+        first. ``"nan"``: answer ``"unknown"``, with scores of NaN, so that every result
+        has a row for every image. ``"skip"``: results have no row for them;
+        ``image_positions_`` says which images the rows belong to. Both leave them out
+        of training, and a warning and ``image_errors_`` name them.
     random_state : int, RandomState instance or None, default=None
         Seeds a projection that has no ``random_state`` of its own.
 
@@ -132,6 +140,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Length of a feature vector.
     n_images_ : int
         Images that were trained on.
+    image_errors_ : dict of int to str
+        Of the images read last (by whatever method): position of each that cannot be
+        read, and the reason. Only once images were read.
+    image_positions_ : ndarray of shape (n,), int64
+        Of the images read last: position of the image that each row of the result
+        belongs to.
 
     References
     ----------
@@ -180,6 +194,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     projection_: Projection
     n_features_in_: int
     n_images_: int
+    image_errors_: dict[int, str]
+    image_positions_: NDArray[np.int64]
 
     def __init__(
         self,
@@ -193,7 +209,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         reject: float | None = None,
         batch_size: int = 32,
         cache: bool = True,
-        on_error: Literal["raise", "nan"] = "raise",
+        on_error: OnError = "raise",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.backbone = backbone
@@ -228,7 +244,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         X : images, or array-like of shape (n, dim_visual)
             Any form that `zeroshot.images.as_image_list` takes: paths, a folder, bytes,
             PIL images, arrays. A 2-D array of numbers is a matrix of features, which
-            must be the backbone's own.
+            must be the backbone's own, as those of a file that ``zeroshot embed`` wrote
+            must be (given by its path, or as a `zeroshot.feature_file.FeatureFile`).
         y : array-like of shape (n,)
             Label of each image; at least 2 different ones.
 
@@ -274,10 +291,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         embeddings = registry.resolve_embeddings(self.embeddings)
         projection = clone(registry.resolve_projection(self.projection))
         self.backbone_, self.backbone_fingerprint_ = backbone, None
+        X = open_if_features(X)
         if self._is_matrix(X):
             X = validate_data(self, X, dtype=np.float32)
         else:
-            X = as_image_list(X)
+            X = listed_images(X)
         if len(X) != len(y):
             raise LabelError(
                 f"Expected one label for each image. Got {len(X)} images and {len(y)} "
@@ -290,10 +308,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 f"Give images of more classes."
             )
         class_embeddings, report = embed_labels(classes.tolist(), embeddings)
-        features, readable = self._features(X, reset=True)
-        if not readable.all():
-            features, index = features[readable], index[readable]
-            _check_remaining(readable, classes, index)
+        images = self._features(X, reset=True)
+        readable = ~np.isin(images.positions, list(images.errors))
+        features, index = images.matrix[readable], index[images.positions[readable]]
+        if images.errors:
+            _check_remaining(classes, index)
         self._seed(projection)
         projection.fit(features, index, class_embeddings=class_embeddings)
 
@@ -560,12 +579,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `predict`.
         """
         check_is_fitted(self)
-        features, readable = self._features(X)
-        points = np.full(
-            (len(features), self.class_embeddings_.shape[1]), np.nan, np.float32
-        )
-        points[readable] = self.projection_.transform(features[readable])
-        return points
+        return self._features(X, project=self.projection_.transform).matrix
 
     def score(
         self,
@@ -606,10 +620,15 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `predict`.
         """
         check_is_fitted(self)
+        X = open_if_features(X)
         y = np.asarray(column_or_1d(y))
         if candidate_labels is None and self.candidate_labels is None:
             candidate_labels = self._candidates_of(y)
         predicted = self.predict(X, candidate_labels)
+        if self.on_error == "skip" and not self._is_matrix(X):
+            y = y[self.image_positions_]
+            if sample_weight is not None:
+                sample_weight = np.asarray(sample_weight)[self.image_positions_]
         check_consistent_length(predicted, y, sample_weight)
         # As objects: "unknown" may stand beside labels that are numbers.
         is_right = predicted.astype(object) == y.astype(object)
@@ -669,34 +688,49 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _is_matrix(self, X: Any) -> bool:
         """Tell features from images: a 2-D array of numbers is no list of images."""
+        if isinstance(X, FeatureFile):
+            return False
         if self.backbone is None:
             return True
         return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub"
 
     def _features(
-        self, X: Any, *, reset: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the feature matrix of X, and which of its rows are not NaN."""
+        self, X: Any, *, reset: bool = False, project: Any = None
+    ) -> Features:
+        """Return the features of X, or what ``project`` makes of them."""
+        X = open_if_features(X)
         if self._is_matrix(X):
             features = validate_data(self, X, dtype=np.float32, reset=reset)
-            return features, np.ones(len(features), dtype=bool)
-        if self.backbone_ is None:
+            matrix = features if project is None else project(features)
+            return Features(matrix, {}, np.arange(len(matrix)))
+        if isinstance(X, FeatureFile):  # needs no weights, and no TensorFlow
+            fingerprint = self.backbone_fingerprint_ or X.fingerprint
+            if self.backbone_ is not None and self.backbone_fingerprint_ is None:
+                fingerprint = self.backbone_.fingerprint
+            X.check(fingerprint)
+            validate_data(self, np.zeros((1, X.dim), np.float32), reset=reset)
+            blocks = X.blocks(self.on_error)
+            images = collect_features(
+                blocks, len(X), X.dim, on_error=self.on_error, project=project
+            )
+        elif self.backbone_ is None:
             raise TypeError("Expected a backbone to read images with. Got None.")
-        self.backbone_fingerprint_ = check_backbone(
-            self.backbone_, self.backbone_fingerprint_
-        )
-        images = extract_features(
-            X,
-            self.backbone_,
-            batch_size=self.batch_size,
-            cache=self.cache,
-            on_error=self.on_error,
-        )
-        readable = np.ones(len(images.matrix), dtype=bool)
-        readable[list(images.errors)] = False
-        if readable.any():
-            validate_data(self, images.matrix[readable], reset=reset)
-        return images.matrix, readable
+        else:
+            fingerprint = check_backbone(self.backbone_, self.backbone_fingerprint_)
+            row = np.zeros((1, self.backbone_.dim), np.float32)
+            validate_data(self, row, reset=reset)
+            images = extract_features(
+                X,
+                self.backbone_,
+                batch_size=self.batch_size,
+                cache=self.cache,
+                on_error=self.on_error,
+                project=project,
+            )
+        self.backbone_fingerprint_ = fingerprint
+        self.image_errors_ = images.errors
+        self.image_positions_ = images.positions
+        return images
 
     def _scores(
         self,
@@ -824,10 +858,8 @@ def load(
     )
 
 
-def _check_remaining(
-    readable: NDArray[np.bool_], classes: NDArray[Any], index: NDArray[np.intp]
-) -> None:
-    """Warn of images left out of training; refuse if a class has none left."""
+def _check_remaining(classes: NDArray[Any], index: NDArray[np.intp]) -> None:
+    """Refuse if a class has no readable image left."""
     lost = np.setdiff1d(np.arange(len(classes)), index)
     if len(lost):
         raise InvalidImageError(
@@ -835,14 +867,6 @@ def _check_remaining(
             f"{', '.join(repr(label) for label in classes[lost].tolist())}. Give "
             f"other images of them, or leave these classes out."
         )
-    bad = np.flatnonzero(~readable)
-    warnings.warn(
-        f"{len(bad)} of {len(readable)} images cannot be read and are left out of "
-        f"training: positions {', '.join(map(str, bad[:10]))}"
-        f"{' ...' if len(bad) > 10 else ''}.",
-        PartialCoverageWarning,
-        stacklevel=3,
-    )
 
 
 def _is_number(value: object) -> bool:

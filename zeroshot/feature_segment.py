@@ -120,7 +120,17 @@ def read_header(file: BinaryIO) -> SegmentHeader:
 
 
 def read_keys(file: BinaryIO, header: SegmentHeader) -> NDArray[np.bytes_]:
-    """Return the keys of a segment, an array of shape (n,) of 32-byte strings."""
+    """Return the keys of a segment.
+
+    Parameters
+    ----------
+    file : binary file
+    header : SegmentHeader
+
+    Returns
+    -------
+    keys : ndarray of shape (n,), S32
+    """
     file.seek(HEADER.size)
     return np.frombuffer(file.read(header.n_rows * KEY_LENGTH), f"S{KEY_LENGTH}")
 

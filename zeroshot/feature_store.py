@@ -137,7 +137,16 @@ class FeatureStore:
         return cls(cache_root() / "features" / name, backbone.dim, backbone.name)
 
     def get(self, key: bytes) -> NDArray[np.float32] | None:
-        """Return the features stored under a key, or None; see `get_many`."""
+        """Return the features stored under a key, or None.
+
+        Parameters
+        ----------
+        key : bytes of length 32
+
+        Returns
+        -------
+        features : ndarray of shape (dim,), float32, or None
+        """
         return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[bytes]) -> list[NDArray[np.float32] | None]:

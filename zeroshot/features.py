@@ -3,13 +3,13 @@
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 from warnings import warn
 
 import numpy as np
@@ -21,9 +21,12 @@ from zeroshot.errors import (
     PartialCoverageWarning,
     PluginContractError,
 )
+from zeroshot.feature_block import BLOCK_ROWS, FeatureBlock, OnError
+from zeroshot.feature_file import FeatureFile, open_if_features
 from zeroshot.feature_store import FeatureStore
 from zeroshot.images import (
     ImageSource,
+    as_image_list,
     content_key,
     fit_image,
     image_sources,
@@ -33,38 +36,20 @@ from zeroshot.images import (
 )
 from zeroshot.progress import progress_bar
 
-__all__ = ["FeatureBlock", "Features", "OnError", "extract_features", "iter_features"]
+__all__ = [
+    "Features",
+    "collect_features",
+    "extract_features",
+    "iter_features",
+    "listed_images",
+]
 
-OnError: TypeAlias = Literal["raise", "skip", "nan"]
-"""What to do about an image that cannot be read."""
-
-BLOCK_ROWS = 1024  # at 1280 numbers a row, 5 MB
 READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait for disk
 # Images that a thread prepares at a time. Handing over costs some 60 us, as much as
 # finding the features of a small image in the cache.
 CHUNK = 8
 REMEMBERED = 4 * BLOCK_ROWS  # images whose repetition is noticed without the cache
 NAMED = 5  # bad images that a warning names; the report has all
-
-
-@dataclass(frozen=True)
-class FeatureBlock:
-    """Features of some images that follow one another in the input.
-
-    Attributes
-    ----------
-    positions : ndarray of shape (k,), int64
-        Position in the input of each row's image.
-    matrix : ndarray of shape (k, dim), float32
-        One row per image, in order. The row of an unreadable image is NaN; under
-        ``on_error="skip"`` there is none.
-    errors : dict of int to str
-        Position in the input of each unreadable image, and the reason.
-    """
-
-    positions: NDArray[np.int64]
-    matrix: NDArray[np.float32]
-    errors: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +80,7 @@ def extract_features(
     batch_size: int = 32,
     cache: bool = True,
     on_error: OnError = "raise",
+    project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> Features:
     """Compute the features of images, as one matrix.
 
@@ -102,8 +88,9 @@ def extract_features(
 
     Parameters
     ----------
-    images : any form that `zeroshot.images.as_image_list` takes
-        n images. A generator is not turned into a list.
+    images : FeatureFile, or any form that `zeroshot.images.as_image_list` takes
+        n images. A generator is not turned into a list. A file of features (or its
+        path) must hold features of this backbone; they are read from it.
     backbone : Backbone
         Its card's resize rule is applied.
     batch_size : int, default=32
@@ -115,6 +102,9 @@ def extract_features(
         What to do about an image that cannot be read: raise its error (the first in
         order), leave its row out, or give it a row of NaN. What was left out or is NaN
         is told by a warning and by ``errors``.
+    project : callable, optional
+        From (k, dim) to (k, any length), rows independent of each other. What it makes
+        of the features is returned instead of them, and only that is held in memory.
 
     Returns
     -------
@@ -127,6 +117,10 @@ def extract_features(
         ``on_error="raise"``.
     PluginContractError
         If the backbone does not return (n, dim) finite float32.
+    FingerprintMismatchError
+        If a file of features is another backbone's.
+    ArtifactError
+        If a file of features is damaged.
     ValueError
         If ``batch_size`` or ``on_error`` is none of the above.
 
@@ -135,51 +129,89 @@ def extract_features(
     PartialCoverageWarning
         Where images cannot be read; names the first ones.
     """
-    sources = image_sources(images)
-    n = len(sources) if isinstance(sources, Sized) else None
+    images = open_if_features(images)
+    sources = images if isinstance(images, FeatureFile) else image_sources(images)
     blocks = iter_features(
         sources, backbone, batch_size=batch_size, cache=cache, on_error=on_error
     )
-    errors: dict[int, str] = {}
-    if n is None:  # nobody knows how many there will be
-        collected = list(blocks)
-        none = np.empty((0, backbone.dim), np.float32)
-        matrix = np.concatenate([none, *(block.matrix for block in collected)])
-        positions = np.concatenate(
-            [np.empty(0, np.int64), *(block.positions for block in collected)]
-        )
-        for block in collected:
-            errors |= block.errors
-    else:
-        matrix = np.empty((n, backbone.dim), np.float32)
-        positions = np.empty(n, np.int64)
-        done = 0
-        for block in blocks:
-            rows = slice(done, done + len(block.matrix))
-            matrix[rows], positions[rows] = block.matrix, block.positions
-            errors |= block.errors
-            done = rows.stop
-        matrix, positions = matrix[:done], positions[:done]
-    if errors:
-        warn_of_bad_images(errors, on_error)
-    return Features(matrix, errors, positions)
+    n = len(sources) if isinstance(sources, Sized) else None
+    return collect_features(blocks, n, backbone.dim, on_error=on_error, project=project)
 
 
-def warn_of_bad_images(errors: dict[int, str], on_error: OnError) -> None:
-    """Warn that images cannot be read, and name the first ones.
+def collect_features(
+    blocks: Iterable[FeatureBlock],
+    n: int | None,
+    dim: int,
+    *,
+    on_error: OnError = "raise",
+    project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+) -> Features:
+    """Put blocks together, and warn of images that could not be read.
 
     Parameters
     ----------
-    errors : dict of int to str
-        As in `Features`; at least one.
-    on_error : {"skip", "nan"}
-        What became of their rows.
+    blocks : iterable of FeatureBlock
+        As `iter_features` and `zeroshot.feature_file.FeatureFile.blocks` give them.
+    n : int or None
+        Images they are of; None where nobody knows.
+    dim : int
+        Length of a row.
+    on_error : {"raise", "skip", "nan"}, default="raise"
+        What the blocks were asked for with.
+    project : callable, optional
+        See `extract_features`.
+
+    Returns
+    -------
+    features : Features
+
+    Warns
+    -----
+    PartialCoverageWarning
+        Where images cannot be read; names the first ones.
     """
+    empty = np.empty((0, dim), np.float32)
+    empty = empty if project is None else project(empty)
+    # Where nobody knows how many images there will be, the parts are put together.
+    matrix = np.empty((n or 0, empty.shape[1]), np.float32)
+    parts = [empty]
+    positions = [np.empty(0, np.int64)]
+    errors: dict[int, str] = {}
+    done = 0
+    for block in blocks:
+        rows = block.matrix if project is None else _projected(block, project)
+        if n is None:
+            parts.append(rows)
+        else:
+            matrix[done : done + len(rows)] = rows
+        positions.append(block.positions)
+        errors |= block.errors
+        done += len(rows)
+    matrix = np.concatenate(parts) if n is None else matrix[:done]
+    if errors:
+        left_out = len(errors) if on_error == "skip" else 0
+        _warn_of_bad_images(errors, done + left_out, on_error)
+    return Features(matrix, errors, np.concatenate(positions))
+
+
+def _projected(
+    block: FeatureBlock, project: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    readable = ~np.isin(block.positions, list(block.errors))
+    rows = project(block.matrix[readable])
+    if readable.all():
+        return rows
+    projected = np.full((len(readable), rows.shape[1]), np.nan, np.float32)
+    projected[readable] = rows
+    return projected
+
+
+def _warn_of_bad_images(errors: dict[int, str], n: int, on_error: OnError) -> None:
     reasons = list(errors.values())
     more = f" And {len(reasons) - NAMED} more." if len(reasons) > NAMED else ""
     what = "left out" if on_error == "skip" else "without features (NaN)"
     warn(
-        f"{len(errors)} of the images cannot be read and are {what}. "
+        f"{len(errors)} of {n} images cannot be read and are {what}. "
         f"{' '.join(reasons[:NAMED])}{more}",
         PartialCoverageWarning,
         stacklevel=3,
@@ -205,8 +237,8 @@ def iter_features(
 
     Parameters
     ----------
-    images : any form that `zeroshot.images.as_image_list` takes
-        A generator is read as blocks are asked for.
+    images : FeatureFile, or any form that `zeroshot.images.as_image_list` takes
+        As for `extract_features`.
     backbone : Backbone
         Its card's resize rule is applied.
     batch_size : int, default=32
@@ -224,7 +256,7 @@ def iter_features(
 
     Raises
     ------
-    InvalidImageError, PluginContractError, ValueError
+    InvalidImageError, PluginContractError, FingerprintMismatchError
         As `extract_features`.
     """
     if batch_size < 1 or on_error not in ("raise", "skip", "nan"):
@@ -232,6 +264,11 @@ def iter_features(
             f"Expected batch_size >= 1 and on_error 'raise', 'skip' or 'nan'. Got "
             f"{batch_size!r} and {on_error!r}."
         )
+    images = open_if_features(images)
+    if isinstance(images, FeatureFile):
+        images.check(backbone.fingerprint)
+        yield from images.blocks(on_error)
+        return
     sources = image_sources(images)
     n = len(sources) if isinstance(sources, Sized) else None
     if n == 0:
@@ -267,6 +304,26 @@ def iter_features(
     finally:
         if store is not None:
             store.close()
+
+
+def listed_images(images: object) -> FeatureFile | list[ImageSource]:
+    """Return images of any form as something that has a length and can be read twice.
+
+    Parameters
+    ----------
+    images : FeatureFile, or any form that `zeroshot.images.as_image_list` takes
+
+    Returns
+    -------
+    images : FeatureFile or list of ImageSource
+
+    Raises
+    ------
+    InvalidImageError, ArtifactError, MissingExtraError
+        If ``images`` is nothing that holds images or features.
+    """
+    images = open_if_features(images)
+    return images if isinstance(images, FeatureFile) else as_image_list(images)
 
 
 class _OpenBlock:

@@ -48,7 +48,8 @@ app = typer.Typer(
     "embeddings turn labels into vectors, a projection maps one to the other.\n\n"
     "Start with: zeroshot demo",
     epilog="Results are on stdout; progress, warnings and errors on stderr. Exit code "
-    "1: something given cannot be used; 2: wrong usage.",
+    "1: something given cannot be used; 2: wrong usage; 3: done, but for images that "
+    "cannot be read (--fail-on-error).",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -16,6 +16,7 @@ __all__ = [
     "BatchSize",
     "ClassNames",
     "Embeddings",
+    "FailOnError",
     "Format",
     "ImagesAndLabels",
     "LabelsFile",
@@ -25,11 +26,13 @@ __all__ = [
     "Projection",
     "Seed",
     "SkipUnknown",
+    "exit_on_errors",
     "finite",
     "names_of",
 ]
 
 LARGEST_SEED = 2**31 - 1
+SOME_UNREADABLE = 3  # exit code: all was done but for images that cannot be read
 
 
 class Format(StrEnum):
@@ -44,6 +47,7 @@ class OnError(StrEnum):
     """What to do about an image that cannot be read."""
 
     raise_ = "raise"
+    skip = "skip"
     nan = "nan"
 
 
@@ -56,6 +60,12 @@ def names_of(kind: "Kind") -> Callable[[], list[str]]:
         return names(kind)
 
     return complete
+
+
+def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:
+    """End the command with `SOME_UNREADABLE` where that is asked for."""
+    if n_errors and fail_on_error:
+        raise typer.Exit(SOME_UNREADABLE)
 
 
 def finite(number: float | None) -> float | None:
@@ -135,6 +145,14 @@ NoCache: TypeAlias = Annotated[
         "--no-cache",
         help="Neither read nor write the cache of features (folder: environment "
         "variable ZEROSHOT_CACHE).",
+    ),
+]
+FailOnError: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--fail-on-error",
+        help="Exit code 3 where images could not be read, after all else was done. "
+        "Otherwise it is 0 unless --on-error is raise.",
     ),
 ]
 SkipUnknown: TypeAlias = Annotated[

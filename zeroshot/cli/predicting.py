@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from warnings import warn
 
 import typer
 
 from zeroshot.cli.label_lists import given_labels, split_labels
 from zeroshot.cli.options import (
     BatchSize,
+    FailOnError,
     Format,
     LabelsFile,
     NoCache,
     OnError,
     OutputFormat,
+    exit_on_errors,
     finite,
     names_of,
 )
 from zeroshot.cli.tables import print_csv, print_json, print_table
-from zeroshot.errors import InvalidImageError, ZeroShotWarning
 
 if TYPE_CHECKING:
     from zeroshot.classifier import RankedLabel
@@ -117,10 +117,11 @@ def _predict(
         OnError,
         typer.Option(
             "--on-error",
-            help="An image that cannot be read: stop (raise), or answer 'unknown' and "
-            "go on (nan).",
+            help="An image that cannot be read: stop (raise), leave it out (skip), or "
+            "answer 'unknown' with the reason in the column error (nan).",
         ),
     ] = OnError.raise_,
+    fail_on_error: FailOnError = False,
 ) -> None:
     """Name images, with labels that need not have been in training.
 
@@ -144,15 +145,20 @@ def _predict(
         classifier.set_params(reject=reject)
     sources = [str(image) for given in images for image in as_image_list(given)]
     ranked = classifier.rank(sources, candidates, k=top_k)
+    errors = classifier.image_errors_
     results = [
-        _result(source, best, classifier.reject)
-        for source, best in zip(sources, ranked, strict=True)
+        _result(sources[i], best, classifier.reject, errors.get(i))
+        for i, best in zip(classifier.image_positions_.tolist(), ranked, strict=True)
     ]
     _print_predictions(results, output)
+    exit_on_errors(len(errors), fail_on_error)
 
 
 def _result(
-    image: str, ranked: "Sequence[RankedLabel]", reject: float | None
+    image: str,
+    ranked: "Sequence[RankedLabel]",
+    reject: float | None,
+    error: str | None,
 ) -> dict[str, Any]:
     from zeroshot.classifier import UNKNOWN_LABEL
 
@@ -161,19 +167,8 @@ def _result(
         "image": image,
         "prediction": ranked[0].label if known else UNKNOWN_LABEL,
         "ranked": [label._asdict() for label in ranked],
-        "error": None if ranked else _reason(image),
+        "error": error,
     }
-
-
-def _reason(image: str) -> str:
-    """Read an image that could not be read again, to learn why."""
-    from zeroshot.images import read_image
-
-    try:
-        read_image(image)
-    except InvalidImageError as error:
-        return str(error)
-    return "It could not be read, and now it can: it was changed meanwhile."
 
 
 def _print_predictions(results: Sequence[dict[str, Any]], output: Format) -> None:
@@ -183,27 +178,25 @@ def _print_predictions(results: Sequence[dict[str, Any]], output: Format) -> Non
     if output is Format.csv:
         print_csv(COLUMNS, [row for result in results for row in _csv_rows(result)])
         return
-    rows = []
+    columns = ["image", "label", "probability", "score", "seen"]
+    if any(result["error"] for result in results):  # mostly: no column for nothing
+        columns.append("error")
+    rows: list[list[str]] = []
     for result in results:
-        image = result["image"]
-        if result["error"]:
-            warn(f"{image}: {result['error']}", ZeroShotWarning, stacklevel=2)
+        image, error = result["image"], result["error"] or ""
         if result["prediction"] not in [label["label"] for label in result["ranked"]]:
-            rows.append((image, result["prediction"], "", "", ""))
+            rows.append([image, result["prediction"], "", "", "", error])
             image = ""
         for label in result["ranked"]:
-            rows.append(
-                (
-                    image,
-                    label["label"],
-                    f"{label['probability']:.3f}",
-                    f"{label['score']:.3f}",
-                    "yes" if label["seen"] else "no",
-                )
-            )
+            seen = "yes" if label["seen"] else "no"
+            numbers = (f"{label[key]:.3f}" for key in ("probability", "score"))
+            rows.append([image, label["label"], *numbers, seen, ""])
             image = ""
-    columns = ("image", "label", "probability", "score", "seen")
-    print_table(columns, rows, numbers=("probability", "score"))
+    print_table(
+        columns,
+        [row[: len(columns)] for row in rows],
+        numbers=("probability", "score"),
+    )
 
 
 def _csv_rows(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -125,7 +125,8 @@ def _fit(
         OnError,
         typer.Option(
             "--on-error",
-            help="An image that cannot be read: stop (raise), or leave it out (nan).",
+            help="An image that cannot be read: stop (raise), or leave it out and name "
+            "it (skip, nan).",
         ),
     ] = OnError.raise_,
 ) -> None:
