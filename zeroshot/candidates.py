@@ -84,7 +84,16 @@ def is_seen(
 
 
 def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
-    """Return labels as an array; mixed kinds of labels stay what they are."""
+    """Return labels as an array; mixed kinds of labels stay what they are.
+
+    Parameters
+    ----------
+    labels : sequence of hashable, of length m
+
+    Returns
+    -------
+    array : ndarray of shape (m,)
+    """
     array = np.array(labels)
     if array.ndim != 1 or array.tolist() != list(labels):
         array = np.fromiter(labels, dtype=object, count=len(labels))

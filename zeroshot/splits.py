@@ -178,7 +178,17 @@ class ClassDisjointKFold(BaseCrossValidator):
         self.random_state = random_state
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Return the number of folds; the arguments are ignored."""
+        """Return the number of folds.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Ignored; scikit-learn passes them.
+
+        Returns
+        -------
+        n_splits : int
+        """
         return self.n_splits
 
     def split(

@@ -71,7 +71,12 @@ def import_keras() -> ModuleType:
 
 @contextmanager
 def stderr_set_aside() -> Iterator[None]:
-    """Send file descriptor 2 to a file; show the file's content if the block fails."""
+    """Send file descriptor 2 to a file; show the file's content if the block fails.
+
+    Yields
+    ------
+    None
+    """
     if sys.stderr is not None:
         sys.stderr.flush()
     try:
