@@ -20,6 +20,7 @@ from zeroshot.evaluation import METRICS, evaluate_model
 from zeroshot.features import extract_features
 from zeroshot.projections import Ridge
 from zeroshot.shapes import shape_attributes
+from zeroshot.splits import ZeroShotSplit, zero_shot_splits
 
 EMBEDDINGS = Attributes(*shape_attributes())
 
@@ -277,3 +278,36 @@ def test_evaluate_model_on_images_checks_lengths_and_labels(features):
         evaluate_model(clf, images, labels[:2])
     with pytest.raises(OutOfVocabularyError, match="okapi"):
         evaluate_model(clf, images[:1], ["okapi"])
+
+
+def test_evaluate_on_given_splits_equals_those_it_makes(features, evaluation):
+    X, labels = features
+    given = list(zero_shot_splits(labels, 3))
+    again = evaluate(
+        X, labels, None, EMBEDDINGS, projection=Ridge(alpha=1.0), splits=given
+    )
+    assert again.results == evaluation.results
+
+
+def test_a_given_split_loses_the_classes_without_a_vector(features):
+    X, labels = features
+    renamed = np.where(labels == "red star", "zork", labels)
+    renamed = np.where(labels == "blue ring", "blork", renamed)
+    seen = np.array(["blork", *np.unique(labels)[:4]])
+    unseen = np.array(["green ring", "zork"])
+    rows = np.arange(len(labels))
+    split = ZeroShotSplit(
+        seen,
+        unseen,
+        rows[np.isin(renamed, seen) & (rows % 2 == 0)],
+        rows[np.isin(renamed, seen) & (rows % 2 == 1)],
+        rows[np.isin(renamed, unseen)],
+    )
+    given = {"projection": "ridge", "splits": [split], "on_unknown": "skip"}
+    result = evaluate(X, renamed, None, EMBEDDINGS, **given)
+    assert result.settings["left_out"] == ["blork", "zork"]
+    assert result.results["ridge"]["unseen_top1"] == [1.0]  # "green ring" is alone
+    with pytest.raises(LabelError, match="split of these 10 images"):
+        evaluate(
+            X[:10], labels[:10], None, EMBEDDINGS, projection="ridge", splits=[split]
+        )

@@ -140,6 +140,7 @@ def evaluate(
     n_splits: int = 5,
     unseen: float = 0.2,
     seen_test: float = 0.2,
+    splits: Sequence[ZeroShotSplit] | None = None,
     random_state: int = 0,
     on_unknown: Literal["raise", "skip"] = "raise",
     batch_size: int = 32,
@@ -170,6 +171,9 @@ def evaluate(
         Share of the classes held out, in (0, 1).
     seen_test : float, default=0.2
         Share of each seen class's images kept for testing, in (0, 1).
+    splits : sequence of ZeroShotSplit, optional
+        Use these, of positions in ``images``, and make none: published ones, such as
+        those of `zeroshot.proposed_splits.load_proposed_split`.
     random_state : int, default=0
         Seed of splits, training and control.
     on_unknown : {"raise", "skip"}, default="raise"
@@ -189,7 +193,8 @@ def evaluate(
     ValueError
         If ``on_unknown`` is none of the above.
     LabelError
-        If there are too few classes or images for such a split.
+        If there are too few classes or images for such a split, or classes of a given
+        split have no word vector.
     OutOfVocabularyError
         If classes have no word vector, under ``on_unknown="raise"``.
     InvalidImageError, ArtifactError, UnknownPluginError
@@ -204,16 +209,19 @@ def evaluate(
     left_out = _unknown_classes(y, provider, on_unknown)
     features = _features(images, len(y), network, batch_size, cache)
     kept = ~np.isin(y, left_out)
-    features, y = features[kept], y[kept]
-    splits = list(
-        zero_shot_splits(
-            y,
-            n_splits,
-            unseen=unseen,
-            seen_test=seen_test,
-            random_state=random_state,
+    if splits is None:
+        features, y = features[kept], y[kept]
+        splits = list(
+            zero_shot_splits(
+                y,
+                n_splits,
+                unseen=unseen,
+                seen_test=seen_test,
+                random_state=random_state,
+            )
         )
-    )
+    else:
+        splits = [_without(split, left_out, kept) for split in splits]
     name = registry.name_of("projections", type(named)) or type(named).__name__
     methods: dict[str, tuple[Any, TextEmbeddings]] = {name: (named, provider)}
     if name != "ridge":
@@ -243,7 +251,7 @@ def evaluate(
     settings = _settings(network, provider, y, splits[0])
     settings |= {
         "projection": repr(named),
-        "n_splits": n_splits,
+        "n_splits": len(splits),
         "random_state": random_state,
         "left_out": left_out,
     }
@@ -396,6 +404,30 @@ def _unknown_classes(
         embed_labels([label for label in classes if label not in unknown], embeddings)
         return unknown
     return []
+
+
+def _without(
+    split: ZeroShotSplit, left_out: Sequence[Any], kept: NDArray[np.bool_]
+) -> ZeroShotSplit:
+    """Return a given split without some of its classes; refuse if little remains."""
+    parts = split.train, split.seen_test, split.unseen_test
+    if any(
+        part.size and not 0 <= part.min() <= part.max() < len(kept) for part in parts
+    ):
+        raise LabelError(
+            f"Expected a split of these {len(kept)} images. Got positions beyond them. "
+            f"Give the images that the split was made for, all and in order."
+        )
+    seen, unseen = (
+        classes[~np.isin(classes, left_out)] for classes in (split.seen, split.unseen)
+    )
+    train, seen_test, unseen_test = (part[kept[part]] for part in parts)
+    if len(seen) < 2 or len(unseen) == 0:
+        raise LabelError(
+            f"Expected at least 2 seen and 1 unseen class in each split. Got "
+            f"{len(seen)} and {len(unseen)}, those with a word vector."
+        )
+    return ZeroShotSplit(seen, unseen, train, seen_test, unseen_test)
 
 
 def _settings(

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from zeroshot import __version__
 from zeroshot.cli import (
     cached,
+    evaluating,
     label_checks,
     listings,
     predicting,
@@ -70,7 +71,11 @@ def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
         )(command)
 
 
-_add((*training.COMMANDS, *predicting.COMMANDS), app, "Train and predict")
+_add(
+    (*training.COMMANDS, *evaluating.COMMANDS, *predicting.COMMANDS),
+    app,
+    "Train and predict",
+)
 _add(listings.COMMANDS, app, "Look up")
 for name, purpose, commands in (
     (

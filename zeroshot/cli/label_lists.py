@@ -3,11 +3,25 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zeroshot.errors import ArtifactError, LabelError
+from zeroshot.errors import ArtifactError, LabelError, OutOfVocabularyError
 
-__all__ = ["find_classes", "given_labels", "read_labels", "short_names", "split_labels"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zeroshot.embeddings.base import TextEmbeddings
+
+__all__ = [
+    "find_classes",
+    "given_labels",
+    "left_out_line",
+    "read_labels",
+    "short_names",
+    "split_labels",
+    "with_vector",
+]
 
 
 def given_labels(
@@ -176,3 +190,39 @@ def _without_repeats(labels: list[tuple[str, list[str]]]) -> dict[str, list[str]
             f"than once. Remove the repeats."
         )
     return dict(labels)
+
+
+def with_vector(
+    paths: list[str], labels: "NDArray[np.str_]", embeddings: "TextEmbeddings"
+) -> "tuple[list[str], NDArray[np.str_], list[str]]":
+    """Return the images whose label has a vector, their labels, and the others.
+
+    Parameters
+    ----------
+    paths : list of str
+    labels : ndarray of shape (n,), str
+        Label of each image.
+    embeddings : TextEmbeddings
+
+    Returns
+    -------
+    paths : list of str
+    labels : ndarray of str
+    left_out : list of str
+        Labels without a vector.
+    """
+    import numpy as np
+
+    from zeroshot.labels import embed_labels
+
+    try:
+        embed_labels(np.unique(labels).tolist(), embeddings)
+    except OutOfVocabularyError as error:
+        kept = np.flatnonzero(~np.isin(labels, error.labels))
+        return [paths[i] for i in kept], labels[kept], error.labels
+    return paths, labels, []
+
+
+def left_out_line(labels: Sequence[str]) -> str:
+    """Say which labels were left out."""
+    return f"Left out, without a word vector: {'; '.join(labels)}"

@@ -1,47 +1,36 @@
-"""The commands that train models: demo, fit, evaluate."""
+"""The commands that train models: demo, fit."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from warnings import warn
 
 import typer
 
 from zeroshot.cli.label_lists import (
     find_classes,
+    left_out_line,
     read_labels,
     short_names,
     split_labels,
+    with_vector,
 )
 from zeroshot.cli.options import (
     Backbone,
     BatchSize,
     ClassNames,
     Embeddings,
-    Format,
     ImagesAndLabels,
     NoCache,
     OnError,
-    OutputFormat,
     Projection,
     Seed,
     SkipUnknown,
-    names_of,
 )
-from zeroshot.cli.tables import print_csv, print_json
-from zeroshot.errors import (
-    ArtifactError,
-    LabelError,
-    OutOfVocabularyError,
-    PartialCoverageWarning,
-)
+from zeroshot.errors import ArtifactError, LabelError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from zeroshot.embeddings.base import TextEmbeddings
+    pass
 
 __all__ = ["COMMANDS"]
 
@@ -151,7 +140,7 @@ def _fit(
     provider = registry.resolve_embeddings(embeddings)
     left_out: list[str] = []
     if skip_unknown:
-        paths, labels, left_out = _with_vector(paths, labels, provider)
+        paths, labels, left_out = with_vector(paths, labels, provider)
     unseen: Sequence[str] = []
     if hold_out:
         unseen = hold_out_classes(labels, hold_out, seed)[1].tolist()
@@ -187,111 +176,8 @@ def _fit(
             f"{', '.join(name for label, name in names if label in set(unseen))}"
         )
     if left_out:
-        typer.echo(_left_out(left_out))
+        typer.echo(left_out_line(left_out))
     typer.echo(f"Saved: {out}")
-
-
-def _evaluate(
-    images: ImagesAndLabels,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="As for 'zeroshot fit'. Needed without --model.",
-            autocompletion=names_of("backbones"),
-            show_default=False,
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        typer.Option(
-            "--embeddings",
-            "-e",
-            metavar="FILE|NAME",
-            help="As for 'zeroshot fit'. Needed without --model.",
-            show_default=False,
-        ),
-    ] = None,
-    projection: Projection = "devise",
-    splits: Annotated[
-        int,
-        typer.Option("--splits", min=1, help="Splits into seen and unseen classes."),
-    ] = 5,
-    unseen: Annotated[
-        float,
-        typer.Option(
-            "--unseen",
-            min=0,
-            max=1,
-            metavar="SHARE",
-            help="Share of the classes held out in each split, above 0.",
-        ),
-    ] = 0.2,
-    skip_unknown: SkipUnknown = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            metavar="MODEL",
-            help="Evaluate this saved model instead of training new ones; classes that "
-            "it was not trained on are the unseen ones. Images that it was trained on "
-            "make the figures for seen classes worthless.",
-            show_default=False,
-        ),
-    ] = None,
-    class_names: ClassNames = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 32,
-    no_cache: NoCache = False,
-    output: OutputFormat = Format.table,
-) -> None:
-    """Measure how well a backbone and embeddings do on classes not trained on.
-
-    Holds classes out, trains on the others, and tests on both, several times. Prints
-    mean per-class accuracies: among the unseen classes alone (ZSL), and among all
-    classes (GZSL) with the harmonic mean H; beside ridge regression, random vectors for
-    the labels, and chance.
-    """
-    from zeroshot import load
-    from zeroshot.datasets import load_images
-    from zeroshot.evaluation import evaluate, evaluate_model
-
-    if model is not None:
-        paths, labels = load_images(images, class_names)
-        classifier = load(model, backbone=backbone, embeddings=embeddings)
-        classifier.set_params(batch_size=batch_size, cache=not no_cache)
-        if skip_unknown:
-            paths, labels, left_out = _with_vector(
-                paths, labels, classifier.embeddings_
-            )
-            if left_out:
-                warn(_left_out(left_out), PartialCoverageWarning, stacklevel=2)
-        evaluation = evaluate_model(classifier, paths, labels)
-    elif backbone is not None and embeddings is not None:
-        paths, labels = load_images(images, class_names)
-        evaluation = evaluate(
-            paths,
-            labels,
-            backbone,
-            embeddings,
-            projection=projection,
-            n_splits=splits,
-            unseen=unseen,
-            random_state=seed,
-            on_unknown="skip" if skip_unknown else "raise",
-            batch_size=batch_size,
-            cache=not no_cache,
-        )
-    else:
-        raise typer.BadParameter("Give --backbone and --embeddings, or --model.")
-    if output is Format.json:
-        print_json(evaluation.to_dict())
-    elif output is Format.csv:
-        print_csv(list(evaluation.rows[0]), evaluation.rows)
-    else:
-        typer.echo(str(evaluation))
 
 
 def _check_place(out: Path) -> None:
@@ -306,26 +192,6 @@ def _check_place(out: Path) -> None:
             f"{'not writable' if parent.is_dir() else 'no folder'}. Choose another "
             f"--out."
         )
-
-
-def _with_vector(
-    paths: list[str], labels: "NDArray[np.str_]", embeddings: "TextEmbeddings"
-) -> "tuple[list[str], NDArray[np.str_], list[str]]":
-    """Return the images whose label has a vector, their labels, and the others."""
-    import numpy as np
-
-    from zeroshot.labels import embed_labels
-
-    try:
-        embed_labels(np.unique(labels).tolist(), embeddings)
-    except OutOfVocabularyError as error:
-        kept = np.flatnonzero(~np.isin(labels, error.labels))
-        return [paths[i] for i in kept], labels[kept], error.labels
-    return paths, labels, []
-
-
-def _left_out(labels: Sequence[str]) -> str:
-    return f"Left out, without a word vector: {'; '.join(labels)}"
 
 
 def _vocabulary(file: Path | None) -> list[str] | None:
@@ -346,11 +212,6 @@ COMMANDS = (
         _fit,
         "zeroshot fit photos/ --backbone mobilenet-v2 --embeddings glove.6B.300d.txt "
         "--hold-out 0.2 --out model/",
-    ),
-    (
-        _evaluate,
-        "zeroshot evaluate photos/ --backbone mobilenet-v2 --embeddings "
-        "glove.6B.300d.txt --splits 5",
     ),
 )
 """The commands (named after the functions), each with an example."""

@@ -25,7 +25,7 @@ __all__ = ["read_matlab"]
 HEADER = 128
 MATRIX, COMPRESSED = 14, 15
 CELL, TEXT, NUMBERS = 1, 4, range(6, 16)  # classes of arrays
-LARGEST = 1 << 28  # bytes unpacked from one compressed variable
+LARGEST = 1 << 28  # bytes unpacked from one compressed variable, unless more is asked
 NUMBER_TYPES = {
     1: "i1",
     2: "u1",
@@ -41,7 +41,9 @@ NUMBER_TYPES = {
 ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
 
 
-def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
+def read_matlab(
+    path: Path, names: Collection[str], *, largest: int = LARGEST
+) -> dict[str, NDArray[Any]]:
     """Read variables by name; others are passed over.
 
     Parameters
@@ -49,6 +51,9 @@ def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     path : Path
         MATLAB 5 to 7, compressed or not.
     names : collection of str
+    largest : int, default=2**28
+        Bytes that a compressed variable may unpack to; a small file can hold zeros
+        without end.
 
     Returns
     -------
@@ -74,10 +79,10 @@ def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
         )
     found = {}
     try:
-        for kind, element in _elements(content[HEADER:], order):
+        for kind, element in _elements(memoryview(content)[HEADER:], order):
             if kind == COMPRESSED:
-                unpacked = zlib.decompressobj().decompress(element, LARGEST)
-                kind, element = next(_elements(unpacked, order))
+                unpacked = zlib.decompressobj().decompress(element, largest)
+                kind, element = next(_elements(memoryview(unpacked), order))
             if kind == MATRIX:
                 name, value = _matrix(element, order, names)
                 if value is not None:
@@ -98,7 +103,8 @@ def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+# Memoryviews, not bytes: features are half a gigabyte, and slices of bytes are copies.
+def _elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
     at = 0
     while at + 8 <= len(content):
         kind, length = struct.unpack_from(order + "2I", content, at)
@@ -115,12 +121,12 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _matrix(
-    element: bytes, order: str, names: Collection[str] | None
+    element: memoryview, order: str, names: Collection[str] | None
 ) -> tuple[str, Any]:
     """Return name and value of a matrix; no value if it is none of ``names``."""
     parts = _elements(element, order)
     (_, flags), (_, sizes), (_, encoded) = next(parts), next(parts), next(parts)
-    name = encoded.decode("latin-1")
+    name = bytes(encoded).decode("latin-1")
     if names is not None and name not in names:
         return name, None
     (kind,) = struct.unpack_from(order + "I", flags)
@@ -140,7 +146,7 @@ def _matrix(
         encoding = ENCODINGS[stored]
         if encoding == "utf-16":
             encoding += "-le" if order == "<" else "-be"
-        return name, numbers.decode(encoding)
+        return name, bytes(numbers).decode(encoding)
     if kind not in NUMBERS:
         raise ValueError(f"'{name}' is no array of numbers, text or cells")
     flat = np.frombuffer(numbers, order + NUMBER_TYPES[stored])

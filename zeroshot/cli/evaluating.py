@@ -1,0 +1,174 @@
+"""The command that measures: evaluate."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from warnings import warn
+
+import typer
+
+from zeroshot.cli.label_lists import left_out_line, with_vector
+from zeroshot.cli.options import (
+    BatchSize,
+    ClassNames,
+    Format,
+    NoCache,
+    OutputFormat,
+    Projection,
+    Seed,
+    SkipUnknown,
+    names_of,
+)
+from zeroshot.cli.tables import print_csv, print_json
+from zeroshot.errors import PartialCoverageWarning
+
+__all__ = ["COMMANDS"]
+
+
+def _evaluate(
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="Labelled images: a folder with one sub-folder per class, or a .csv "
+            "with the columns path and label. With --proposed-split: res101.mat.",
+            show_default=False,
+        ),
+    ],
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            "-b",
+            metavar="NAME",
+            help="As for 'zeroshot fit'. Needed without --model and --proposed-split.",
+            autocompletion=names_of("backbones"),
+            show_default=False,
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            "--embeddings",
+            "-e",
+            metavar="FILE|NAME",
+            help="As for 'zeroshot fit'. Needed without --model and --proposed-split.",
+            show_default=False,
+        ),
+    ] = None,
+    projection: Projection = "devise",
+    splits: Annotated[
+        int,
+        typer.Option("--splits", min=1, help="Splits into seen and unseen classes."),
+    ] = 5,
+    unseen: Annotated[
+        float,
+        typer.Option(
+            "--unseen",
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Share of the classes held out in each split, above 0.",
+        ),
+    ] = 0.2,
+    skip_unknown: SkipUnknown = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Evaluate this saved model instead of training new ones; classes that "
+            "it was not trained on are the unseen ones. Images that it was trained on "
+            "make the figures for seen classes worthless.",
+            show_default=False,
+        ),
+    ] = None,
+    proposed_split: Annotated[
+        Path | None,
+        typer.Option(
+            "--proposed-split",
+            metavar="FILE",
+            help="att_splits.mat: run the benchmark of Xian et al. on its published "
+            "split, with IMAGES their res101.mat. --embeddings may replace its class "
+            "attributes.",
+            show_default=False,
+        ),
+    ] = None,
+    class_names: ClassNames = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    no_cache: NoCache = False,
+    output: OutputFormat = Format.table,
+) -> None:
+    """Measure how well a backbone and embeddings do on classes not trained on.
+
+    Holds classes out, trains on the others, and tests on both, several times. Prints
+    mean per-class accuracies: among the unseen classes alone (ZSL), and among all
+    classes (GZSL) with the harmonic mean H; beside ridge regression, random vectors for
+    the labels, and chance.
+    """
+    from zeroshot import load
+    from zeroshot.datasets import load_images
+    from zeroshot.evaluation import evaluate, evaluate_model
+    from zeroshot.proposed_splits import load_proposed_split
+
+    on_unknown: Literal["raise", "skip"] = "skip" if skip_unknown else "raise"
+    if proposed_split is not None:
+        if model is not None or backbone is not None or class_names is not None:
+            raise typer.BadParameter(
+                "--proposed-split has features and class names of its own; leave out "
+                "--model, --backbone and --class-names."
+            )
+        benchmark = load_proposed_split(images, proposed_split)
+        evaluation = evaluate(
+            benchmark.features,
+            benchmark.labels,
+            None,
+            benchmark.attributes if embeddings is None else embeddings,
+            projection=projection,
+            splits=[benchmark.split],
+            random_state=seed,
+            on_unknown=on_unknown,
+        )
+    elif model is not None:
+        paths, labels = load_images(images, class_names)
+        classifier = load(model, backbone=backbone, embeddings=embeddings)
+        classifier.set_params(batch_size=batch_size, cache=not no_cache)
+        if skip_unknown:
+            paths, labels, left_out = with_vector(paths, labels, classifier.embeddings_)
+            if left_out:
+                warn(left_out_line(left_out), PartialCoverageWarning, stacklevel=2)
+        evaluation = evaluate_model(classifier, paths, labels)
+    elif backbone is not None and embeddings is not None:
+        paths, labels = load_images(images, class_names)
+        evaluation = evaluate(
+            paths,
+            labels,
+            backbone,
+            embeddings,
+            projection=projection,
+            n_splits=splits,
+            unseen=unseen,
+            random_state=seed,
+            on_unknown=on_unknown,
+            batch_size=batch_size,
+            cache=not no_cache,
+        )
+    else:
+        raise typer.BadParameter(
+            "Give --backbone and --embeddings, or --model, or --proposed-split."
+        )
+    if output is Format.json:
+        print_json(evaluation.to_dict())
+    elif output is Format.csv:
+        print_csv(list(evaluation.rows[0]), evaluation.rows)
+    else:
+        typer.echo(str(evaluation))
+
+
+COMMANDS = (
+    (
+        _evaluate,
+        "zeroshot evaluate photos/ --backbone mobilenet-v2 --embeddings "
+        "glove.6B.300d.txt --splits 5",
+    ),
+)
+"""The commands (named after the functions), each with an example."""
