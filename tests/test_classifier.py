@@ -190,7 +190,10 @@ def test_rank_gives_the_best_first_with_scores_probabilities_and_seen(
         assert len(ranked) == 3
         order = np.argsort(-scores[i])[:3]
         assert [entry.label for entry in ranked] == [candidates[j] for j in order]
-        for j, (label, score, probability, is_seen) in zip(order, ranked, strict=True):
+        for j, (label, score, probability, is_seen, rejected) in zip(
+            order, ranked, strict=True
+        ):
+            assert not rejected
             assert score == scores[i, j]
             assert probability == probabilities[i, j]
             assert is_seen == (label not in UNSEEN)
@@ -554,7 +557,8 @@ PAIRS = ["red star", "red star", "blue ring", "blue ring"]
         ({}, PAIRS[:3], LabelError, "4 images and 3 labels"),
         ({}, [], LabelError, "at least 2 different labels. Got none"),
         ({"temperature": 0}, PAIRS, ValueError, "temperature .*Got 0"),
-        ({"temperature": "auto"}, PAIRS, ValueError, "temperature .*Got 'auto'"),
+        ({"temperature": "hot"}, PAIRS, ValueError, "temperature .*Got 'hot'"),
+        ({"reject": "auto:2"}, PAIRS, ValueError, "reject .*Got 'auto:2'"),
         ({"seen_penalty": None}, PAIRS, ValueError, "seen_penalty .*Got None"),
         ({"seen_penalty": float("nan")}, PAIRS, ValueError, "seen_penalty .*Got nan"),
         ({"reject": 1.5}, PAIRS, ValueError, "reject .*Got 1.5"),

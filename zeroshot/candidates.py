@@ -12,7 +12,7 @@ from zeroshot.errors import LabelError
 from zeroshot.label_report import LabelReport
 from zeroshot.labels import Labels, check_candidates, embed_labels
 
-__all__ = ["Candidates", "as_label_array", "embed_candidates", "is_seen"]
+__all__ = ["Candidates", "as_label_array", "embed_candidates", "is_seen", "seen_class"]
 
 Candidates: TypeAlias = Labels | str | None
 """Labels, ``{label: [alias, ...]}``, ``"vocabulary"`` or ``"vocabulary:<n>"``; None
@@ -79,8 +79,37 @@ def is_seen(
     >>> is_seen(["lion", "okapi"], ["lion, king of beasts", "zebra"])
     array([ True, False])
     """
-    known = {name for label in classes for name in _names(label)}
-    return np.array([_names(label)[0] in known for label in candidates], dtype=bool)
+    return seen_class(candidates, classes) >= 0
+
+
+def seen_class(
+    candidates: Iterable[Hashable], classes: Iterable[Hashable]
+) -> NDArray[np.intp]:
+    """Return the class of training that each candidate names; see `is_seen`.
+
+    Parameters
+    ----------
+    candidates : iterable of hashable
+    classes : iterable of hashable
+        The seen classes.
+
+    Returns
+    -------
+    class_of : ndarray of shape (m,), int
+        Position in ``classes``, -1 for none.
+
+    Examples
+    --------
+    >>> seen_class(["lion", "okapi"], ["zebra", "lion, king of beasts"])
+    array([ 1, -1])
+    """
+    position: dict[Hashable, int] = {}
+    for number, label in enumerate(classes):
+        for rank, name in enumerate(_names(label)):
+            # The first name of one class may be another name of an earlier one.
+            if rank == 0 or name not in position:
+                position[name] = number
+    return np.array([position.get(_names(label)[0], -1) for label in candidates], int)
 
 
 def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """`ZeroShotClassifier`: fit on some classes, predict labels never trained on."""
 
+import math
+import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
@@ -21,9 +22,15 @@ from sklearn.utils.validation import (
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone
 from zeroshot.bundle import read_bundle, write_bundle
-from zeroshot.candidates import Candidates, as_label_array, embed_candidates, is_seen
+from zeroshot.calibration import MIN_CLASSES, Calibration, fit_calibration
+from zeroshot.candidates import (
+    Candidates,
+    as_label_array,
+    embed_candidates,
+    seen_class,
+)
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import InvalidImageError, LabelError
+from zeroshot.errors import InvalidImageError, LabelError, PartialCoverageWarning
 from zeroshot.feature_block import OnError
 from zeroshot.feature_file import FeatureFile, open_if_features
 from zeroshot.features import (
@@ -38,6 +45,7 @@ from zeroshot.model_card import model_card
 from zeroshot.pretrained import classifier_head, embed_head_classes
 from zeroshot.projections.base import Projection
 from zeroshot.projections.conse import ConSE
+from zeroshot.rejection import false_accept_rate, stand_out
 from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
 from zeroshot.scoring import cosine_scores, softmax, top_k
 
@@ -69,12 +77,25 @@ class RankedLabel(NamedTuple):
         In [0, 1], among the candidates; see `ZeroShotClassifier.predict_proba`.
     seen : bool
         Whether it names a class of training (`zeroshot.candidates.is_seen`).
+    rejected : bool
+        Whether ``reject`` makes `ZeroShotClassifier.predict` answer ``unknown_label``
+        for the image; the same for all its candidates.
     """
 
     label: Any
     score: float
     probability: float
     seen: bool
+    rejected: bool = False
+
+
+class _Scoring(NamedTuple):
+    """Candidates (m,), their vectors and seen classes (or -1), and images as points."""
+
+    candidates: NDArray[Any]
+    class_embeddings: NDArray[np.float32]
+    class_of: NDArray[np.intp]
+    points: NDArray[np.float32]
 
 
 class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -100,23 +121,29 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     candidate_labels : sequence, mapping or None, default=None
         What to predict among where a method is given no ``candidate_labels``: labels,
         or ``{label: [alias, ...]}``. None means the seen classes.
-    seen_penalty : float, default=0.0
+    seen_penalty : float or "auto", default=0.0
         Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
-        it an unseen class almost never wins against seen ones.
-    temperature : float or None, default=None
+        it an unseen class almost never wins against seen ones. ``"auto"`` takes the
+        best on folds of the seen classes, which `fit` then makes
+        (`zeroshot.calibration`).
+    temperature : float, "auto" or None, default=None
         Divides the scores before the softmax of `predict_proba`, > 0. None means 0.1,
-        which is not calibrated for your classes.
-    reject : float or None, default=None
-        `predict` answers ``"unknown"`` where no candidate scores this much, in [-1, 1].
-        None means never.
+        which is not calibrated for your classes; ``"auto"`` is, on the folds.
+    reject : float, str or None, default=None
+        When `predict` answers ``unknown_label``: where no candidate scores this much,
+        in [-1, 1]; or, for ``"auto:0.05"``, where none stands out from the seen classes
+        so far that only 0.05 of the images whose label is not a candidate would be
+        accepted; ``"auto"`` takes the best rate on the folds. None means never.
+    unknown_label : hashable, default="unknown"
+        What `predict` answers then, and for images that cannot be read.
     batch_size : int, default=32
         Images that the backbone is given at once.
     cache : bool, default=True
         Remember the features of images on disk, by the content of the image.
     on_error : {"raise", "skip", "nan"}, default="raise"
         What to do about images that cannot be read. ``"raise"``: raise the error of the
-        first. ``"nan"``: answer ``"unknown"``, with scores of NaN, so that every result
-        has a row for every image. ``"skip"``: results have no row for them;
+        first. ``"nan"``: answer ``unknown_label``, with scores of NaN, so that every
+        result has a row for every image. ``"skip"``: results have no row for them;
         ``image_positions_`` says which images the rows belong to. Both leave them out
         of training, and a warning and ``image_errors_`` name them.
     random_state : int, RandomState instance or None, default=None
@@ -136,6 +163,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     embeddings_ : TextEmbeddings
     projection_ : Projection
         Fitted.
+    calibration_ : Calibration or None
+        What `fit` learnt on folds of the seen classes, if a parameter was ``"auto"``.
+    seen_penalty_, temperature_ : float
+        The values in effect.
     n_features_in_ : int
         Length of a feature vector.
     n_images_ : int
@@ -192,6 +223,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     backbone_fingerprint_: str | None
     embeddings_: TextEmbeddings
     projection_: Projection
+    calibration_: Calibration | None
     n_features_in_: int
     n_images_: int
     image_errors_: dict[int, str]
@@ -204,9 +236,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         projection: str | Projection = "devise",
         candidate_labels: Candidates = None,
-        seen_penalty: float = 0.0,
-        temperature: float | None = None,
-        reject: float | None = None,
+        seen_penalty: float | Literal["auto"] = 0.0,
+        temperature: float | Literal["auto"] | None = None,
+        reject: float | str | None = None,
+        unknown_label: Hashable = UNKNOWN_LABEL,
         batch_size: int = 32,
         cache: bool = True,
         on_error: OnError = "raise",
@@ -219,6 +252,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.seen_penalty = seen_penalty
         self.temperature = temperature
         self.reject = reject
+        self.unknown_label = unknown_label
         self.batch_size = batch_size
         self.cache = cache
         self.on_error = on_error
@@ -314,6 +348,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if images.errors:
             _check_remaining(classes, index)
         self._seed(projection)
+        self.calibration_ = self._calibrate(
+            projection, features, index, class_embeddings
+        )
         projection.fit(features, index, class_embeddings=class_embeddings)
 
         self.classes_ = classes
@@ -352,7 +389,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         OutOfVocabularyError
             If none of its classes has a word vector.
         ValueError
-            If ``method`` is none of the above or a parameter is out of range.
+            If ``method`` is none of the above, a parameter is out of range, or one is
+            ``"auto"``: that needs images.
 
         References
         ----------
@@ -363,6 +401,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if method not in ("conse", "prototypes"):
             raise ValueError(
                 f"Expected method 'conse' or 'prototypes'. Got {method!r}."
+            )
+        if wanted := self._automatic():
+            raise ValueError(
+                f"Expected numbers: without images there is nothing to calibrate on. "
+                f"Got {wanted[0]}={getattr(self, wanted[0])!r}. Give a number, or fit "
+                f"on images."
             )
         self.__dict__.pop("n_images_", None)  # after a fit that fails: not fitted
         if self.backbone is None:
@@ -390,6 +434,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.classes_ = classes
         self.class_embeddings_, self.label_report_ = class_embeddings, report
         self.embeddings_, self.projection_ = embeddings, projection
+        self.calibration_ = None
         self.n_images_ = 0
         return self
 
@@ -419,7 +464,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         labels : ndarray of shape (n,)
-            ``"unknown"`` where ``reject`` says so, and for unreadable images under
+            ``unknown_label`` where ``reject`` says so, and for unreadable images under
             ``on_error="nan"``.
 
         Raises
@@ -427,12 +472,15 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             Labels are checked before any image is read.
         """
-        blocks, candidates = self._scores(X, candidate_labels, embeddings)
-        best, known = [], []
-        for scores in blocks:
-            known.append(self._is_known(scores))
-            best.append(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1))
-        return self._named(candidates[np.concatenate(best)], np.concatenate(known))
+        scoring = self._scoring(X, candidate_labels, embeddings)
+        columns, best = [], []
+        for scores in self._blocks(scoring):
+            filled = np.where(np.isnan(scores), -np.inf, scores)
+            columns.append(filled.argmax(axis=1))
+            best.append(filled.max(axis=1))
+        column = np.concatenate(columns)
+        accepted = self._is_accepted(scoring, column, np.concatenate(best))
+        return self._named(scoring.candidates[column], accepted)
 
     def predict_proba(
         self,
@@ -440,12 +488,13 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         candidate_labels: Candidates = None,
         *,
         embeddings: Embeddings | None = None,
+        multi_label: bool = False,
     ) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
 
         The numbers say how the candidates compare with each other, given that one of
         them is right. They are probabilities in the sense of being right that often
-        only if ``temperature`` was calibrated on classes like yours.
+        only if ``temperature`` was calibrated on classes like yours (``"auto"``).
 
         Parameters
         ----------
@@ -455,19 +504,32 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As in `predict`.
         embeddings : str, Path, TextEmbeddings or None, default=None
             As in `predict`.
+        multi_label : bool, default=False
+            Rate each label by itself, for labels that do not exclude one another: its
+            score against those of other images with it, in the logistic function that
+            was fitted on folds of the seen classes. Needs a `fit` with an ``"auto"``.
 
         Returns
         -------
         probabilities : ndarray of shape (n, n_candidates), float32
-            In [0, 1], columns in the order of the candidates; rows sum to 1.
+            In [0, 1], columns in the order of the candidates; rows sum to 1, unless
+            ``multi_label``: then 0.5 means that the label applies as likely as not, if
+            it applies to half of all images.
 
         Raises
         ------
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             As `predict`.
+        ValueError
+            If ``multi_label`` and nothing was ``"auto"`` in `fit`.
         """
-        blocks, _ = self._scores(X, candidate_labels, embeddings)
-        return np.concatenate([self._probabilities(scores) for scores in blocks])
+        scoring = self._scoring(X, candidate_labels, embeddings)
+        return np.concatenate(
+            [
+                self._probabilities(scoring, scores, multi_label)
+                for scores in self._blocks(scoring)
+            ]
+        )
 
     def decision_function(
         self,
@@ -498,9 +560,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             As `predict`.
         """
-        blocks, candidates = self._scores(X, candidate_labels, embeddings)
-        scores = np.concatenate(list(blocks))
-        if len(candidates) == 2:
+        scoring = self._scoring(X, candidate_labels, embeddings)
+        scores = np.concatenate(list(self._blocks(scoring)))
+        if len(scoring.candidates) == 2:
             difference: NDArray[np.float32] = scores[:, 1] - scores[:, 0]
             return difference
         return scores
@@ -512,6 +574,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         k: int = 5,
         embeddings: Embeddings | None = None,
+        multi_label: bool = False,
     ) -> list[list[RankedLabel]]:
         """Return the best candidates for each image, best first.
 
@@ -525,6 +588,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             How many, at least 1; all candidates where there are fewer.
         embeddings : str, Path, TextEmbeddings or None, default=None
             As in `predict`.
+        multi_label : bool, default=False
+            As in `predict_proba`; the best are then those of the highest probability.
 
         Returns
         -------
@@ -536,16 +601,19 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             As `predict`.
         ValueError
-            If ``k`` is less than 1.
+            If ``k`` is less than 1, or ``multi_label`` as in `predict_proba`.
         """
         if k < 1:
             raise ValueError(f"Expected k >= 1. Got {k}.")
-        blocks, candidates = self._scores(X, candidate_labels, embeddings)
-        labels, seen = candidates.tolist(), self._is_seen(candidates)
+        scoring = self._scoring(X, candidate_labels, embeddings)
+        labels, seen = scoring.candidates.tolist(), scoring.class_of >= 0
         ranked: list[list[RankedLabel]] = []
-        for scores in blocks:
-            probabilities = self._probabilities(scores)
-            for i, columns in enumerate(top_k(scores, k)):
+        columns, best = [], []
+        for scores in self._blocks(scoring):
+            probabilities = self._probabilities(scoring, scores, multi_label)
+            columns.append(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1))
+            best.append(scores[np.arange(len(scores)), columns[-1]])
+            for i, top in enumerate(top_k(probabilities if multi_label else scores, k)):
                 ranked.append(
                     [
                         RankedLabel(
@@ -554,10 +622,15 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                             float(probabilities[i, j]),
                             bool(seen[j]),
                         )
-                        for j in columns
+                        for j in top
                         if not np.isnan(scores[i, j])
                     ]
                 )
+        accepted = self._is_accepted(
+            scoring, np.concatenate(columns), np.concatenate(best)
+        )
+        for i in np.flatnonzero(~accepted).tolist():
+            ranked[i] = [label._replace(rejected=True) for label in ranked[i]]
         return ranked
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -662,24 +735,34 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         write_bundle(Path(path), bundle, model_card(bundle.record))
 
     def _check_parameters(self) -> None:
-        temperature, reject = self.temperature, self.reject
+        temperature: Any = self.temperature
+        reject = self.reject
         for name, fits, wanted in (
-            ("seen_penalty", _is_number(self.seen_penalty), "a number"),
+            (
+                "seen_penalty",
+                self.seen_penalty == "auto" or _is_number(self.seen_penalty),
+                "a number, or 'auto'",
+            ),
             (
                 "temperature",
-                temperature is None or (_is_number(temperature) and temperature > 0),
-                "a number > 0, or None",
+                temperature in (None, "auto")
+                or (_is_number(temperature) and temperature > 0),
+                "a number > 0, None or 'auto'",
             ),
             (
                 "reject",
-                reject is None or (_is_number(reject) and -1 <= reject <= 1),
-                "a number in [-1, 1], or None",
+                reject is None
+                or isinstance(reject, str)
+                or (_is_number(reject) and -1 <= reject <= 1),
+                "a number in [-1, 1], None, 'auto' or 'auto:<rate>'",
             ),
         ):
             if not fits:
                 raise ValueError(
                     f"Expected {name} to be {wanted}. Got {getattr(self, name)!r}."
                 )
+        if isinstance(reject, str):
+            false_accept_rate(reject)
 
     def _seed(self, projection: Any) -> None:
         if getattr(projection, "random_state", 0) is None:
@@ -732,27 +815,34 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.image_positions_ = images.positions
         return images
 
-    def _scores(
+    def _scoring(
         self,
         X: Any,
         candidate_labels: Candidates,
         embeddings: Embeddings | None,
-    ) -> tuple[Iterator[NDArray[np.float32]], NDArray[Any]]:
-        """Return scores (n, n_candidates) block by block, and the candidates.
+    ) -> _Scoring:
+        """Look up the candidates, then map the images.
 
         Labels come first: an unknown one costs no image work.
         """
         check_is_fitted(self)
         self._check_parameters()
         candidates, class_embeddings = self._candidates(candidate_labels, embeddings)
-        penalty = np.float32(self.seen_penalty) * self._is_seen(candidates)
-        points = self.transform(X)
-        rows = max(1, SCORES_PER_BLOCK // len(candidates))
-        blocks = (
-            cosine_scores(points[start : start + rows], class_embeddings) - penalty
-            for start in range(0, max(1, len(points)), rows)
+        class_of = seen_class(candidates.tolist(), self.classes_.tolist())
+        return _Scoring(candidates, class_embeddings, class_of, self.transform(X))
+
+    def _blocks(self, scoring: _Scoring) -> Iterator[NDArray[np.float32]]:
+        """Yield the scores (n, n_candidates), some images at a time."""
+        penalty = np.float32(self.seen_penalty_) * (scoring.class_of >= 0)
+        points, rows = (
+            scoring.points,
+            max(1, SCORES_PER_BLOCK // len(scoring.candidates)),
         )
-        return blocks, candidates
+        for start in range(0, max(1, len(points)), rows):
+            scores = cosine_scores(
+                points[start : start + rows], scoring.class_embeddings
+            )
+            yield scores - penalty
 
     def _candidates(
         self, labels: Candidates, embeddings: Embeddings | None
@@ -790,29 +880,142 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             return None
         return unseen if len(unseen) == len(labels) else [*seen, *unseen]
 
-    def _is_seen(self, candidates: NDArray[Any]) -> NDArray[np.bool_]:
-        return is_seen(candidates.tolist(), self.classes_.tolist())
-
     def _named(self, labels: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return the labels, with ``"unknown"`` where nothing is known."""
+        """Return the labels, with ``unknown_label`` where nothing is known."""
         if not known.all():
             labels = labels.astype(object)
-            labels[~known] = UNKNOWN_LABEL
+            labels[~known] = self.unknown_label
             if all(isinstance(label, str) for label in labels):
                 labels = labels.astype(str)
         return labels
 
-    def _is_known(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        known = np.asarray(np.isfinite(scores).all(axis=1))
-        if self.reject is not None:
-            known[known] = scores[known].max(axis=1) >= self.reject
-        return known
+    def _is_accepted(
+        self,
+        scoring: _Scoring,
+        column: NDArray[np.intp],
+        best: NDArray[np.float32],
+    ) -> NDArray[np.bool_]:
+        """Tell which images the best candidate, of that column and score, fits."""
+        accepted: NDArray[np.bool_] = np.isfinite(best)
+        if not isinstance(self.reject, str):
+            return accepted if self.reject is None else best >= self.reject
+        calibration = self._calibrated("reject")
+        if calibration is None:
+            return accepted
+        rate = false_accept_rate(self.reject) or calibration.false_accept_rate
+        classes, penalty = self.class_embeddings_, self.seen_penalty_
+        threshold = calibration.background.threshold(
+            rate,
+            scoring.class_embeddings,
+            scoring.class_of,
+            classes,
+            penalty,
+            calibration.temperature,
+        )
+        rows = max(1, SCORES_PER_BLOCK // len(classes))
+        for start in range(0, len(best), rows):
+            part = np.flatnonzero(accepted[start : start + rows]) + start
+            seen = cosine_scores(scoring.points[part], classes) - penalty
+            accepted[part] = threshold < stand_out(
+                best[part],
+                scoring.class_of[column[part]],
+                seen,
+                calibration.temperature,
+            )
+        return accepted
 
-    def _probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        temperature = self.temperature
-        return softmax(
-            scores, DEFAULT_TEMPERATURE if temperature is None else temperature
+    def _probabilities(
+        self, scoring: _Scoring, scores: NDArray[np.float32], multi_label: bool
+    ) -> NDArray[np.float32]:
+        if not multi_label:
+            return softmax(scores, self.temperature_).astype(np.float32)
+        calibration = self._calibrated("multi_label")
+        if calibration is None:
+            raise ValueError(
+                f"Expected {MIN_CLASSES} seen classes or more to rate labels one by "
+                f"one. Got {len(self.classes_)}. Train on more classes."
+            )
+        is_seen = scoring.class_of >= 0
+        return calibration.independent_probabilities(
+            scores + np.float32(self.seen_penalty_) * is_seen,
+            scoring.class_embeddings,
+            scoring.class_of,
         ).astype(np.float32)
+
+    @property
+    def seen_penalty_(self) -> float:
+        """Penalty in effect: the parameter's number, or what `fit` found."""
+        if self.seen_penalty != "auto":
+            return self.seen_penalty
+        calibration = self._calibrated("seen_penalty")
+        return 0.0 if calibration is None else calibration.seen_penalty
+
+    @property
+    def temperature_(self) -> float:
+        """Temperature in effect: the parameter's, what `fit` found, or 0.1."""
+        if self.temperature is None:
+            return DEFAULT_TEMPERATURE
+        if self.temperature != "auto":
+            return self.temperature
+        calibration = self._calibrated("temperature")
+        return DEFAULT_TEMPERATURE if calibration is None else calibration.temperature
+
+    def _automatic(self) -> list[str]:
+        """Return the names of the parameters that are fitted on folds."""
+        return [
+            name
+            for name in ("seen_penalty", "temperature", "reject")
+            if isinstance(getattr(self, name), str)
+        ]
+
+    def _calibrate(
+        self,
+        projection: Projection,
+        features: NDArray[np.float32],
+        index: NDArray[np.intp],
+        class_embeddings: NDArray[np.float32],
+    ) -> Calibration | None:
+        wanted = self._automatic()
+        if not wanted:
+            return None
+        if len(class_embeddings) < MIN_CLASSES:
+            warnings.warn(
+                f"{' and '.join(wanted)} cannot be fitted: that takes at least "
+                f"{MIN_CLASSES} seen classes, here are {len(class_embeddings)}. There "
+                f"will be no penalty, a temperature of {DEFAULT_TEMPERATURE} and no "
+                f"rejection.",
+                PartialCoverageWarning,
+                stacklevel=3,
+            )
+            return None
+        rate = false_accept_rate(self.reject) if "reject" in wanted else None
+        if rate is not None and 1 / rate - 1 > len(class_embeddings):
+            warnings.warn(
+                f"A false-accept rate of {rate} takes {math.ceil(1 / rate - 1)} seen "
+                f"classes to be kept, here are {len(class_embeddings)}. Only what "
+                f"stands out more than all of the training images is accepted.",
+                PartialCoverageWarning,
+                stacklevel=3,
+            )
+        return fit_calibration(
+            projection,
+            features,
+            index,
+            class_embeddings,
+            penalty=None if self.seen_penalty == "auto" else self.seen_penalty,
+            random_state=check_random_state(self.random_state).randint(2**31 - 1),
+        )
+
+    def _calibrated(self, name: str) -> Calibration | None:
+        """Return what `fit` learnt; None if there were too few classes for it."""
+        check_is_fitted(self)
+        if self.calibration_ is None and len(self.classes_) >= MIN_CLASSES:
+            raise ValueError(
+                f"Expected a fit that calibrates, for {name}. Got one in which nothing "
+                f"was 'auto'. Set seen_penalty, temperature or reject to 'auto' and "
+                f"fit again."
+            )
+        return self.calibration_
 
 
 def load(
@@ -870,4 +1073,6 @@ def _check_remaining(classes: NDArray[Any], index: NDArray[np.intp]) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    return (
+        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    )

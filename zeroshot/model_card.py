@@ -31,6 +31,12 @@ def model_card(record: Mapping[str, Any]) -> str:
     vectors = f"`{embeddings['name']}`" + (
         f", {len(kept)} vectors in the bundle" if kept else ", in a file of their own"
     )
+    settings, found = record["parameters"], record.get("calibration")
+    scores = ", ".join(
+        f"{name} {_shown(settings[name])}"
+        for name in ("seen_penalty", "temperature", "reject")
+        if settings[name] is not None
+    )
     return f"""# Zero-shot image classifier
 
 Predicts labels given at prediction time. Made by `zeroshot` \
@@ -44,6 +50,8 @@ Predicts labels given at prediction time. Made by `zeroshot` \
 {record["projection"]["parameters"]} |
 | trained on | {record["n_images"]} images of \
 {len(record["classes"]["labels"])} classes |
+| scores | {scores} |
+{_calibration(found)}\
 
 Seen classes: {labels}.
 
@@ -59,3 +67,19 @@ on those classes. Without a `seen_penalty`, an unseen label rarely wins against 
 ones. Probabilities are not calibrated unless a `temperature` was. A label is what its
 word vector says: "crane" is both a bird and a machine.
 """
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, int | float) else f"`{value}`"
+
+
+def _calibration(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"| found on {found['n_folds']} class-disjoint folds of the seen classes | "
+        f"seen_penalty {found['seen_penalty']:.3g} (H {found['h']:.2f}, without it "
+        f"{found['h_without']:.2f}), temperature {found['temperature']:.3g}, "
+        f"false-accept rate {found['false_accept_rate']:.2f} (AUROC "
+        f"{found['auroc']:.2f}) |\n"
+    )

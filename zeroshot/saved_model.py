@@ -13,6 +13,7 @@ from sklearn.base import clone
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone, card_of
 from zeroshot.bundle import Bundle, projection_from_state, projection_to_state
+from zeroshot.calibration import Calibration
 from zeroshot.embeddings.attributes import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
@@ -74,6 +75,10 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
         words = list(dict.fromkeys(map(str, [*classes, *candidates, *vocabulary])))
         vectors, _ = embed_labels(words, embeddings)
         arrays["vocabulary"] = vectors.astype(np.float16)
+    calibration = None
+    if classifier.calibration_ is not None:
+        calibration, background = classifier.calibration_.to_record()
+        arrays |= {f"calibration/{name}": array for name, array in background.items()}
     record = {
         "parameters": _saved_parameters(classifier),
         "classes": {"labels": classes.tolist(), "dtype": classes.dtype.str},
@@ -86,6 +91,7 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
             "vocabulary": words,
         },
         "projection": state,
+        "calibration": calibration,
         "n_features": int(classifier.n_features_in_),
         "n_images": classifier.n_images_,
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -212,6 +218,16 @@ def _assemble(
         record["label_report"], arrays["class_embeddings"]
     )
     classifier.embeddings_, classifier.projection_ = provider, projection
+    classifier.calibration_ = None
+    if record.get("calibration") is not None:  # bundles of before have none
+        classifier.calibration_ = Calibration.from_record(
+            record["calibration"],
+            {
+                name.removeprefix("calibration/"): array
+                for name, array in arrays.items()
+                if name.startswith("calibration/")
+            },
+        )
     classifier.n_features_in_ = record["n_features"]
     classifier.n_images_ = record["n_images"]
     classifier.backbone_ = classifier.backbone_fingerprint_ = None

@@ -1,6 +1,6 @@
 """The command that uses a model: predict."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,7 @@ COLUMNS = (
     "score",
     "probability",
     "seen",
+    "rejected",
     "error",
 )
 
@@ -147,7 +148,7 @@ def _predict(
     ranked = classifier.rank(sources, candidates, k=top_k)
     errors = classifier.image_errors_
     results = [
-        _result(sources[i], best, classifier.reject, errors.get(i))
+        _result(sources[i], best, classifier.unknown_label, errors.get(i))
         for i, best in zip(classifier.image_positions_.tolist(), ranked, strict=True)
     ]
     _print_predictions(results, output)
@@ -157,15 +158,13 @@ def _predict(
 def _result(
     image: str,
     ranked: "Sequence[RankedLabel]",
-    reject: float | None,
+    unknown_label: Hashable,
     error: str | None,
 ) -> dict[str, Any]:
-    from zeroshot.classifier import UNKNOWN_LABEL
-
-    known = bool(ranked) and (reject is None or ranked[0].score >= reject)
+    known = bool(ranked) and not ranked[0].rejected
     return {
         "image": image,
-        "prediction": ranked[0].label if known else UNKNOWN_LABEL,
+        "prediction": ranked[0].label if known else unknown_label,
         "ranked": [label._asdict() for label in ranked],
         "error": error,
     }

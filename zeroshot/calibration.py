@@ -1,0 +1,364 @@
+"""What scores mean, learnt on folds of seen classes that play the unseen ones.
+
+In each fold some of the seen classes are left out of training, with all their images,
+and a fifth of the images of the others. A projection trained on the rest meets both
+for the first time: the left-out classes as the final projection meets unseen ones, the
+left-out images as it meets new images of seen classes. Test classes take no part.
+
+References
+----------
+.. [1] Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning
+   for Object Recognition in the Wild", ECCV 2016 (calibrated stacking).
+.. [2] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (temperature).
+.. [3] Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logsumexp
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from zeroshot.metrics import harmonic_mean, per_class_accuracy
+from zeroshot.progress import progress_bar
+from zeroshot.projections.base import Projection
+from zeroshot.rejection import Background, stand_out
+from zeroshot.scoring import cosine_scores
+
+__all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
+
+N_FOLDS = 5
+MIN_CLASSES = 4  # two folds of two classes: fewer leave nothing to choose between
+N_PENALTIES = 301  # quantiles of the differences that a penalty must make up for
+TEMPERATURES = (1e-3, 10.0)  # bounds of the search
+# The threshold of rejection is a quantile of these: 0.05 comes out as 0.05 +- 0.007.
+BACKGROUND_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learnt on the folds, and how good it was there.
+
+    Attributes
+    ----------
+    seen_penalty : float
+        With the best harmonic mean of seen and unseen accuracy, mean over folds [1]_.
+    temperature : float
+        With the least negative log likelihood of the left-out classes' labels among
+        themselves [2]_.
+    false_accept_rate : float
+        With the best mean of images rightly accepted and rightly rejected.
+    slope, intercept : float
+        Of the logistic function from standard scores to probabilities [3]_.
+    n_folds : int
+    h, h_without : float
+        Harmonic mean on the folds, with the penalty and without.
+    auroc : float
+        Area under the ROC curve of telling images whose label is a candidate from
+        others, with half of a fold's left-out labels as candidates.
+    background : Background
+    """
+
+    seen_penalty: float
+    temperature: float
+    false_accept_rate: float
+    slope: float
+    intercept: float
+    n_folds: int
+    h: float
+    h_without: float
+    auroc: float
+    background: Background
+
+    def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what JSON can hold, and the arrays.
+
+        Returns
+        -------
+        record : dict
+        arrays : dict of str to ndarray
+        """
+        record = {k: v for k, v in vars(self).items() if k != "background"}
+        return record, self.background.to_arrays()
+
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> Self:
+        """Return the calibration that `to_record` was called on.
+
+        Parameters
+        ----------
+        record, arrays : mapping
+            As `to_record` returned them.
+
+        Returns
+        -------
+        calibration : Calibration
+        """
+        return cls(**record, background=Background.from_arrays(arrays))
+
+    def independent_probabilities(
+        self,
+        scores: NDArray[np.floating[Any]],
+        candidates: NDArray[np.float32],
+        class_of: NDArray[np.intp],
+    ) -> NDArray[np.float64]:
+        """Return for each label the probability that it applies, whatever the others.
+
+        A score counts in standard deviations above what images of other classes score
+        with the label.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n, m)
+            Cosines, without a penalty.
+        candidates : ndarray of shape (m, dim_text), float32
+            Class embeddings of the candidates.
+        class_of : ndarray of shape (m,), int
+            Seen class that each names, or -1.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, m), float64
+            In [0, 1]; 0.5 where the label applies as likely as not, if it applies to
+            half of all images.
+        """
+        mean, deviation = _label_statistics(
+            cosine_scores(self.background.points, candidates),
+            self.background.labels[:, None] == class_of[None, :],
+        )
+        standard = (scores - mean) / deviation
+        probabilities: NDArray[np.float64] = expit(
+            self.slope * standard + self.intercept
+        )
+        return probabilities
+
+
+@dataclass(frozen=True)
+class _Folds:
+    """Points of images that a projection had not been trained on.
+
+    Attributes
+    ----------
+    y : (n,) class of each image
+    folds : (n_classes,) fold that a class was left out in
+    new : (n, dim_text) points of images in the fold of their class
+    known : (n, dim_text) points in the fold that left out the image alone, else NaN
+    image_folds : (n,) that fold
+    """
+
+    y: NDArray[np.intp]
+    folds: NDArray[np.intp]
+    new: NDArray[np.float32]
+    known: NDArray[np.float32]
+    image_folds: NDArray[np.intp]
+
+
+def fit_calibration(
+    projection: Projection,
+    X: NDArray[np.float32],
+    y: NDArray[np.intp],
+    class_embeddings: NDArray[np.float32],
+    *,
+    penalty: float | None = None,
+    random_state: int = 0,
+) -> Calibration:
+    """Train on folds of the classes and learn from them what scores mean.
+
+    Parameters
+    ----------
+    projection : Projection
+        Cloned for each fold.
+    X : ndarray of shape (n, dim_visual)
+        Features of the training images.
+    y : ndarray of shape (n,), int
+        Row of ``class_embeddings`` of each; every row has an image.
+    class_embeddings : ndarray of shape (n_classes, dim_text), float32
+        Of unit length; at least `MIN_CLASSES`.
+    penalty : float or None, default=None
+        The seen penalty that will be used; None means the one found here.
+    random_state : int, default=0
+        Seeds the folds.
+
+    Returns
+    -------
+    calibration : Calibration
+    """
+    n_folds = min(N_FOLDS, len(class_embeddings) // 2)
+    parts = _train_on_folds(projection, X, y, class_embeddings, n_folds, random_state)
+    found, h, h_without = _best_penalty(parts, class_embeddings)
+    temperature = _best_temperature(parts, class_embeddings)
+    rate, auroc = _best_rate(
+        parts, class_embeddings, found if penalty is None else penalty, temperature
+    )
+    slope, intercept = _fit_logistic(parts, class_embeddings)
+    rows = _sample(y, random_state)
+    background = Background(parts.new[rows], y[rows], parts.folds)
+    return Calibration(
+        found,
+        temperature,
+        rate,
+        slope,
+        intercept,
+        n_folds,
+        h,
+        h_without,
+        auroc,
+        background,
+    )
+
+
+def _train_on_folds(
+    projection: Projection,
+    X: NDArray[np.float32],
+    y: NDArray[np.intp],
+    T: NDArray[np.float32],
+    n_folds: int,
+    seed: int,
+) -> _Folds:
+    random = np.random.default_rng(seed)
+    folds = _deal(len(T), n_folds, random)
+    image_folds = np.full(len(y), -1)
+    for label in range(len(T)):
+        rows = np.flatnonzero(y == label)
+        if len(rows) > 1:  # a single image is never left out of its class
+            image_folds[rows] = _deal(len(rows), n_folds, random)
+    new = np.empty((len(y), T.shape[1]), np.float32)
+    known = np.full_like(new, np.nan)
+    with progress_bar("calibration folds", n_folds) as advance:
+        for fold in range(n_folds):
+            is_new = folds[y] == fold
+            is_known = ~is_new & (image_folds == fold)
+            train = ~is_new & ~is_known
+            # Rows without an image are left out: some projections look at them all.
+            classes = np.flatnonzero(folds != fold)
+            fitted = clone(projection).fit(
+                X[train],
+                np.searchsorted(classes, y[train]),
+                class_embeddings=T[classes],
+            )
+            new[is_new] = fitted.transform(X[is_new])
+            known[is_known] = fitted.transform(X[is_known])
+            advance()
+    return _Folds(y, folds, new, known, image_folds)
+
+
+def _best_penalty(parts: _Folds, T: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return the penalty of the best H, that H and the H without; means over folds."""
+    sides = []
+    for fold in np.unique(parts.folds):
+        is_new = parts.folds[parts.y] == fold
+        is_known = ~is_new & (parts.image_folds == fold)
+        for points, rows in ((parts.known, is_known), (parts.new, is_new)):
+            scores, truth = cosine_scores(points[rows], T), parts.y[rows]
+            unseen = parts.folds == fold
+            best_seen = np.where(unseen, -np.inf, scores).max(axis=1)
+            best_unseen = np.where(unseen, scores, -np.inf).max(axis=1)
+            own = np.where(unseen[truth], best_unseen, best_seen)
+            right = scores[np.arange(len(truth)), truth] >= own
+            sides.append((truth, right, best_seen - best_unseen))
+    differences = np.concatenate([difference for _, _, difference in sides])
+    penalties = np.quantile(differences, np.linspace(0, 1, N_PENALTIES))
+    curves = [
+        [_h(seen, unseen, penalty) for penalty in (*penalties, 0.0)]
+        for seen, unseen in zip(sides[::2], sides[1::2], strict=True)
+    ]
+    h = np.mean(curves, axis=0)
+    equal = np.flatnonzero(h[:-1] == h[:-1].max())
+    best = int(equal[len(equal) // 2])  # few images: a plateau; its middle is safest
+    return float(penalties[best]), float(h[best]), float(h[-1])
+
+
+def _h(seen: Any, unseen: Any, penalty: float) -> float:
+    accuracies = []
+    for (truth, right, difference), sign in ((seen, 1), (unseen, -1)):
+        if len(truth) == 0:  # every seen class has one image only
+            return 0.0
+        wins = sign * (difference - penalty) > 0
+        accuracies.append(per_class_accuracy(truth, right & wins))
+    return harmonic_mean(*accuracies)
+
+
+def _best_temperature(parts: _Folds, T: NDArray[np.float32]) -> float:
+    tasks = []
+    for fold in np.unique(parts.folds):
+        classes = np.flatnonzero(parts.folds == fold)
+        rows = np.isin(parts.y, classes)
+        scores = cosine_scores(parts.new[rows], T[classes]).astype(np.float64)
+        columns = np.searchsorted(classes, parts.y[rows])
+        tasks.append((scores, scores[np.arange(len(columns)), columns]))
+
+    def loss(log_temperature: float) -> float:
+        t = np.exp(log_temperature)
+        return float(
+            sum((logsumexp(s / t, axis=1) - own / t).sum() for s, own in tasks)
+        )
+
+    bounds = np.log(TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def _best_rate(
+    parts: _Folds, T: NDArray[np.float32], penalty: float, temperature: float
+) -> tuple[float, float]:
+    """Return the false-accept rate of the best balanced accuracy, and the AUROC."""
+    is_known, values = [], []
+    for fold in np.unique(parts.folds):
+        classes = np.flatnonzero(parts.folds == fold)
+        rows = np.isin(parts.y, classes)
+        seen = cosine_scores(parts.new[rows], T[parts.folds != fold]) - penalty
+        for half in (classes[::2], classes[1::2]):
+            scores = cosine_scores(parts.new[rows], T[half])
+            none = np.full(len(scores), -1)
+            values.append(stand_out(scores.max(axis=1), none, seen, temperature))
+            is_known.append(np.isin(parts.y[rows], half))
+    truth, statistic = np.concatenate(is_known), np.concatenate(values)
+    false_accepts, true_accepts, _ = roc_curve(truth, statistic)
+    best = false_accepts[(true_accepts - false_accepts).argmax()]
+    return float(np.clip(best, 0.01, 0.99)), float(roc_auc_score(truth, statistic))
+
+
+def _fit_logistic(parts: _Folds, T: NDArray[np.float32]) -> tuple[float, float]:
+    is_own = parts.y[:, None] == np.arange(len(T))[None, :]
+    scores = cosine_scores(parts.new, T)
+    mean, deviation = _label_statistics(scores, is_own)
+    together = parts.folds[parts.y][:, None] == parts.folds[None, :]
+    standard, applies = ((scores - mean) / deviation)[together], is_own[together]
+    logistic = LogisticRegression(class_weight="balanced")
+    logistic.fit(standard[:, None], applies)
+    return float(logistic.coef_[0, 0]), float(logistic.intercept_[0])
+
+
+def _label_statistics(
+    scores: NDArray[np.floating[Any]], is_own: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and deviation of each column over images of other classes."""
+    n = np.maximum(1, (~is_own).sum(axis=0))
+    others = np.where(is_own, 0, scores).astype(np.float64)
+    mean = others.sum(axis=0) / n
+    squares = np.where(is_own, 0, (scores - mean) ** 2).sum(axis=0) / n
+    return mean, np.maximum(np.sqrt(squares), np.finfo(np.float32).eps)
+
+
+def _sample(y: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+    """Return rows of some images, as many of each class where there are as many."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(y))
+    nth: dict[int, int] = {}
+    turn = np.empty(len(y), np.intp)
+    for row in order:
+        turn[row] = nth[y[row]] = nth.get(y[row], -1) + 1
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:BACKGROUND_SIZE])
+
+
+def _deal(n: int, n_folds: int, random: np.random.Generator) -> NDArray[np.intp]:
+    """Return a fold for each of n things, the folds as equal as can be."""
+    dealt: NDArray[np.intp] = random.permutation(np.arange(n) % n_folds)
+    return dealt
