@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier, load
     from zeroshot.datasets import load_image_folder, make_shapes
     from zeroshot.evaluation import evaluate
+    from zeroshot.feature_export import export_features
+    from zeroshot.feature_file import read_features
+    from zeroshot.features import extract_features
     from zeroshot.label_report import LabelReport
 
 __version__ = "0.1.0"
@@ -19,9 +22,12 @@ _HOMES = {
     "LabelReport": "zeroshot.label_report",
     "ZeroShotClassifier": "zeroshot.classifier",
     "evaluate": "zeroshot.evaluation",
+    "export_features": "zeroshot.feature_export",
+    "extract_features": "zeroshot.features",
     "load": "zeroshot.classifier",
     "load_image_folder": "zeroshot.datasets",
     "make_shapes": "zeroshot.datasets",
+    "read_features": "zeroshot.feature_file",
 }
 
 __all__ = [
@@ -29,9 +35,12 @@ __all__ = [
     "ZeroShotClassifier",
     "__version__",
     "evaluate",
+    "export_features",
+    "extract_features",
     "load",
     "load_image_folder",
     "make_shapes",
+    "read_features",
 ]
 
 

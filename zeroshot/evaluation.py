@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted
 
 from zeroshot import registry
@@ -27,7 +28,9 @@ from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import LabelError, OutOfVocabularyError, ZeroShotWarning
-from zeroshot.features import extract_features
+from zeroshot.feature_block import OnError
+from zeroshot.feature_file import FeatureFile, open_if_features
+from zeroshot.features import Features, collect_features, extract_features
 from zeroshot.images import as_image_list
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import harmonic_mean, hit_at_k, per_class_accuracy
@@ -145,6 +148,7 @@ def evaluate(
     on_unknown: Literal["raise", "skip"] = "raise",
     batch_size: int = 32,
     cache: bool = True,
+    on_error: OnError = "raise",
 ) -> Evaluation:
     """Measure how well a backbone and word vectors do on classes not trained on.
 
@@ -183,6 +187,10 @@ def evaluate(
         Images that the backbone is given at once.
     cache : bool, default=True
         Remember features on disk.
+    on_error : {"raise", "skip", "nan"}, default="raise"
+        What to do about images that cannot be read: raise, leave them out, or leave
+        them out of training and count them as wrong answers. A warning and
+        ``settings["unreadable"]`` name them.
 
     Returns
     -------
@@ -207,10 +215,17 @@ def evaluate(
     network = None if backbone is None else registry.resolve_backbone(backbone)
     y = np.asarray(labels)
     left_out = _unknown_classes(y, provider, on_unknown)
-    features = _features(images, len(y), network, batch_size, cache)
+    # Skipped ones go below: splits that are given count them.
+    on_bad: OnError = "raise" if on_error == "raise" else "nan"
+    features = _features(images, len(y), network, batch_size, cache, on_bad)
+    matrix = features.matrix
     kept = ~np.isin(y, left_out)
+    readable = np.asarray(np.isfinite(matrix).all(axis=1))
+    if on_error == "skip":
+        kept &= readable
     if splits is None:
-        features, y = features[kept], y[kept]
+        matrix, y = matrix[kept], y[kept]
+        readable = readable[kept]
         splits = list(
             zero_shot_splits(
                 y,
@@ -238,14 +253,15 @@ def evaluate(
         # What is doubtful about the labels was said once, of all of them.
         warnings.simplefilter("ignore", ZeroShotWarning)
         for number, split in enumerate(splits):
+            train = split.train[readable[split.train]]
             for method, (method_projection, vectors) in methods.items():
                 classifier = ZeroShotClassifier(
                     None,
                     vectors,
                     projection=method_projection,
                     random_state=random_state + number,
-                ).fit(features[split.train], y[split.train])
-                _append(results[method], _measure(classifier, features, y, split))
+                ).fit(matrix[train], y[train])
+                _append(results[method], _measure(classifier, matrix, y, split))
                 advance(1, method)
             _append(results["chance"], _chance(split))
     settings = _settings(network, provider, y, splits[0])
@@ -254,6 +270,7 @@ def evaluate(
         "n_splits": len(splits),
         "random_state": random_state,
         "left_out": left_out,
+        "unreadable": list(features.errors.values()),
     }
     return Evaluation(results, settings)
 
@@ -288,6 +305,18 @@ def evaluate_model(
     """
     check_is_fitted(classifier)
     y = np.asarray(labels)
+    backbone = classifier.backbone_
+    if backbone is not None:
+        check_backbone(backbone, classifier.backbone_fingerprint_)
+    features = _features(
+        images,
+        len(y),
+        backbone,
+        classifier.batch_size,
+        classifier.cache,
+        classifier.on_error,
+    )
+    y = y[features.positions]
     classes = np.unique(y)
     is_unseen = ~np.isin(classes, classifier.classes_)
     split = ZeroShotSplit(
@@ -297,16 +326,10 @@ def evaluate_model(
         np.flatnonzero(np.isin(y, classifier.classes_)),
         np.flatnonzero(np.isin(y, classes[is_unseen])),
     )
-    backbone = classifier.backbone_
-    if backbone is not None:
-        check_backbone(backbone, classifier.backbone_fingerprint_)
-    features = _features(
-        images, len(y), backbone, classifier.batch_size, classifier.cache
-    )
     results: dict[str, dict[str, list[float]]] = {
         method: {metric: [] for metric in METRICS} for method in ("model", "chance")
     }
-    _append(results["model"], _measure(classifier, features, y, split))
+    _append(results["model"], _measure(classifier, features.matrix, y, split))
     _append(results["chance"], _chance(split))
     settings = _settings(backbone, classifier.embeddings_, y, split)
     settings |= {
@@ -314,6 +337,7 @@ def evaluate_model(
         "n_splits": 1,
         "random_state": None,
         "left_out": [],
+        "unreadable": list(features.errors.values()),
     }
     return Evaluation(results, settings)
 
@@ -349,9 +373,13 @@ def _measure(
 def _scores(
     classifier: ZeroShotClassifier, X: NDArray[np.float32], candidates: list[Any]
 ) -> NDArray[np.float32]:
-    scores = classifier.decision_function(X, candidates)
-    if scores.ndim == 1:  # two candidates: the second less the first
-        scores = np.column_stack([np.zeros_like(scores), scores])
+    readable = np.isfinite(X).all(axis=1)
+    scores = np.full((len(X), len(candidates)), np.nan, np.float32)  # NaN is no hit
+    if readable.any():
+        known = classifier.decision_function(X[readable], candidates)
+        if known.ndim == 1:  # two candidates: the second less the first
+            known = np.column_stack([np.zeros_like(known), known])
+        scores[readable] = known
     return scores
 
 
@@ -370,23 +398,36 @@ def _chance(split: ZeroShotSplit) -> dict[str, float]:
 
 
 def _features(
-    images: Any, n_labels: int, backbone: Backbone | None, batch_size: int, cache: bool
-) -> NDArray[np.float32]:
-    if backbone is None or (isinstance(images, np.ndarray) and images.ndim == 2):
-        features = np.asarray(images, dtype=np.float32)
+    images: Any,
+    n_labels: int,
+    backbone: Backbone | None,
+    batch_size: int,
+    cache: bool,
+    on_error: OnError,
+) -> Features:
+    images = open_if_features(images)
+    if isinstance(images, FeatureFile):
+        if backbone is not None:
+            images.check(backbone.fingerprint)
+    elif backbone is None or (isinstance(images, np.ndarray) and images.ndim == 2):
+        images = np.asarray(images, dtype=np.float32)
+        assert_all_finite(images, input_name="images")
     else:
         images = as_image_list(images)
-        if len(images) == n_labels:  # else it is refused below, before the work
-            images = extract_features(
-                images, backbone, batch_size=batch_size, cache=cache
-            ).matrix
-        features = images
-    if len(features) != n_labels:
+    if len(images) != n_labels:
         raise LabelError(
-            f"Expected one label for each image. Got {len(features)} images and "
+            f"Expected one label for each image. Got {len(images)} images and "
             f"{n_labels} labels."
         )
-    return features
+    if isinstance(images, FeatureFile):
+        blocks = images.blocks(on_error)
+        return collect_features(blocks, n_labels, images.dim, on_error=on_error)
+    if isinstance(images, np.ndarray):
+        return Features(images, {}, np.arange(n_labels))
+    assert backbone is not None
+    return extract_features(
+        images, backbone, batch_size=batch_size, cache=cache, on_error=on_error
+    )
 
 
 def _unknown_classes(

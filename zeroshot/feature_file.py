@@ -34,6 +34,7 @@ __all__ = [
     "import_parquet",
     "open_if_features",
     "read_features",
+    "take",
 ]
 
 SUFFIXES = (".npz", ".parquet")
@@ -242,6 +243,26 @@ def read_features(path: str | Path) -> FeatureFile:
         raise _broken(path, error) from error
 
 
+def take(
+    images: list[str] | FeatureFile, positions: Sequence[int] | NDArray[Any]
+) -> list[str] | FeatureFile:
+    """Return some images of a list, or rows of a file.
+
+    Parameters
+    ----------
+    images : list of str or FeatureFile
+    positions : sequence of int
+        Increasing, from 0.
+
+    Returns
+    -------
+    part : list of str or FeatureFile
+    """
+    if isinstance(images, FeatureFile):
+        return images.take(positions)
+    return [images[i] for i in positions]
+
+
 def import_parquet() -> Any:
     """Return the module ``pyarrow.parquet``.
 
@@ -292,7 +313,7 @@ def _open_parquet(path: Path) -> FeatureFile:
         )
     reasons = columns["error"].to_pylist()
     errors = {i: reason for i, reason in enumerate(reasons) if reason is not None}
-    paths = columns["path"].to_pylist() if "path" in columns.column_names else []
+    paths = [path or "" for path in columns["path"].to_pylist()]
     labels = None
     if "label" in columns.column_names:
         labels = np.array(columns["label"].to_pylist(), np.str_)
@@ -307,6 +328,7 @@ def _assembled(
     labels: NDArray[np.str_] | None,
     errors: dict[int, str],
 ) -> FeatureFile:
+    paths = paths if any(paths) else []
     record = json.loads(about)
     if record["format"] > FORMAT:
         raise ArtifactError(

@@ -42,6 +42,7 @@ __all__ = [
     "extract_features",
     "iter_features",
     "listed_images",
+    "warn_of_bad_images",
 ]
 
 READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait for disk
@@ -190,7 +191,7 @@ def collect_features(
     matrix = np.concatenate(parts) if n is None else matrix[:done]
     if errors:
         left_out = len(errors) if on_error == "skip" else 0
-        _warn_of_bad_images(errors, done + left_out, on_error)
+        warn_of_bad_images(errors, done + left_out, on_error)
     return Features(matrix, errors, np.concatenate(positions))
 
 
@@ -206,7 +207,18 @@ def _projected(
     return projected
 
 
-def _warn_of_bad_images(errors: dict[int, str], n: int, on_error: OnError) -> None:
+def warn_of_bad_images(errors: dict[int, str], n: int, on_error: OnError) -> None:
+    """Warn that images cannot be read, and name the first ones.
+
+    Parameters
+    ----------
+    errors : dict of int to str
+        As in `Features`; at least one.
+    n : int
+        Number of all images.
+    on_error : {"skip", "nan"}
+        What became of their rows.
+    """
     reasons = list(errors.values())
     more = f" And {len(reasons) - NAMED} more." if len(reasons) > NAMED else ""
     what = "left out" if on_error == "skip" else "without features (NaN)"

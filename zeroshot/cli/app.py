@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from zeroshot import __version__
 from zeroshot.cli import (
     cached,
+    embedding,
     evaluating,
     label_checks,
     listings,
@@ -72,7 +73,12 @@ def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
 
 
 _add(
-    (*training.COMMANDS, *evaluating.COMMANDS, *predicting.COMMANDS),
+    (
+        *training.COMMANDS,
+        *evaluating.COMMANDS,
+        *predicting.COMMANDS,
+        *embedding.COMMANDS,
+    ),
     app,
     "Train and predict",
 )

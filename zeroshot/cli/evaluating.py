@@ -12,6 +12,7 @@ from zeroshot.cli.options import (
     ClassNames,
     Format,
     NoCache,
+    OnError,
     OutputFormat,
     Projection,
     Seed,
@@ -28,8 +29,9 @@ def _evaluate(
     images: Annotated[
         Path,
         typer.Argument(
-            help="Labelled images: a folder with one sub-folder per class, or a .csv "
-            "with the columns path and label. With --proposed-split: res101.mat.",
+            help="Labelled images: a folder with one sub-folder per class, a .csv with "
+            "the columns path and label, or a file that 'zeroshot embed' wrote. With "
+            "--proposed-split: res101.mat.",
             show_default=False,
         ),
     ],
@@ -96,6 +98,14 @@ def _evaluate(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     no_cache: NoCache = False,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            "--on-error",
+            help="An image that cannot be read: stop (raise), leave it out (skip), or "
+            "leave it out of training and count it as a wrong answer (nan).",
+        ),
+    ] = OnError.raise_,
     output: OutputFormat = Format.table,
 ) -> None:
     """Measure how well a backbone and embeddings do on classes not trained on.
@@ -106,7 +116,7 @@ def _evaluate(
     the labels, and chance.
     """
     from zeroshot import load
-    from zeroshot.datasets import load_images
+    from zeroshot.cli.labelled import load_labelled
     from zeroshot.evaluation import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
@@ -129,16 +139,18 @@ def _evaluate(
             on_unknown=on_unknown,
         )
     elif model is not None:
-        paths, labels = load_images(images, class_names)
+        paths, labels = load_labelled(images, class_names)
         classifier = load(model, backbone=backbone, embeddings=embeddings)
-        classifier.set_params(batch_size=batch_size, cache=not no_cache)
+        classifier.set_params(
+            batch_size=batch_size, cache=not no_cache, on_error=on_error.value
+        )
         if skip_unknown:
             paths, labels, left_out = with_vector(paths, labels, classifier.embeddings_)
             if left_out:
                 warn(left_out_line(left_out), PartialCoverageWarning, stacklevel=2)
         evaluation = evaluate_model(classifier, paths, labels)
     elif backbone is not None and embeddings is not None:
-        paths, labels = load_images(images, class_names)
+        paths, labels = load_labelled(images, class_names)
         evaluation = evaluate(
             paths,
             labels,
@@ -151,6 +163,7 @@ def _evaluate(
             on_unknown=on_unknown,
             batch_size=batch_size,
             cache=not no_cache,
+            on_error=on_error.value,
         )
     else:
         raise typer.BadParameter(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zeroshot.embeddings.base import TextEmbeddings
+    from zeroshot.feature_file import FeatureFile
 
 __all__ = [
     "find_classes",
@@ -193,33 +194,36 @@ def _without_repeats(labels: list[tuple[str, list[str]]]) -> dict[str, list[str]
 
 
 def with_vector(
-    paths: list[str], labels: "NDArray[np.str_]", embeddings: "TextEmbeddings"
-) -> "tuple[list[str], NDArray[np.str_], list[str]]":
+    paths: "list[str] | FeatureFile",
+    labels: "NDArray[np.str_]",
+    embeddings: "TextEmbeddings",
+) -> "tuple[list[str] | FeatureFile, NDArray[np.str_], list[str]]":
     """Return the images whose label has a vector, their labels, and the others.
 
     Parameters
     ----------
-    paths : list of str
+    paths : list of str or FeatureFile
     labels : ndarray of shape (n,), str
         Label of each image.
     embeddings : TextEmbeddings
 
     Returns
     -------
-    paths : list of str
+    paths : list of str or FeatureFile
     labels : ndarray of str
     left_out : list of str
         Labels without a vector.
     """
     import numpy as np
 
+    from zeroshot.feature_file import take
     from zeroshot.labels import embed_labels
 
     try:
         embed_labels(np.unique(labels).tolist(), embeddings)
     except OutOfVocabularyError as error:
         kept = np.flatnonzero(~np.isin(labels, error.labels))
-        return [paths[i] for i in kept], labels[kept], error.labels
+        return take(paths, kept), labels[kept], error.labels
     return paths, labels, []
 
 

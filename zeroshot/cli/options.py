@@ -79,7 +79,8 @@ ImagesAndLabels: TypeAlias = Annotated[
     Path,
     typer.Argument(
         help="Labelled images: a folder with one sub-folder per class, or a .csv with "
-        "the columns path and label (relative paths are relative to the file).",
+        "the columns path and label (relative paths are relative to the file), or a "
+        "file that 'zeroshot embed' wrote.",
         show_default=False,
     ),
 ]

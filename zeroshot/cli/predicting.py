@@ -20,9 +20,11 @@ from zeroshot.cli.options import (
     names_of,
 )
 from zeroshot.cli.tables import print_csv, print_json, print_table
+from zeroshot.errors import ArtifactError
 
 if TYPE_CHECKING:
     from zeroshot.classifier import RankedLabel
+    from zeroshot.feature_file import FeatureFile
 
 __all__ = ["COMMANDS"]
 
@@ -47,8 +49,8 @@ def _predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders (all images below), or .csv files with a column "
-            "path.",
+            help="Image files, folders (all images below), .csv files with a column "
+            "path, or one file that 'zeroshot embed' wrote.",
         ),
     ],
     labels: Annotated[
@@ -134,7 +136,6 @@ def _predict(
     )
 
     from zeroshot import load
-    from zeroshot.images import as_image_list
 
     classifier = load(model, backbone=backbone, embeddings=embeddings)
     classifier.set_params(
@@ -144,15 +145,33 @@ def _predict(
         classifier.set_params(seen_penalty=seen_penalty)
     if reject is not None:
         classifier.set_params(reject=reject)
-    sources = [str(image) for given in images for image in as_image_list(given)]
+    sources, names = _opened(images)
     ranked = classifier.rank(sources, candidates, k=top_k)
     errors = classifier.image_errors_
     results = [
-        _result(sources[i], best, classifier.unknown_label, errors.get(i))
+        _result(names[i], best, classifier.unknown_label, errors.get(i))
         for i, best in zip(classifier.image_positions_.tolist(), ranked, strict=True)
     ]
     _print_predictions(results, output)
     exit_on_errors(len(errors), fail_on_error)
+
+
+def _opened(images: list[str]) -> "tuple[FeatureFile | list[str], list[str]]":
+    """Return what to predict, and what to call each row."""
+    from zeroshot.feature_file import FeatureFile, open_if_features
+    from zeroshot.images import as_image_list
+
+    opened = [open_if_features(given) for given in images]
+    files = [file for file in opened if isinstance(file, FeatureFile)]
+    if not files:
+        sources = [str(image) for given in images for image in as_image_list(given)]
+        return sources, sources
+    if len(images) > 1:
+        raise ArtifactError(
+            f"Expected images, or one file of features. Got '{files[0].path}' beside "
+            f"others. Predict them one after the other."
+        )
+    return files[0], files[0].paths or [f"row {i}" for i in range(len(files[0]))]
 
 
 def _result(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -28,9 +28,6 @@ from zeroshot.cli.options import (
     SkipUnknown,
 )
 from zeroshot.errors import ArtifactError, LabelError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["COMMANDS"]
 
@@ -132,11 +129,12 @@ def _fit(
     import numpy as np
 
     from zeroshot import ZeroShotClassifier, registry
-    from zeroshot.datasets import load_images
+    from zeroshot.cli.labelled import load_labelled
+    from zeroshot.feature_file import take
     from zeroshot.labels import embed_labels
     from zeroshot.splits import hold_out_classes
 
-    paths, labels = load_images(images, class_names)
+    paths, labels = load_labelled(images, class_names)
     provider = registry.resolve_embeddings(embeddings)
     left_out: list[str] = []
     if skip_unknown:
@@ -160,7 +158,7 @@ def _fit(
         on_error=on_error.value,
         random_state=seed,
     )
-    classifier.fit([paths[i] for i in train], labels[train])
+    classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
     report = classifier.label_report_
     complete = round(report.coverage * len(report.entries))

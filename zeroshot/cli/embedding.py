@@ -1,0 +1,82 @@
+"""The command that computes features and keeps them in a file: embed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zeroshot.cli.options import (
+    Backbone,
+    BatchSize,
+    ClassNames,
+    FailOnError,
+    NoCache,
+    OnError,
+    exit_on_errors,
+)
+
+__all__ = ["COMMANDS"]
+
+
+def _embed(
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder (all images below), a .csv with a column path, or an image. "
+            "Sub-folders, or a column label, are the labels.",
+            show_default=False,
+        ),
+    ],
+    backbone: Backbone,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write: .npz, or .parquet (which needs pyarrow).",
+            show_default=False,
+        ),
+    ],
+    class_names: ClassNames = None,
+    batch_size: BatchSize = 32,
+    no_cache: NoCache = False,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            "--on-error",
+            help="An image that cannot be read: stop (raise), leave it out (skip), or "
+            "give it a row of NaN with the reason (nan).",
+        ),
+    ] = OnError.raise_,
+    fail_on_error: FailOnError = False,
+) -> None:
+    """Compute the features of images and write them to a file.
+
+    'fit', 'predict' and 'evaluate' take the file in place of images, for the same
+    backbone; they need neither the images nor TensorFlow then.
+    """
+    from zeroshot.cli.labelled import load_if_labelled
+    from zeroshot.feature_export import export_features
+
+    sources, labels = load_if_labelled(images, class_names)
+    exported = export_features(
+        sources,
+        backbone,
+        out,
+        labels=labels,
+        batch_size=batch_size,
+        cache=not no_cache,
+        on_error=on_error.value,
+    )
+    typer.echo(
+        f"Saved: {out} ({exported.n_rows} rows of {exported.dim} numbers, "
+        f"{'no' if labels is None else 'with'} labels)"
+    )
+    exit_on_errors(len(exported.errors), fail_on_error)
+
+
+COMMANDS = (
+    (_embed, "zeroshot embed photos/ --backbone mobilenet-v2 --out photos.npz"),
+)
+"""The command (named after the function), with an example."""

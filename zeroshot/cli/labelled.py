@@ -1,0 +1,73 @@
+"""Labelled images on the command line: a folder, a table, or a file of features."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeroshot.errors import ArtifactError, LabelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zeroshot.feature_file import FeatureFile
+
+__all__ = ["load_if_labelled", "load_labelled"]
+
+
+def load_labelled(
+    path: Path, class_names: Path | None
+) -> "tuple[list[str] | FeatureFile, NDArray[np.str_]]":
+    """Return images, or features in place of them, and the label of each.
+
+    Raises
+    ------
+    ArtifactError, LabelError
+        As `zeroshot.datasets.load_images`; if a file of features has no labels.
+    """
+    from zeroshot.datasets import load_images
+    from zeroshot.feature_file import FeatureFile, open_if_features
+
+    opened = open_if_features(path)
+    if not isinstance(opened, FeatureFile):
+        return load_images(path, class_names)
+    if class_names is not None:
+        raise LabelError(
+            f"Expected class names for a folder of images only. Got the features "
+            f"'{path}', which hold their labels. Leave the class names out."
+        )
+    if opened.labels is None:
+        raise ArtifactError(
+            f"Expected features with labels. Got '{path}', which has none. Run "
+            f"'zeroshot embed' on a folder with one sub-folder per class, or on a .csv "
+            f"with a column label."
+        )
+    return opened, opened.labels
+
+
+def load_if_labelled(
+    path: Path, class_names: Path | None
+) -> "tuple[list[str], NDArray[np.str_] | None]":
+    """Return images, and the label of each where there are labels.
+
+    There are in a folder that holds sub-folders and no images directly, and in a .csv
+    with a column label.
+
+    Raises
+    ------
+    ArtifactError, LabelError
+        As `zeroshot.datasets.load_images` and `zeroshot.images.as_image_list`.
+    """
+    from zeroshot.datasets import load_images
+    from zeroshot.image_files import image_files, read_table
+    from zeroshot.images import as_image_list
+
+    if path.is_dir():
+        labelled = not any(file.parent == path for file in image_files(path))
+    elif path.suffix.lower() == ".csv":
+        header = [cell.lower() for cell in read_table(path)[0][1]]
+        labelled = "path" in header and "label" in header
+    else:
+        labelled = False
+    if labelled or class_names is not None:
+        return load_images(path, class_names)
+    return [str(image) for image in as_image_list(path)], None
