@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, ClassifierHead
-from zeroshot.backbones.fastest_route import FastestRoute
+from zeroshot.backbones.fastest_route import Route, fastest_route
 from zeroshot.backbones.keras_head import keras_head
 from zeroshot.backbones.keras_network import (
     LOADING,
@@ -69,7 +69,7 @@ class KerasApplication:
     (2048, (160, 160), 'resnet50:160')
     """
 
-    _network: FastestRoute | None = None
+    _route: Route | None = None
     _file: tuple[Path, str] | None = None
 
     def __init__(
@@ -197,9 +197,9 @@ class KerasApplication:
         if len(images) == 0:
             return np.empty((0, self.dim), np.float32)
         with LOADING:
-            if self._network is None:
-                self._network = FastestRoute(self._load, self.fingerprint)
-        return self._network(images)
+            if self._route is None:
+                self._route = fastest_route(self._load, self.fingerprint)
+        return self._route(images)
 
     def classifier_head(self) -> ClassifierHead:
         """Return the classifier of ImageNet-1k that the network was trained with.
@@ -256,7 +256,7 @@ class KerasApplication:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_network": None, "_file": None}
+        return vars(self) | {"_route": None, "_file": None}
 
     def __sklearn_clone__(self) -> Self:
         return self

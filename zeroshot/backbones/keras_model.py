@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
-from zeroshot.backbones.fastest_route import FastestRoute
+from zeroshot.backbones.fastest_route import Route, fastest_route
 from zeroshot.backbones.keras_network import (
     LOADING,
     Network,
@@ -72,7 +72,7 @@ class KerasModel:
     """
 
     _loaded: tuple[Network, tuple[int, int]] | None = None
-    _route: FastestRoute | None = None
+    _route: Route | None = None
     _fingerprint: str | None = None
 
     def __init__(
@@ -217,7 +217,7 @@ class KerasModel:
             return np.empty((0, network.dim), np.float32)
         with LOADING:
             if self._route is None:
-                self._route = FastestRoute(lambda: network, self.fingerprint)
+                self._route = fastest_route(lambda: network, self.fingerprint)
         return self._route(images)
 
     def _load(self) -> tuple[Network, tuple[int, int]]:

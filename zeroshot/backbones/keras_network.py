@@ -92,8 +92,8 @@ class Network:
         From uint8 images (float32 after a callable) to features.
     model : keras.Model
     input_size : tuple of int
-    is_whole : bool
-        Whether the graph holds all that is computed: no callable scales outside.
+    scales_outside : bool
+        Whether a callable scales the pixels, so that the graph is not all there is.
 
     Raises
     ------
@@ -130,7 +130,7 @@ class Network:
             tf.TensorSpec((None, *input_size, 3), kind)
         )
         self.model = model
-        self.is_whole = self._outside is None
+        self.scales_outside = self._outside is not None
         self.input_size = input_size
         self._constant = tf.constant
         self.dim = int(self.compiled.structured_outputs.shape[-1])

@@ -1,0 +1,261 @@
+"""The fastest route: Keras itself is the oracle, on real photographs."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroshot.backbones import KerasApplication, KerasModel
+from zeroshot.backbones.keras_network import scale_pixels
+from zeroshot.backbones.keras_table import applications
+
+# Keras 3.15 with NumPy 2.4, whenever it writes weights.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword"
+)
+
+FAMILIES = [
+    "convnext-tiny",
+    "densenet121",
+    "efficientnet-b0",
+    "efficientnet-v2-b0",
+    "inception-resnet-v2",
+    "inception-v3",
+    "mobilenet",
+    "mobilenet-v2",
+    "mobilenet-v3-small",
+    "nasnet-mobile",
+    "resnet50",
+    "resnet50-v2",
+    "vgg16",
+    "vgg19",
+    "xception",
+]
+
+
+def photographs(side: int) -> np.ndarray:
+    """Others than those with which a conversion is checked."""
+    folder = files("skimage.data")
+    return np.stack(
+        [
+            np.asarray(Image.open(folder / name).convert("RGB").resize((side, side)))
+            for name in ("ihc.png", "retina.jpg", "hubble_deep_field.jpg")
+        ]
+    )
+
+
+def make_model(seed: int = 0, size: int | None = 16):
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((size, size, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(4)(x))
+
+
+def conversions(cache: Path) -> list[Path]:
+    return sorted((cache / "networks").glob("[!.]*"))
+
+
+def test_features_of_a_converted_network_equal_those_of_keras(cache_folder, caplog):
+    model, images = make_model(), photographs(16)
+    with caplog.at_level(logging.INFO, "zeroshot"):
+        features = KerasModel(model, scaling="tf").embed(images)
+    assert caplog.messages == []
+    assert len(conversions(cache_folder)) == 1
+    expected = model(scale_pixels(images.astype(np.float32), "tf")).numpy()
+    np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_features_are_the_same_bits_in_any_batch_and_process(tmp_path, cache_folder):
+    path, images = tmp_path / "model.keras", photographs(16)
+    make_model().save(path)
+    features = KerasModel(path).embed(images)
+    alone = [KerasModel(path).embed(images[i : i + 1])[0] for i in range(3)]
+    np.testing.assert_array_equal(alone, features)
+    np.save(tmp_path / "images.npy", images)
+    program = (
+        "import sys, numpy\n"
+        "from zeroshot.backbones import KerasModel\n"
+        f"images = numpy.load({str(tmp_path / 'images.npy')!r})\n"
+        f"print(KerasModel({str(path)!r}).embed(images).tobytes().hex())\n"
+    )
+    other = tmp_path / "other"  # so that it converts anew, and with one thread
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ZEROSHOT_CACHE": str(other)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == features.tobytes().hex()
+    assert len(conversions(other)) == 1
+
+
+def test_kept_conversion_is_used_without_building_the_network(monkeypatch):
+    backbone = KerasApplication("mobilenet", weights=None, input_size=32)
+    images = photographs(32)
+    features = backbone.embed(images)
+    monkeypatch.setattr("zeroshot.backbones.keras_applications.build_without_top", None)
+    again = KerasApplication("mobilenet", weights=None, input_size=32).embed(images)
+    np.testing.assert_array_equal(again, features)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-1],
+        lambda content: content[:1000] + b"\xff" + content[1001:],
+        lambda content: b"x" * 100,
+    ],
+)
+def test_damaged_conversion_is_made_again(cache_folder, damage):
+    model, images = make_model(), photographs(16)
+    features = KerasModel(model).embed(images)
+    (path,) = conversions(cache_folder)
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    np.testing.assert_array_equal(KerasModel(model).embed(images), features)
+    assert len(path.read_bytes()) == len(whole)
+    assert conversions(cache_folder) == [path]
+
+
+def test_conversion_of_other_weights_is_another_file(cache_folder):
+    images = photographs(16)
+    first = KerasModel(make_model(0)).embed(images)
+    second = KerasModel(make_model(1)).embed(images)
+    assert len(conversions(cache_folder)) == 2
+    assert not np.allclose(first, second)
+
+
+def make_inconvertible():
+    """A model with an operation that LiteRT does not have."""
+    import keras
+
+    @keras.saving.register_keras_serializable("test_inference_routes")
+    class Inverse(keras.layers.Layer):
+        def call(self, x):
+            square = x[:, :4, :4, 0] + 1000 * keras.ops.eye(4)
+            return keras.ops.reshape(keras.ops.inv(square), (-1, 16))
+
+    inputs = keras.Input((16, 16, 3))
+    return keras.Model(inputs, Inverse()(inputs))
+
+
+def test_network_that_cannot_be_converted_runs_as_a_graph_with_a_reason(
+    cache_folder, caplog
+):
+    model, images = make_inconvertible(), photographs(16)
+    expected = model(images.astype(np.float32)).numpy()
+    np.testing.assert_allclose(KerasModel(model).embed(images), expected, rtol=1e-5)
+    assert "slower than LiteRT: Converter" in caplog.text
+    # The next time it is not tried again, and the reason is still given.
+    kept = [path.stat().st_mtime_ns for path in conversions(cache_folder)]
+    caplog.clear()
+    np.testing.assert_allclose(KerasModel(model).embed(images), expected, rtol=1e-5)
+    assert "slower than LiteRT: Converter" in caplog.text
+    assert [p.stat().st_mtime_ns for p in conversions(cache_folder)] == kept
+    assert len(kept) == 1
+
+
+def test_network_with_other_features_after_conversion_runs_as_a_graph(
+    monkeypatch, caplog
+):
+    # No network is known that the converter gets wrong, so nothing is good enough.
+    monkeypatch.setattr("zeroshot.backbones.litert_network.TOLERANCE", -1.0)
+    model, images = make_model(), photographs(16)
+    features = KerasModel(model).embed(images)
+    assert "its features differ by" in caplog.text
+    np.testing.assert_allclose(features, model(images.astype(np.float32)), rtol=1e-4)
+
+
+def scale(pixels):
+    return pixels / 255
+
+
+def test_scaling_function_keeps_the_graph_and_says_so(cache_folder, caplog):
+    with caplog.at_level(logging.INFO, "zeroshot"):
+        KerasModel(make_model(), scaling=scale).embed(photographs(16))
+    assert caplog.messages == ["A plain graph is used: a function scales the pixels."]
+    assert conversions(cache_folder) == []
+
+
+def test_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZEROSHOT_CACHE", str(tmp_path / "file"))
+    model, images = make_model(), photographs(16)
+    expected = model(images.astype(np.float32)).numpy()
+    features = KerasModel(model).embed(images)
+    np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_processes_that_convert_at_once_leave_one_whole_file(tmp_path, cache_folder):
+    path = tmp_path / "model.keras"
+    make_model().save(path)
+    program = (
+        "import numpy\n"
+        "from zeroshot.backbones import KerasModel\n"
+        "images = numpy.zeros((1, 16, 16, 3), 'uint8')\n"
+        f"print(KerasModel({str(path)!r}).embed(images).tobytes().hex())\n"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    printed = {process.communicate()[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0]
+    assert len(printed) == 1
+    assert len(list((cache_folder / "networks").iterdir())) == 1
+
+
+def test_threads_share_a_converted_network():
+    backbone = KerasModel(make_model())
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    results = {}
+
+    def embed(start: int) -> None:
+        results[start] = backbone.embed(images[start : start + 10])
+
+    threads = [threading.Thread(target=embed, args=(i,)) for i in range(0, 40, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = np.concatenate([results[start] for start in sorted(results)])
+    np.testing.assert_array_equal(together, KerasModel(make_model()).embed(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_of_every_family_equal_plain_keras(name, monkeypatch, caplog):
+    import keras
+
+    from zeroshot.backbones import keras_applications
+    from zeroshot.backbones.keras_weights import build_without_top
+
+    side = 96
+    model = build_without_top(name, (side, side), None)
+    monkeypatch.setattr(keras_applications, "build_without_top", lambda *_: model)
+    images = photographs(side)
+    features = KerasApplication(name, weights=None, input_size=side).embed(images)
+    if name != "efficientnet-v2-b0":  # with random weights it magnifies rounding
+        assert caplog.messages == []  # it was converted
+    row = applications()[name]
+    module = getattr(keras.applications, row.module)
+    pixels = module.preprocess_input(images.astype(np.float32))
+    expected = model.predict(pixels, verbose=0)
+    largest = np.abs(expected).max(axis=1, keepdims=True)
+    assert (np.abs(features - expected) / largest).max() <= 1e-4
+    keras.backend.clear_session()
