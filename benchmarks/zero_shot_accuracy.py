@@ -26,16 +26,13 @@ from sklearn.preprocessing import normalize
 
 from zeroshot import evaluate, registry
 from zeroshot.cache import replace_file
-from zeroshot.controls import softmax_baseline
 from zeroshot.embeddings import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
-from zeroshot.evaluation import METRICS, Evaluation
+from zeroshot.evaluation import Evaluation
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.labels import embed_labels
-from zeroshot.metrics import per_class_accuracy
 from zeroshot.projections import DeViSE
-from zeroshot.splits import zero_shot_splits
 
 INTRODUCTION = """# Accuracy on real data
 
@@ -110,6 +107,7 @@ def measure(task: Task, embeddings: TextEmbeddings, name: str) -> Evaluation:
     projections |= VARIANTS | {"plain ridge": PlainRidge()}
     results: dict[str, dict[str, list[float]]] = {}
     for method, projection in projections.items():
+        controls = ("random", "softmax") if method == "devise" else ()
         evaluation = evaluate(
             task.features,
             task.labels,
@@ -118,41 +116,20 @@ def measure(task: Task, embeddings: TextEmbeddings, name: str) -> Evaluation:
             projection=projection,
             n_splits=N_SPLITS,
             on_unknown="skip",
+            controls=controls,
         )
-        # The method comes first, then ridge, the random control and chance.
-        first, *_, control, chance = evaluation.results.values()
-        results[method] = first
-        if method == "devise":
-            random_vectors = control
-    results["devise, random vectors"] = random_vectors
-    results["softmax, seen classes only"] = _softmax(
-        task, evaluation.settings["left_out"]
-    )
-    results["chance"] = chance
+        ours, *yardsticks = evaluation.results.values()
+        results[method] = ours
+        if controls:
+            names = [*evaluation.results][1:]
+            beside = dict(zip(names, yardsticks, strict=True))
+    results |= beside  # the controls and chance stand last
     described = evaluation.settings | {
         "backbone": task.backbone,
         "pretraining": "ImageNet-1k",
         "embeddings": name,
     }
     return Evaluation(results, described)
-
-
-def _softmax(task: Task, left_out: list[str]) -> dict[str, list[float]]:
-    kept = ~np.isin(task.labels, left_out)
-    X, y = task.features[kept], task.labels[kept]
-    result: dict[str, list[float]] = {metric: [] for metric in METRICS}
-    for split in zero_shot_splits(y, N_SPLITS):
-        probabilities = softmax_baseline(
-            X[split.train], y[split.train], X[split.seen_test]
-        )
-        truth = y[split.seen_test]
-        correct = split.seen[probabilities.argmax(axis=1)] == truth
-        # It has no column for an unseen class, so it is wrong on all their images.
-        values = dict.fromkeys(METRICS, 0.0)
-        values["gzsl_seen"] = per_class_accuracy(truth, correct)
-        for metric, value in values.items():
-            result[metric].append(value)
-    return result
 
 
 def _covered(task: Task, embeddings: TextEmbeddings) -> str:

@@ -311,3 +311,17 @@ def test_a_given_split_loses_the_classes_without_a_vector(features):
         evaluate(
             X[:10], labels[:10], None, EMBEDDINGS, projection="ridge", splits=[split]
         )
+
+
+def test_controls_are_those_asked_for(features):
+    X, labels = features
+    given = {"projection": "ridge", "n_splits": 1}
+    alone = evaluate(X, labels, None, EMBEDDINGS, controls=(), **given)
+    assert list(alone.results) == ["ridge", "chance"]
+    beside = evaluate(X, labels, None, EMBEDDINGS, controls=["softmax"], **given)
+    assert list(beside.results) == ["ridge", "softmax, seen classes", "chance"]
+    softmax = beside.results["softmax, seen classes"]
+    assert softmax["gzsl_seen"][0] > 0.9  # nothing but seen classes competes
+    assert softmax["unseen_top1"] == softmax["gzsl_unseen"] == softmax["gzsl_h"] == [0]
+    with pytest.raises(ValueError, match=r"Got \['oracle'\]"):
+        evaluate(X, labels, None, EMBEDDINGS, controls=["oracle"], **given)

@@ -11,7 +11,7 @@ References
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone, card_of
 from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.controls import softmax_baseline
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import LabelError, OutOfVocabularyError, ZeroShotWarning
@@ -48,6 +49,8 @@ METRICS = (
     "gzsl_unseen",
     "gzsl_h",
 )
+CONTROLS = ("ridge", "random", "softmax")
+SOFTMAX = "softmax, seen classes"
 TITLES = ("ZSL top-1", "ZSL top-5", "GZSL seen", "GZSL unseen", "H")
 
 
@@ -144,6 +147,7 @@ def evaluate(
     unseen: float = 0.2,
     seen_test: float = 0.2,
     splits: Sequence[ZeroShotSplit] | None = None,
+    controls: Collection[str] = ("ridge", "random"),
     random_state: int = 0,
     on_unknown: Literal["raise", "skip"] = "raise",
     batch_size: int = 32,
@@ -178,6 +182,10 @@ def evaluate(
     splits : sequence of ZeroShotSplit, optional
         Use these, of positions in ``images``, and make none: published ones, such as
         those of `zeroshot.proposed_splits.load_proposed_split`.
+    controls : collection of {"ridge", "random", "softmax"}
+        Yardsticks beside the method and chance: ridge regression, the same projection
+        with random vectors for the labels, and a softmax classifier of the seen classes
+        (`zeroshot.controls.softmax_baseline`; slow). Default: the first two.
     random_state : int, default=0
         Seed of splits, training and control.
     on_unknown : {"raise", "skip"}, default="raise"
@@ -199,7 +207,7 @@ def evaluate(
     Raises
     ------
     ValueError
-        If ``on_unknown`` is none of the above.
+        If ``on_unknown`` or a control is none of the above.
     LabelError
         If there are too few classes or images for such a split, or classes of a given
         split have no word vector.
@@ -210,6 +218,10 @@ def evaluate(
     """
     if on_unknown not in ("raise", "skip"):
         raise ValueError(f"Expected on_unknown 'raise' or 'skip'. Got {on_unknown!r}.")
+    if unknown := set(controls) - set(CONTROLS):
+        raise ValueError(
+            f"Expected controls among {', '.join(CONTROLS)}. Got {sorted(unknown)}."
+        )
     provider = registry.resolve_embeddings(embeddings)
     named = registry.resolve_projection(projection)
     network = None if backbone is None else registry.resolve_backbone(backbone)
@@ -239,12 +251,14 @@ def evaluate(
         splits = [_without(split, left_out, kept) for split in splits]
     name = registry.name_of("projections", type(named)) or type(named).__name__
     methods: dict[str, tuple[Any, TextEmbeddings]] = {name: (named, provider)}
-    if name != "ridge":
+    if "ridge" in controls and name != "ridge":
         methods["ridge"] = ("ridge", provider)
-    control = RandomEmbeddings(provider.dim, seed=random_state)
-    methods[f"{name}, random vectors"] = (named, control)
+    if "random" in controls:
+        control = RandomEmbeddings(provider.dim, seed=random_state)
+        methods[f"{name}, random vectors"] = (named, control)
+    rows = [*methods, *([SOFTMAX] if "softmax" in controls else []), "chance"]
     results: dict[str, dict[str, list[float]]] = {
-        method: {metric: [] for metric in METRICS} for method in [*methods, "chance"]
+        method: {metric: [] for metric in METRICS} for method in rows
     }
     with (
         progress_bar("splits", len(splits) * len(methods)) as advance,
@@ -263,6 +277,8 @@ def evaluate(
                 ).fit(matrix[train], y[train])
                 _append(results[method], _measure(classifier, matrix, y, split))
                 advance(1, method)
+            if "softmax" in controls:
+                _append(results[SOFTMAX], _softmax(matrix, y, split, train))
             _append(results["chance"], _chance(split))
     settings = _settings(network, provider, y, splits[0])
     settings |= {
@@ -381,6 +397,29 @@ def _scores(
             known = np.column_stack([np.zeros_like(known), known])
         scores[readable] = known
     return scores
+
+
+def _softmax(
+    X: NDArray[np.float32],
+    y: NDArray[Any],
+    split: ZeroShotSplit,
+    train: NDArray[np.intp],
+) -> dict[str, float]:
+    """Measure the softmax classifier, wrong on every image of an unseen class."""
+    wrong = 0.0 if len(split.unseen_test) else np.nan
+    result = dict.fromkeys(METRICS, wrong) | {"gzsl_seen": np.nan}
+    if len(split.seen_test):
+        truth = y[split.seen_test]
+        readable = np.asarray(np.isfinite(X[split.seen_test]).all(axis=1))
+        correct = np.zeros(len(truth), dtype=np.bool_)  # an unreadable one is a miss
+        probabilities = softmax_baseline(
+            X[train], y[train], X[split.seen_test[readable]]
+        )
+        best = probabilities.argmax(axis=1)
+        correct[readable] = np.unique(y[train])[best] == truth[readable]
+        result["gzsl_seen"] = per_class_accuracy(truth, correct)
+    result["gzsl_h"] = harmonic_mean(result["gzsl_seen"], result["gzsl_unseen"])
+    return result
 
 
 def _chance(split: ZeroShotSplit) -> dict[str, float]:

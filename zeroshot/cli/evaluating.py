@@ -71,6 +71,13 @@ def _evaluate(
             help="Share of the classes held out in each split, above 0.",
         ),
     ] = 0.2,
+    softmax: Annotated[
+        bool,
+        typer.Option(
+            "--softmax",
+            help="Add a softmax classifier of the seen classes to the table (slow).",
+        ),
+    ] = False,
     skip_unknown: SkipUnknown = False,
     model: Annotated[
         Path | None,
@@ -120,6 +127,7 @@ def _evaluate(
     from zeroshot.evaluation import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
+    controls = ("ridge", "random", "softmax") if softmax else ("ridge", "random")
     on_unknown: Literal["raise", "skip"] = "skip" if skip_unknown else "raise"
     if proposed_split is not None:
         if model is not None or backbone is not None or class_names is not None:
@@ -135,6 +143,7 @@ def _evaluate(
             benchmark.attributes if embeddings is None else embeddings,
             projection=projection,
             splits=[benchmark.split],
+            controls=controls,
             random_state=seed,
             on_unknown=on_unknown,
         )
@@ -159,6 +168,7 @@ def _evaluate(
             projection=projection,
             n_splits=splits,
             unseen=unseen,
+            controls=controls,
             random_state=seed,
             on_unknown=on_unknown,
             batch_size=batch_size,
