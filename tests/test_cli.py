@@ -151,6 +151,11 @@ def test_version_is_that_of_the_package():
             *("fit", "photos", "-b", "color-hog", "-e", "random", "-o", "model"),
             *("--hold-out", "0.2", "--unseen-labels", "cat"),
         ],
+        ["fit", "-b", "mobilenet-v2", "-e", "random", "-o", "model"],
+        [
+            *("fit", "-b", "mobilenet-v2", "-e", "random", "-o", "model"),
+            *("--pretrained", "conse", "--reject", "auto"),
+        ],
     ],
 )
 def test_wrong_usage_exits_2(arguments):
@@ -435,6 +440,80 @@ def test_predict_names_an_unseen_label_as_the_python_interface_does(model, photo
     assert got[0]["error"] is None
     assert got[0]["ranked"] == [label._asdict() for label in ranked[0]]
     assert [label["seen"] for label in got[0]["ranked"]].count(False) == 1
+
+
+def test_predict_explains(model, red_star):
+    result = succeed("predict", model, red_star, "-l", "red star,red ring", "--explain")
+    assert f"{red_star}: red star: " in result.stdout
+    assert "vector: mean (red, ring)" in result.stdout
+    assert "nearest seen classes: " in result.stdout
+    result = succeed(
+        *("predict", model, red_star, "-l", "red star", "--explain", "-f", "json")
+    )
+    (explained,) = json.loads(result.stdout)
+    assert explained["vectors"][0]["how"] == "mean"
+    assert len(explained["nearest_seen"]) == 5
+
+
+def test_fit_calibrates_where_asked_and_predict_uses_it(
+    photos, options, red_star, tmp_path
+):
+    out = tmp_path / "model"
+    fitted = succeed(
+        *("fit", photos, *options, "--unseen-labels", "red star", "--out", out),
+        *("--seen-penalty", "auto", "--temperature", "auto", "--reject", "auto:0.2"),
+    )
+    found = zeroshot.load(out).calibration_
+    assert f"seen penalty {found.seen_penalty:.3g} (H {found.h:.2f}" in fitted.stdout
+    labels = ("-l", "red star,red ring", "-f", "json")
+    (got,) = json.loads(succeed("predict", out, red_star, *labels).stdout)
+    loaded = zeroshot.load(out)
+    (ranked,) = loaded.rank([str(red_star)], ["red star", "red ring"])
+    assert got["ranked"] == [label._asdict() for label in ranked]
+    several = succeed("predict", out, red_star, *labels, "--multi-label")
+    (got,) = json.loads(several.stdout)
+    assert sum(label["probability"] for label in got["ranked"]) != pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--seen-penalty", "much"),
+        ("--temperature", "0"),
+        ("--reject", "auto:1.5"),
+        ("--reject", "nan"),
+        ("--reject", "auto"),  # the model was fitted without
+        ("--multi-label",),
+        ("--multi-label", "--explain"),
+    ],
+)
+def test_predict_with_scores_that_cannot_be_had_exits_2(model, red_star, arguments):
+    result = run("predict", model, red_star, *arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+def test_predict_needs_a_model_or_a_backbone_with_embeddings(red_star, tmp_path):
+    assert "Expected a bundle" in error_of("predict", red_star, "-b", "mobilenet-v2")
+    vectors = write_vectors(tmp_path / "words.csv")
+    # No model comes first: color-hog is asked for a classifier of its own.
+    message = error_of("predict", red_star, "-b", "color-hog", "-e", vectors)
+    assert "'color-hog', which has none" in message
+
+
+def test_a_pretrained_classifier_predicts_with_and_without_a_model(
+    real_data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(real_data / "keras"))
+    vectors = real_data / "vectors" / "numberbatch-en-41k-300d.txt.gz"
+    emu = real_data / "images" / "caltech-classes" / "emu" / "image_0001.jpg"
+    parts = ("-b", "mobilenet-v2", "-e", vectors)
+    labels = ("-l", "emu,pagoda,helicopter", "-f", "json")
+    direct = succeed("predict", emu, *parts, *labels)
+    assert json.loads(direct.stdout)[0]["prediction"] == "emu"
+    succeed("fit", *parts, "--pretrained", "conse", "--out", tmp_path / "model")
+    through = succeed("predict", tmp_path / "model", emu, *labels)
+    assert through.stdout == direct.stdout
 
 
 def test_predict_without_labels_chooses_among_the_seen_ones(model, red_star):

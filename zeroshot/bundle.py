@@ -29,6 +29,7 @@ from zeroshot.projections.base import Projection
 __all__ = [
     "Bundle",
     "check_place",
+    "is_bundle",
     "projection_from_state",
     "projection_to_state",
     "read_bundle",
@@ -53,6 +54,20 @@ class Bundle:
 
     record: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
+
+
+def is_bundle(path: Path) -> bool:
+    """Tell whether a bundle lies there; whether it is whole, reading will tell.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    is_bundle : bool
+    """
+    return (path / RECORD).is_file()
 
 
 def check_place(path: Path) -> None:

@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 )
 
 from zeroshot import registry
+from zeroshot.answers import Explanation, RankedLabel
 from zeroshot.backbones.base import Backbone
 from zeroshot.bundle import read_bundle, write_bundle
 from zeroshot.calibration import MIN_CLASSES, Calibration, fit_calibration
@@ -30,7 +31,12 @@ from zeroshot.candidates import (
     seen_class,
 )
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import InvalidImageError, LabelError, PartialCoverageWarning
+from zeroshot.errors import (
+    InvalidImageError,
+    LabelError,
+    PartialCoverageWarning,
+    ZeroShotWarning,
+)
 from zeroshot.feature_block import OnError
 from zeroshot.feature_file import FeatureFile, open_if_features
 from zeroshot.features import (
@@ -39,7 +45,7 @@ from zeroshot.features import (
     extract_features,
     listed_images,
 )
-from zeroshot.label_report import LabelReport
+from zeroshot.label_report import LabelEntry, LabelReport
 from zeroshot.labels import check_candidates, embed_labels
 from zeroshot.model_card import model_card
 from zeroshot.pretrained import classifier_head, embed_head_classes
@@ -62,31 +68,6 @@ DEFAULT_TEMPERATURE = 0.1
 SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many images and candidates
 
 Embeddings: TypeAlias = str | Path | TextEmbeddings
-
-
-class RankedLabel(NamedTuple):
-    """One candidate for an image, from `ZeroShotClassifier.rank`.
-
-    Attributes
-    ----------
-    label : hashable
-        The candidate label.
-    score : float
-        Cosine in [-1, 1], less ``seen_penalty`` for a seen class.
-    probability : float
-        In [0, 1], among the candidates; see `ZeroShotClassifier.predict_proba`.
-    seen : bool
-        Whether it names a class of training (`zeroshot.candidates.is_seen`).
-    rejected : bool
-        Whether ``reject`` makes `ZeroShotClassifier.predict` answer ``unknown_label``
-        for the image; the same for all its candidates.
-    """
-
-    label: Any
-    score: float
-    probability: float
-    seen: bool
-    rejected: bool = False
 
 
 class _Scoring(NamedTuple):
@@ -606,32 +587,65 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if k < 1:
             raise ValueError(f"Expected k >= 1. Got {k}.")
         scoring = self._scoring(X, candidate_labels, embeddings)
-        labels, seen = scoring.candidates.tolist(), scoring.class_of >= 0
-        ranked: list[list[RankedLabel]] = []
-        columns, best = [], []
-        for scores in self._blocks(scoring):
-            probabilities = self._probabilities(scoring, scores, multi_label)
-            columns.append(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1))
-            best.append(scores[np.arange(len(scores)), columns[-1]])
-            for i, top in enumerate(top_k(probabilities if multi_label else scores, k)):
-                ranked.append(
-                    [
-                        RankedLabel(
-                            labels[j],
-                            float(scores[i, j]),
-                            float(probabilities[i, j]),
-                            bool(seen[j]),
-                        )
-                        for j in top
-                        if not np.isnan(scores[i, j])
-                    ]
+        return self._rank(scoring, k, multi_label)
+
+    def explain(
+        self,
+        X: Any,
+        candidate_labels: Candidates = None,
+        *,
+        k: int = 5,
+        embeddings: Embeddings | None = None,
+    ) -> list[Explanation]:
+        """Say for each image why it gets its label: print what this returns.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+        candidate_labels : sequence, mapping or None, default=None
+            As in `predict`.
+        k : int, default=5
+            How many candidates, and how many seen classes, are shown; at least 1.
+        embeddings : str, Path, TextEmbeddings or None, default=None
+            As in `predict`.
+
+        Returns
+        -------
+        explanations : list of Explanation
+            The best candidates, how their vectors were made, the margin between the
+            first two, and the seen classes that the image is nearest to.
+
+        Raises
+        ------
+        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
+            As `predict`.
+        ValueError
+            If ``k`` is less than 1.
+        """
+        if k < 1:
+            raise ValueError(f"Expected k >= 1. Got {k}.")
+        scoring = self._scoring(X, candidate_labels, embeddings)
+        ranked = self._rank(scoring, max(k, 2), False)
+        entries = self._entries(ranked, candidate_labels, embeddings)
+        classes = self.classes_.tolist()
+        cosines = cosine_scores(scoring.points, self.class_embeddings_)
+        explanations = []
+        for best, near in zip(ranked, cosines, strict=True):
+            known = best and not best[0].rejected
+            explanations.append(
+                Explanation(
+                    best[0].label if known else self.unknown_label,
+                    tuple(best[:k]),
+                    tuple(entries[answer.label] for answer in best[:k]),
+                    best[0].score - best[1].score if len(best) > 1 else np.nan,
+                    tuple(
+                        (classes[j], float(near[j]))
+                        for j in np.argsort(-near, kind="stable")[: k if best else 0]
+                    ),
                 )
-        accepted = self._is_accepted(
-            scoring, np.concatenate(columns), np.concatenate(best)
-        )
-        for i in np.flatnonzero(~accepted).tolist():
-            ranked[i] = [label._replace(rejected=True) for label in ranked[i]]
-        return ranked
+            )
+        return explanations
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the images as points in the space of word vectors.
@@ -843,6 +857,63 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 points[start : start + rows], scoring.class_embeddings
             )
             yield scores - penalty
+
+    def _rank(
+        self, scoring: _Scoring, k: int, multi_label: bool
+    ) -> list[list[RankedLabel]]:
+        labels, seen = scoring.candidates.tolist(), scoring.class_of >= 0
+        ranked: list[list[RankedLabel]] = []
+        columns, best = [], []
+        for scores in self._blocks(scoring):
+            probabilities = self._probabilities(scoring, scores, multi_label)
+            columns.append(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1))
+            best.append(scores[np.arange(len(scores)), columns[-1]])
+            for i, top in enumerate(top_k(probabilities if multi_label else scores, k)):
+                ranked.append(
+                    [
+                        RankedLabel(
+                            labels[j],
+                            float(scores[i, j]),
+                            float(probabilities[i, j]),
+                            bool(seen[j]),
+                        )
+                        for j in top
+                        if not np.isnan(scores[i, j])
+                    ]
+                )
+        accepted = self._is_accepted(
+            scoring, np.concatenate(columns), np.concatenate(best)
+        )
+        for i in np.flatnonzero(~accepted).tolist():
+            ranked[i] = [label._replace(rejected=True) for label in ranked[i]]
+        return ranked
+
+    def _entries(
+        self,
+        ranked: Sequence[Sequence[RankedLabel]],
+        labels: Candidates,
+        embeddings: Embeddings | None,
+    ) -> dict[Any, LabelEntry | None]:
+        """Return for each label that was ranked how its vector was made."""
+        shown = list(dict.fromkeys(answer.label for best in ranked for answer in best))
+        if labels is None:
+            labels = self.candidate_labels
+        if isinstance(labels, str) or not shown:
+            return dict.fromkeys(shown)
+        if labels is None and embeddings is None:
+            entries = dict(
+                zip(self.classes_.tolist(), self.label_report_.entries, strict=True)
+            )
+            return {label: entries[label] for label in shown}
+        provider = self.embeddings_
+        if embeddings is not None:
+            provider = registry.resolve_embeddings(embeddings)
+        aliases = labels if isinstance(labels, Mapping) else {}
+        named = {label: aliases.get(label, ()) for label in shown}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZeroShotWarning)  # said when looked up
+            _, report = embed_labels(named, provider)
+        return dict(zip(shown, report.entries, strict=True))
 
     def _candidates(
         self, labels: Candidates, embeddings: Embeddings | None

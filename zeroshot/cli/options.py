@@ -1,6 +1,5 @@
 """Arguments and options that several commands share."""
 
-import math
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -23,11 +22,11 @@ __all__ = [
     "NoCache",
     "OnError",
     "OutputFormat",
+    "Pretrained",
     "Projection",
     "Seed",
     "SkipUnknown",
     "exit_on_errors",
-    "finite",
     "names_of",
 ]
 
@@ -41,6 +40,13 @@ class Format(StrEnum):
     table = "table"
     json = "json"
     csv = "csv"
+
+
+class Pretrained(StrEnum):
+    """How to use the classifier that a backbone was trained with."""
+
+    conse = "conse"
+    prototypes = "prototypes"
 
 
 class OnError(StrEnum):
@@ -66,13 +72,6 @@ def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:
     """End the command with `SOME_UNREADABLE` where that is asked for."""
     if n_errors and fail_on_error:
         raise typer.Exit(SOME_UNREADABLE)
-
-
-def finite(number: float | None) -> float | None:
-    """Refuse NaN and infinity, which typer takes for numbers."""
-    if number is not None and not math.isfinite(number):
-        raise typer.BadParameter(f"{number} is not a finite number.")
-    return number
 
 
 ImagesAndLabels: TypeAlias = Annotated[

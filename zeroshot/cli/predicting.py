@@ -15,15 +15,22 @@ from zeroshot.cli.options import (
     NoCache,
     OnError,
     OutputFormat,
+    Pretrained,
     exit_on_errors,
-    finite,
     names_of,
 )
+from zeroshot.cli.score_options import (
+    Reject,
+    SeenPenalty,
+    Temperature,
+    score_settings,
+)
 from zeroshot.cli.tables import print_csv, print_json, print_table
-from zeroshot.errors import ArtifactError
+from zeroshot.errors import ArtifactError, ZeroShotError
 
 if TYPE_CHECKING:
-    from zeroshot.classifier import RankedLabel
+    from zeroshot.answers import RankedLabel
+    from zeroshot.classifier import ZeroShotClassifier
     from zeroshot.feature_file import FeatureFile
 
 __all__ = ["COMMANDS"]
@@ -42,15 +49,13 @@ COLUMNS = (
 
 
 def _predict(
-    model: Annotated[
-        Path,
-        typer.Argument(help="Folder that 'zeroshot fit' wrote.", show_default=False),
-    ],
-    images: Annotated[
+    sources: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders (all images below), .csv files with a column "
-            "path, or one file that 'zeroshot embed' wrote.",
+            metavar="[MODEL] IMAGES",
+            help="A folder that 'zeroshot fit' wrote, then image files, folders (all "
+            "images below), .csv files with a column path, or one file that 'zeroshot "
+            "embed' wrote. Without a model give --backbone and --embeddings.",
         ),
     ],
     labels: Annotated[
@@ -68,30 +73,25 @@ def _predict(
     top_k: Annotated[
         int, typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
     ] = 5,
-    seen_penalty: Annotated[
-        float | None,
+    seen_penalty: SeenPenalty = None,
+    temperature: Temperature = None,
+    reject: Reject = None,
+    multi_label: Annotated[
+        bool,
         typer.Option(
-            "--seen-penalty",
-            metavar="NUMBER",
-            help="Subtracted from the scores (cosines) of labels seen in training, "
-            "which otherwise beat unseen ones; try 0.1. Default: the model's own.",
-            callback=finite,
-            show_default=False,
+            "--multi-label",
+            help="The labels do not exclude one another: rate each by itself. Needs a "
+            "model that was fitted with an auto option.",
         ),
-    ] = None,
-    reject: Annotated[
-        float | None,
+    ] = False,
+    explain: Annotated[
+        bool,
         typer.Option(
-            "--reject",
-            min=-1,
-            max=1,
-            metavar="SCORE",
-            help="Answer 'unknown' where no label scores this much, a cosine in -1 to "
-            "1. Default: the model's own.",
-            callback=finite,
-            show_default=False,
+            "--explain",
+            help="Say why: how each label's vector was made, the margin, and the "
+            "classes of training that an image is nearest to.",
         ),
-    ] = None,
+    ] = False,
     output: OutputFormat = Format.table,
     embeddings: Annotated[
         str | None,
@@ -99,7 +99,8 @@ def _predict(
             "--embeddings",
             "-e",
             metavar="FILE|NAME",
-            help="The vectors of training, where their file lies elsewhere now.",
+            help="The vectors of training, where their file lies elsewhere now. "
+            "Without a model: as for 'zeroshot fit'.",
             show_default=False,
         ),
     ] = None,
@@ -109,11 +110,20 @@ def _predict(
             "--backbone",
             "-b",
             metavar="NAME",
-            help="The backbone of training, where its file lies elsewhere now.",
+            help="The backbone of training, where its file lies elsewhere now. Without "
+            "a model: a network that still has its classifier, such as mobilenet-v2.",
             autocompletion=names_of("backbones"),
             show_default=False,
         ),
     ] = None,
+    pretrained: Annotated[
+        Pretrained,
+        typer.Option(
+            "--pretrained",
+            help="Without a model: how the backbone's own classifier is used, see "
+            "'zeroshot fit'.",
+        ),
+    ] = Pretrained.conse,
     batch_size: BatchSize = 32,
     no_cache: NoCache = False,
     on_error: Annotated[
@@ -128,32 +138,77 @@ def _predict(
 ) -> None:
     """Name images, with labels that need not have been in training.
 
+    With a model that 'zeroshot fit' wrote, or without one: --backbone and --embeddings
+    then use the ImageNet classifier that the network comes with; nothing is trained.
+
     Prints the best labels with score (cosine in -1 to 1), probability among the labels
-    given (not calibrated: compare, do not trust) and whether training saw the label.
+    given (not calibrated unless the temperature is auto) and whether training saw it.
     """
     candidates = given_labels(
         [] if labels is None else split_labels(labels), labels_file
     )
 
-    from zeroshot import load
+    if multi_label and explain:
+        raise typer.BadParameter("Give --multi-label or --explain, not both.")
+    settings = score_settings(seen_penalty, temperature, reject)
+    settings |= {
+        "batch_size": batch_size,
+        "cache": not no_cache,
+        "on_error": on_error.value,
+    }
 
-    classifier = load(model, backbone=backbone, embeddings=embeddings)
-    classifier.set_params(
-        batch_size=batch_size, cache=not no_cache, on_error=on_error.value
-    )
-    if seen_penalty is not None:
-        classifier.set_params(seen_penalty=seen_penalty)
-    if reject is not None:
-        classifier.set_params(reject=reject)
-    sources, names = _opened(images)
-    ranked = classifier.rank(sources, candidates, k=top_k)
+    classifier, given = _open(sources, backbone, embeddings, pretrained)
+    classifier.set_params(**settings)
+    images, names = _opened(given)
+    explanations: list[Any] = []
+    ranked: Sequence[Sequence[RankedLabel]]
+    try:
+        if explain:
+            explanations = classifier.explain(images, candidates, k=top_k)
+            ranked = [explanation.ranked for explanation in explanations]
+        else:
+            ranked = classifier.rank(
+                images, candidates, k=top_k, multi_label=multi_label
+            )
+    except ZeroShotError:
+        raise
+    except ValueError as error:  # an auto that the model was not fitted with
+        raise typer.BadParameter(str(error)) from error
     errors = classifier.image_errors_
+    positions = classifier.image_positions_.tolist()
     results = [
         _result(names[i], best, classifier.unknown_label, errors.get(i))
-        for i, best in zip(classifier.image_positions_.tolist(), ranked, strict=True)
+        for i, best in zip(positions, ranked, strict=True)
     ]
-    _print_predictions(results, output)
+    if explain and output is Format.table:
+        for result, explanation in zip(results, explanations, strict=True):
+            typer.echo(f"{result['image']}: {explanation}")
+    else:
+        if explain and output is Format.json:
+            for result, explanation in zip(results, explanations, strict=True):
+                result |= explanation.to_dict()
+        _print_predictions(results, output)
     exit_on_errors(len(errors), fail_on_error)
+
+
+def _open(
+    sources: list[str],
+    backbone: str | None,
+    embeddings: str | None,
+    pretrained: Pretrained,
+) -> "tuple[ZeroShotClassifier, list[str]]":
+    """Return the model that comes first, or one made of the options; and the images."""
+    from zeroshot import ZeroShotClassifier, load
+    from zeroshot.bundle import is_bundle
+
+    first, *images = sources
+    if is_bundle(Path(first)) or backbone is None or embeddings is None:
+        classifier = load(first, backbone=backbone, embeddings=embeddings)
+        if not images:
+            raise typer.BadParameter("Give images after the model.")
+        return classifier, images
+    classifier = ZeroShotClassifier(backbone, embeddings, random_state=0)
+    return classifier.fit_pretrained(method=pretrained.value), sources
 
 
 def _opened(images: list[str]) -> "tuple[FeatureFile | list[str], list[str]]":

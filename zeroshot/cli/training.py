@@ -20,12 +20,18 @@ from zeroshot.cli.options import (
     BatchSize,
     ClassNames,
     Embeddings,
-    ImagesAndLabels,
     NoCache,
     OnError,
+    Pretrained,
     Projection,
     Seed,
     SkipUnknown,
+)
+from zeroshot.cli.score_options import (
+    Reject,
+    SeenPenalty,
+    Temperature,
+    score_settings,
 )
 from zeroshot.errors import ArtifactError, LabelError
 
@@ -57,7 +63,6 @@ def _demo(
 
 
 def _fit(
-    images: ImagesAndLabels,
     backbone: Backbone,
     embeddings: Embeddings,
     out: Annotated[
@@ -70,7 +75,29 @@ def _fit(
             show_default=False,
         ),
     ],
+    images: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Labelled images: a folder with one sub-folder per class, or a .csv "
+            "with the columns path and label (relative paths are relative to the "
+            "file), or a file that 'zeroshot embed' wrote. Not with --pretrained.",
+            show_default=False,
+        ),
+    ] = None,
     projection: Projection = "devise",
+    pretrained: Annotated[
+        Pretrained | None,
+        typer.Option(
+            "--pretrained",
+            help="Train on no images: use the classifier of 1000 ImageNet classes that "
+            "the backbone was trained with. conse: the mean of the vectors of its most "
+            "probable classes; prototypes: the projection learnt from its weights.",
+            show_default=False,
+        ),
+    ] = None,
+    seen_penalty: SeenPenalty = None,
+    temperature: Temperature = None,
+    reject: Reject = None,
     class_names: ClassNames = None,
     hold_out: Annotated[
         float,
@@ -124,6 +151,9 @@ def _fit(
     """
     if hold_out and unseen_labels is not None:
         raise typer.BadParameter("Give --hold-out or --unseen-labels, not both.")
+    if (images is None) is (pretrained is None):
+        raise typer.BadParameter("Give images to train on, or --pretrained.")
+    settings = score_settings(seen_penalty, temperature, reject)
     _check_place(out)
 
     import numpy as np
@@ -134,8 +164,35 @@ def _fit(
     from zeroshot.labels import embed_labels
     from zeroshot.splits import hold_out_classes
 
-    paths, labels = load_labelled(images, class_names)
     provider = registry.resolve_embeddings(embeddings)
+    words = _vocabulary(vocabulary)
+    if words is not None:
+        embed_labels(words, provider)  # unknown ones are errors now, not after training
+    classifier = ZeroShotClassifier(
+        backbone,
+        provider,
+        projection=projection,
+        **settings,
+        batch_size=batch_size,
+        cache=not no_cache,
+        on_error=on_error.value,
+        random_state=seed,
+    )
+    if images is None:
+        if automatic := [
+            name for name, value in settings.items() if "auto" in str(value)
+        ]:
+            raise typer.BadParameter(
+                f"{automatic[0]} cannot be auto with --pretrained: it takes images."
+            )
+        classifier.fit_pretrained(method=(pretrained or Pretrained.conse).value)
+        classifier.save(out, vocabulary=words)
+        typer.echo(
+            f"Took the {len(classifier.classes_)} classes of {backbone}'s own "
+            f"classifier that {embeddings} has vectors for.\nSaved: {out}"
+        )
+        return
+    paths, labels = load_labelled(images, class_names)
     left_out: list[str] = []
     if skip_unknown:
         paths, labels, left_out = with_vector(paths, labels, provider)
@@ -146,18 +203,6 @@ def _fit(
         classes = np.unique(labels).tolist()
         unseen = find_classes(split_labels(unseen_labels), classes)
     train = np.flatnonzero(~np.isin(labels, unseen))
-    words = _vocabulary(vocabulary)
-    if words is not None:
-        embed_labels(words, provider)  # unknown ones are errors now, not after training
-    classifier = ZeroShotClassifier(
-        backbone,
-        provider,
-        projection=projection,
-        batch_size=batch_size,
-        cache=not no_cache,
-        on_error=on_error.value,
-        random_state=seed,
-    )
     classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
     report = classifier.label_report_
@@ -167,6 +212,14 @@ def _fit(
         f"{len(classifier.classes_)} classes: {backbone} features, {embeddings} "
         f"vectors ({complete} labels with no word left out)."
     )
+    if found := classifier.calibration_:
+        typer.echo(
+            f"On {found.n_folds} folds of these classes: seen penalty "
+            f"{found.seen_penalty:.3g} (H {found.h:.2f}, without it "
+            f"{found.h_without:.2f}), temperature {found.temperature:.3g}, best "
+            f"false-accept rate {found.false_accept_rate:.2f} (AUROC "
+            f"{found.auroc:.2f})."
+        )
     if len(unseen):
         names = [name for name in short_names(np.unique(labels).tolist()).items()]
         typer.echo(
