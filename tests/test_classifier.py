@@ -195,7 +195,7 @@ def test_rank_gives_the_best_first_with_scores_probabilities_and_seen(
         ):
             assert not rejected
             assert score == scores[i, j]
-            assert probability == probabilities[i, j]
+            assert probability == pytest.approx(probabilities[i, j], rel=1e-5)
             assert is_seen == (label not in UNSEEN)
     best = [ranked[0].label for ranked in on_features.rank(X, candidates)]
     assert best == on_features.predict(X, candidates).tolist()

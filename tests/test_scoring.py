@@ -1,6 +1,7 @@
 """Cosine scores, softmax and top-k against literal versions."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from zeroshot.scoring import cosine_scores, softmax, top_k
+from zeroshot import scoring
+from zeroshot.scoring import cosine_scores, rank_candidates, softmax, top_k
 
 GRID = arrays(
     np.float64,
@@ -89,3 +91,116 @@ def test_top_k_equals_a_stable_sort_with_ties_to_the_earlier(scores, k):
     for row, columns in zip(scores.tolist(), top_k(scores, k), strict=True):
         ordered = sorted(range(len(row)), key=lambda j: (-row[j], j))
         assert columns.tolist() == ordered[:k]
+
+
+def test_top_k_of_a_row_of_nan_leaves_the_other_rows_alone():
+    scores = np.array([[1.0, 3.0, 2.0], [np.nan] * 3, [0.0, 0.0, 1.0]])
+    columns = top_k(scores, 2)
+    assert columns[[0, 2]].tolist() == [[1, 2], [2, 0]]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a size that makes many of a few dozen candidates."""
+    monkeypatch.setattr(scoring, "ROWS", 3)
+    monkeypatch.setattr(scoring, "COLUMNS", 10)
+    monkeypatch.setattr(scoring, "GROUPS", 4)
+
+
+def literal_ranking(scores, k):
+    """Return columns and scores of the k best, sorted in plain Python."""
+    columns = [
+        sorted(range(len(row)), key=lambda j, row=row: (-row[j], j))[:k]
+        for row in scores.tolist()
+    ]
+    return np.array(columns), np.take_along_axis(scores, np.array(columns), axis=1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 7, 60, 99])
+@pytest.mark.parametrize("order", ["random", "rising", "falling", "tied"])
+def test_rank_candidates_equals_a_sort_of_all_scores(order, k, small_blocks):
+    random = np.random.default_rng(k)
+    # Whole numbers and their halves: dot products are exact, so ties are ties.
+    points = np.zeros((8, 4), np.float32)
+    points[:, 0] = 2  # of unit length after the division by 2
+    candidates = random.integers(-9, 9, (60, 4)).astype(np.float32)
+    points[::2, 0], points[::2, 1] = 0, -2
+    if order == "tied":
+        candidates[:] = candidates[0]
+    elif order != "random":
+        candidates[:, 0] = np.sort(candidates[:, 0])
+    if order == "falling":
+        candidates = candidates[::-1].copy()
+    ranking = rank_candidates(points, candidates, k)
+    columns, scores = literal_ranking(points / 2 @ candidates.T, k)
+    np.testing.assert_array_equal(ranking.columns, columns)
+    np.testing.assert_array_equal(ranking.scores, scores)
+    assert ranking.probabilities is None
+
+
+def test_rank_candidates_subtracts_the_penalty_before_it_ranks(small_blocks):
+    random = np.random.default_rng(0)
+    points = random.standard_normal((7, 5)).astype(np.float32)
+    candidates = random.standard_normal((40, 5)).astype(np.float32)
+    penalty = np.where(np.arange(40) < 20, np.float32(0.7), np.float32(0))
+    ranking = rank_candidates(points, candidates, 6, penalty=penalty)
+    columns, scores = literal_ranking(cosine_scores(points, candidates) - penalty, 6)
+    np.testing.assert_array_equal(ranking.columns, columns)
+    np.testing.assert_allclose(ranking.scores, scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.1, 5.0])
+def test_rank_candidates_has_the_softmax_over_all_candidates(temperature, small_blocks):
+    random = np.random.default_rng(1)
+    points = random.standard_normal((7, 5)).astype(np.float32)
+    candidates = random.standard_normal((40, 5)).astype(np.float32)
+    ranking = rank_candidates(points, candidates, 4, temperature=temperature)
+    everything = softmax(cosine_scores(points, candidates), temperature)
+    expected = np.take_along_axis(everything, ranking.columns, axis=1)
+    rtol = 1e-5 + 1e-6 / temperature  # of the scores' rounding
+    np.testing.assert_allclose(ranking.probabilities, expected, rtol=rtol)
+
+
+def test_rank_candidates_of_a_nan_point_is_nan_in_its_row_only(small_blocks):
+    random = np.random.default_rng(2)
+    points = random.standard_normal((7, 5)).astype(np.float32)
+    candidates = random.standard_normal((40, 5)).astype(np.float32)
+    expected = rank_candidates(points, candidates, 3, temperature=1.0)
+    points[4, 2] = np.nan
+    got = rank_candidates(points, candidates, 3, temperature=1.0)
+    others = np.arange(7) != 4
+    for ours, before in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(ours[others], before[others])
+    assert np.isnan(got.scores[4]).all()
+    assert np.isnan(got.probabilities[4]).all()
+    assert ((got.columns >= 0) & (got.columns < 40)).all()
+
+
+def test_rank_candidates_of_no_points_is_empty():
+    ranking = rank_candidates(np.empty((0, 3), np.float32), np.eye(3), 2)
+    assert ranking.columns.shape == ranking.scores.shape == (0, 2)
+
+
+def test_rank_candidates_in_blocks_of_full_size_equals_a_sort():
+    random = np.random.default_rng(3)
+    points = random.standard_normal((1100, 6)).astype(np.float32)
+    candidates = random.standard_normal((9001, 6)).astype(np.float32)
+    ranking = rank_candidates(points, candidates, 5)
+    scores = cosine_scores(points, candidates)
+    expected = np.sort(scores, axis=1)[:, :-6:-1]
+    np.testing.assert_allclose(ranking.scores, expected, atol=1e-6)
+    own = np.take_along_axis(scores, ranking.columns, axis=1)
+    np.testing.assert_allclose(own, ranking.scores, atol=1e-6)
+
+
+def test_rank_candidates_never_holds_all_scores():
+    random = np.random.default_rng(4)
+    points = random.standard_normal((400, 4)).astype(np.float32)
+    candidates = random.standard_normal((200_000, 4)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        rank_candidates(points, candidates, 10, temperature=0.1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6  # all scores are 320 MB

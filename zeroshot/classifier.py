@@ -53,7 +53,13 @@ from zeroshot.projections.base import Projection
 from zeroshot.projections.conse import ConSE
 from zeroshot.rejection import false_accept_rate, stand_out
 from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
-from zeroshot.scoring import cosine_scores, softmax, top_k
+from zeroshot.scoring import (
+    Ranking,
+    cosine_scores,
+    rank_candidates,
+    softmax,
+    top_k,
+)
 
 __all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
 
@@ -454,14 +460,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             Labels are checked before any image is read.
         """
         scoring = self._scoring(X, candidate_labels, embeddings)
-        columns, best = [], []
-        for scores in self._blocks(scoring):
-            filled = np.where(np.isnan(scores), -np.inf, scores)
-            columns.append(filled.argmax(axis=1))
-            best.append(filled.max(axis=1))
-        column = np.concatenate(columns)
-        accepted = self._is_accepted(scoring, column, np.concatenate(best))
-        return self._named(scoring.candidates[column], accepted)
+        best = self._best(scoring, 1)
+        accepted = self._is_accepted(scoring, best)
+        return self._named(scoring.candidates[best.columns[:, 0]], accepted)
 
     def predict_proba(
         self,
@@ -845,6 +846,33 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         class_of = seen_class(candidates.tolist(), self.classes_.tolist())
         return _Scoring(candidates, class_embeddings, class_of, self.transform(X))
 
+    def _best(
+        self, scoring: _Scoring, k: int, temperature: float | None = None
+    ) -> Ranking:
+        """Return the candidates of the best scores; never holds all scores at once."""
+        return rank_candidates(
+            scoring.points,
+            scoring.class_embeddings,
+            k,
+            penalty=np.float32(self.seen_penalty_) * (scoring.class_of >= 0),
+            temperature=temperature,
+        )
+
+    def _best_independent(self, scoring: _Scoring, k: int) -> Ranking:
+        """Return the candidates of the best probabilities under ``multi_label``."""
+        parts = []
+        for scores in self._blocks(scoring):
+            probabilities = self._probabilities(scoring, scores, True)
+            columns = top_k(probabilities, k)
+            parts.append(
+                (
+                    columns,
+                    np.take_along_axis(scores, columns, axis=1),
+                    np.take_along_axis(probabilities, columns, axis=1),
+                )
+            )
+        return Ranking(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
     def _blocks(self, scoring: _Scoring) -> Iterator[NDArray[np.float32]]:
         """Yield the scores (n, n_candidates), some images at a time."""
         penalty = np.float32(self.seen_penalty_) * (scoring.class_of >= 0)
@@ -862,31 +890,22 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self, scoring: _Scoring, k: int, multi_label: bool
     ) -> list[list[RankedLabel]]:
         labels, seen = scoring.candidates.tolist(), scoring.class_of >= 0
-        ranked: list[list[RankedLabel]] = []
-        columns, best = [], []
-        for scores in self._blocks(scoring):
-            probabilities = self._probabilities(scoring, scores, multi_label)
-            columns.append(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1))
-            best.append(scores[np.arange(len(scores)), columns[-1]])
-            for i, top in enumerate(top_k(probabilities if multi_label else scores, k)):
-                ranked.append(
-                    [
-                        RankedLabel(
-                            labels[j],
-                            float(scores[i, j]),
-                            float(probabilities[i, j]),
-                            bool(seen[j]),
-                        )
-                        for j in top
-                        if not np.isnan(scores[i, j])
-                    ]
-                )
-        accepted = self._is_accepted(
-            scoring, np.concatenate(columns), np.concatenate(best)
-        )
-        for i in np.flatnonzero(~accepted).tolist():
-            ranked[i] = [label._replace(rejected=True) for label in ranked[i]]
-        return ranked
+        best = self._best(scoring, 1 if multi_label else k, self.temperature_)
+        accepted = self._is_accepted(scoring, best)
+        if multi_label:
+            best = self._best_independent(scoring, k)
+        return [
+            [
+                RankedLabel(labels[j], score, probability, bool(seen[j]), not known)
+                for j, score, probability in zip(*image, strict=True)
+                if not math.isnan(score)
+            ]
+            for known, *image in zip(
+                accepted.tolist(),
+                *(np.asarray(part).tolist() for part in best),
+                strict=True,
+            )
+        ]
 
     def _entries(
         self,
@@ -960,13 +979,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 labels = labels.astype(str)
         return labels
 
-    def _is_accepted(
-        self,
-        scoring: _Scoring,
-        column: NDArray[np.intp],
-        best: NDArray[np.float32],
-    ) -> NDArray[np.bool_]:
-        """Tell which images the best candidate, of that column and score, fits."""
+    def _is_accepted(self, scoring: _Scoring, ranking: Ranking) -> NDArray[np.bool_]:
+        """Tell which images the first candidate of the ranking fits."""
+        column, best = ranking.columns[:, 0], ranking.scores[:, 0]
         accepted: NDArray[np.bool_] = np.isfinite(best)
         if not isinstance(self.reject, str):
             return accepted if self.reject is None else best >= self.reject

@@ -1,12 +1,34 @@
 """Points and class embeddings to scores, probabilities and ranks."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
-__all__ = ["cosine_scores", "softmax", "top_k"]
+__all__ = ["Ranking", "cosine_scores", "rank_candidates", "softmax", "top_k"]
+
+# Scores of a block: 32 MB of float32. Smaller blocks cost more per candidate.
+ROWS, COLUMNS = 1024, 8192
+GROUPS = 256  # of columns, in a block; see `_Best.add`
+
+
+class Ranking(NamedTuple):
+    """The best candidates of each image, best first.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (n, k), int
+        Of the candidates. Of equal scores the earlier candidate comes first.
+    scores : ndarray of shape (n, k), float32
+        NaN for an image whose point is not finite.
+    probabilities : ndarray of shape (n, k), float64, or None
+        `softmax` over all candidates, if a temperature was given.
+    """
+
+    columns: NDArray[np.intp]
+    scores: NDArray[np.float32]
+    probabilities: NDArray[np.float64] | None
 
 
 def cosine_scores(
@@ -26,12 +48,9 @@ def cosine_scores(
     scores : ndarray of shape (n, m), float32
         In [-1, 1]; higher is better.
     """
-    if len(points) == 0:
-        return np.empty((0, len(class_embeddings)), dtype=np.float32)
-    finite = np.isfinite(points).all(axis=1)
-    scores = np.full((len(points), len(class_embeddings)), np.nan, dtype=np.float32)
-    if finite.any():
-        scores[finite] = normalize(points[finite]) @ class_embeddings.T
+    unit, is_finite = _unit_points(points)
+    scores: NDArray[np.float32] = unit @ class_embeddings.T
+    scores[~is_finite] = np.nan
     return scores
 
 
@@ -66,20 +85,162 @@ def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.intp]:
     Parameters
     ----------
     scores : ndarray of shape (n, m)
-        Higher is better.
+        Higher is better; finite, or NaN in a whole row, which then is in no order.
     k : int
-        1 <= k <= m. Ties go to the earlier candidate.
+        At least 1; all candidates where there are fewer. Ties go to the earlier one.
 
     Returns
     -------
-    columns : ndarray of shape (n, k), int
+    columns : ndarray of shape (n, min(k, m)), int
     """
-    if k >= scores.shape[1]:
-        return np.argsort(-scores, axis=1, kind="stable")
-    # Sorting all of 100,000 candidates costs 50 times this (measured).
-    threshold = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
-    columns = np.empty((len(scores), k), dtype=np.intp)
-    for i, row in enumerate(scores):
-        best = np.flatnonzero(~(row < threshold[i]))  # all of a row of NaN
-        columns[i] = best[np.argsort(-row[best], kind="stable")[:k]]
-    return columns
+    best = _Best(len(scores), min(k, scores.shape[1]), scores.dtype)
+    best.add(slice(0, len(scores)), 0, scores)
+    return best.columns
+
+
+def rank_candidates(
+    points: NDArray[np.float32],
+    class_embeddings: NDArray[np.float32],
+    k: int,
+    *,
+    penalty: NDArray[np.float32] | None = None,
+    temperature: float | None = None,
+) -> Ranking:
+    """Return the ``k`` best candidates of each image, however many candidates.
+
+    Exact, as a stable sort of all scores would be, but those are never all there: they
+    come in blocks, and of a block only what beats the ``k``-th best so far is looked
+    at. Time and memory are in docs/projections.md.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, dim_text), float32
+        Projected images, of any length. A row may be NaN.
+    class_embeddings : ndarray of shape (m, dim_text), float32
+        Of unit length.
+    k : int
+        At least 1; all candidates where there are fewer.
+    penalty : ndarray of shape (m,), float32, or None, default=None
+        Subtracted from the scores of each candidate.
+    temperature : float or None, default=None
+        Of the probabilities, > 0; None leaves them out.
+
+    Returns
+    -------
+    ranking : Ranking
+        Of ``min(k, m)`` candidates for each image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> points = np.array([[3.0, 4.0]], np.float32)
+    >>> ranking = rank_candidates(points, np.eye(2, dtype=np.float32), 1)
+    >>> ranking.columns.item(), round(ranking.scores.item(), 3)
+    (1, 0.8)
+    """
+    n, m = len(points), len(class_embeddings)
+    unit, is_finite = _unit_points(points)
+    best = _Best(n, min(k, m), np.dtype(np.float32))
+    log_total = np.full(n, -np.inf)
+    buffer = np.empty((min(n, ROWS), min(m, COLUMNS)), dtype=np.float32)
+    for start in range(0, n, ROWS):
+        rows = slice(start, min(start + ROWS, n))
+        for column in range(0, m, COLUMNS):
+            vectors = class_embeddings[column : column + COLUMNS]
+            scores = buffer[: rows.stop - start, : len(vectors)]
+            np.matmul(unit[rows], vectors.T, out=scores)
+            if (
+                penalty is not None
+                and (some := penalty[column : column + COLUMNS]).any()
+            ):
+                scores -= some
+            best.add(rows, column, scores)
+            if temperature is not None:
+                log_total[rows] = np.logaddexp(
+                    log_total[rows], _log_total(scores, temperature)
+                )
+    probabilities = None
+    if temperature is not None:
+        logits = best.scores.astype(np.float64) / temperature
+        probabilities = np.exp(logits - log_total[:, None])
+        probabilities[~is_finite] = np.nan
+    best.scores[~is_finite] = np.nan
+    return Ranking(best.columns, best.scores, probabilities)
+
+
+class _Best:
+    """The best candidates so far of each image, best first.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (n, k), int
+    scores : ndarray of shape (n, k)
+    """
+
+    def __init__(self, n: int, k: int, dtype: np.dtype[Any]) -> None:
+        self.k = k
+        self.columns = np.tile(np.arange(k), (n, 1))
+        self.scores = np.full((n, k), -np.inf, dtype)
+
+    def add(
+        self, rows: slice, first_column: int, scores: NDArray[np.floating[Any]]
+    ) -> None:
+        """Take in a block of scores, of later columns than those before.
+
+        The columns are dealt to groups, and the best of each group is found: one quick
+        pass. Groups whose best does not beat the k-th best so far cannot matter.
+        """
+        n, m = scores.shape
+        if m == 0:
+            return
+        columns, best = self.columns[rows], self.scores[rows]
+        n_groups = min(m, max(GROUPS, 4 * self.k))
+        size = m // n_groups
+        groups = scores[:, : size * n_groups].reshape(n, size, n_groups)
+        group_best = groups.max(axis=1)
+        threshold = best[:, -1]
+        is_good = group_best > threshold[:, None]
+        bound = np.full(n, -np.inf, scores.dtype)
+        if self.k <= n_groups and np.count_nonzero(is_good) > self.k * n:
+            # At least k of this block are as good as the k-th best of the groups.
+            bound = -np.partition(-group_best, self.k - 1, axis=1)[:, self.k - 1]
+            is_good &= group_best >= bound[:, None]
+        row, group = np.nonzero(is_good)
+        members = groups[row, :, group]
+        hit, place = np.nonzero(
+            (members > threshold[row, None]) & (members >= bound[row, None])
+        )
+        row, column = row[hit], place * n_groups + group[hit] + first_column
+        changed = np.unique(row)
+        if len(changed):
+            all_rows = np.concatenate([np.repeat(changed, self.k), row])
+            all_columns = np.concatenate([columns[changed].ravel(), column])
+            all_scores = np.concatenate([best[changed].ravel(), members[hit, place]])
+            order = np.lexsort((all_columns, -all_scores, all_rows))
+            counts = np.bincount(all_rows, minlength=n)[changed]
+            starts = np.cumsum(counts) - counts
+            kept = order[starts[:, None] + np.arange(self.k)]
+            columns[changed], best[changed] = all_columns[kept], all_scores[kept]
+        self.add(rows, first_column + size * n_groups, scores[:, size * n_groups :])
+
+
+def _unit_points(
+    points: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return points at unit length, zeros for those not finite, and which are."""
+    is_finite: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=1))
+    unit = np.zeros_like(points)
+    if is_finite.any():
+        unit[is_finite] = normalize(points[is_finite])
+    return unit, is_finite
+
+
+def _log_total(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Return the log of the sum of ``exp(score / temperature)``; overwrites scores."""
+    best = scores.max(axis=1, keepdims=True)
+    scores -= best
+    scores /= np.float32(temperature)
+    np.exp(scores, out=scores)
+    total: NDArray[np.float64] = np.log(scores.sum(axis=1, dtype=np.float64))
+    total += best[:, 0].astype(np.float64) / temperature
+    return total
