@@ -180,8 +180,9 @@ def resolve_backbone(spec: str | type | Backbone) -> Backbone:
     Parameters
     ----------
     spec : str, class or Backbone
-        ``"mobilenet-v2"``, ``"keras:/model.keras"``, a class that is made without
-        arguments, or an object that keeps the contract.
+        ``"mobilenet-v2"``, ``"keras:/model.keras"``, several with ``+`` between them
+        (see `zeroshot.backbones.Concatenated`), a class that is made without arguments,
+        or an object that keeps the contract.
 
     Returns
     -------
@@ -197,6 +198,11 @@ def resolve_backbone(spec: str | type | Backbone) -> Backbone:
     PluginContractError
         If it cannot be made, or what is made lacks members of the contract.
     """
+    parts = _parts(spec) if isinstance(spec, str) else []
+    if len(parts) > 1:
+        from zeroshot.backbones.concatenated import Concatenated
+
+        return Concatenated([resolve_backbone(part) for part in parts])
     return cast(Backbone, _resolve("backbones", spec))
 
 
@@ -310,6 +316,17 @@ def spec_of(plugin: object) -> str | None:
         From which an equal plugin can be made.
     """
     return plugin.spec if isinstance(plugin, SupportsSpec) else None
+
+
+def _parts(spec: str) -> list[str]:
+    """Split ``"vgg16+resnet50"`` at each ``+`` that a registered name follows."""
+    parts: list[str] = []
+    for piece in spec.split("+"):
+        if parts and piece.partition(":")[0] not in _entries("backbones"):
+            parts[-1] += f"+{piece}"
+        else:
+            parts.append(piece)
+    return parts
 
 
 def _resolve(kind: Kind, spec: Any) -> object:

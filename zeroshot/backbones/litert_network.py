@@ -11,6 +11,7 @@ import warnings
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ __all__ = [
     "LiteRTNetwork",
     "convert",
     "converted_file",
+    "interpreter_of",
     "photographs",
     "read_converted",
 ]
@@ -59,13 +61,7 @@ class LiteRTNetwork:
     """
 
     def __init__(self, model: bytes) -> None:
-        tf = import_tensorflow()
-        with stderr_set_aside(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its module is to move to another package
-            self._interpreter = tf.lite.Interpreter(
-                model_content=model, num_threads=_n_threads()
-            )
-            self._interpreter.allocate_tensors()
+        self._interpreter = interpreter_of(model)
         self._input = self._interpreter.get_input_details()[0]["index"]
         output = self._interpreter.get_output_details()[0]
         self._output, self.dim = output["index"], int(output["shape"][-1])
@@ -89,6 +85,32 @@ class LiteRTNetwork:
                 self._interpreter.invoke()
                 features[i] = self._interpreter.get_tensor(self._output)
         return features
+
+
+def interpreter_of(model: bytes) -> Any:
+    """Return an interpreter of a LiteRT file, on all cores.
+
+    Parameters
+    ----------
+    model : bytes
+        Content of the file.
+
+    Returns
+    -------
+    interpreter : tensorflow.lite.Interpreter
+        Ready to run; not for several threads at once.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        As TensorFlow raises them, if it is no such file or needs what LiteRT lacks.
+    """
+    tf = import_tensorflow()
+    with stderr_set_aside(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its module is to move to another package
+        interpreter = tf.lite.Interpreter(model_content=model, num_threads=_n_threads())
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def converted_file(fingerprint: str) -> Path:
