@@ -14,6 +14,7 @@ from zeroshot.metrics import (
     harmonic_mean,
     hierarchical_precision,
     hit_at_k,
+    hit_curve,
     per_class_accuracy,
     rejection_curve,
     reliability_bins,
@@ -250,3 +251,14 @@ def test_rejection_curve_equals_counting_pairs_and_thresholds(known, unknown, sh
 def test_rejection_curve_without_unknown_images_raises():
     with pytest.raises(ValueError, match="2 known of 2"):
         rejection_curve(np.zeros(2), np.ones(2, bool))
+
+
+@given(ranking_problems())
+def test_hit_curve_is_the_mean_of_hit_at_every_k(problem):
+    scores, truth, _ = problem
+    expected = [hit_at_k(scores, truth, k + 1).mean() for k in range(scores.shape[1])]
+    assert hit_curve(scores, truth).tolist() == pytest.approx(expected)
+
+
+def test_hit_curve_without_images_is_nan():
+    assert np.isnan(hit_curve(np.empty((0, 3)), np.empty(0, int))).all()

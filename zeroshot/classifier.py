@@ -669,6 +669,34 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._features(X, project=self.projection_.transform).matrix
 
+    def label_points(
+        self,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the candidates as points in the space that `transform` maps to.
+
+        Parameters
+        ----------
+        candidate_labels : sequence, mapping or None, default=None
+            As in `predict`.
+        embeddings : str, Path, TextEmbeddings or None, default=None
+            As in `predict`.
+
+        Returns
+        -------
+        points : ndarray of shape (n_candidates, dim_text), float32
+            Of unit length, in the order of the candidates.
+
+        Raises
+        ------
+        NotFittedError, LabelError, OutOfVocabularyError
+            As `predict`.
+        """
+        check_is_fitted(self)
+        return self._candidates(candidate_labels, embeddings)[1]
+
     def score(
         self,
         X: Any,

@@ -12,7 +12,6 @@ References
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -29,111 +28,23 @@ from zeroshot.controls import softmax_baseline
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import LabelError, OutOfVocabularyError, ZeroShotWarning
+from zeroshot.evaluation_result import Evaluation
 from zeroshot.feature_block import OnError
 from zeroshot.feature_file import FeatureFile, open_if_features
 from zeroshot.features import Features, collect_features, extract_features
-from zeroshot.images import as_image_list
+from zeroshot.images import ImageSource, as_image_list
 from zeroshot.labels import embed_labels
-from zeroshot.metrics import harmonic_mean, hit_at_k, per_class_accuracy
+from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.saved_model import check_backbone
+from zeroshot.scored_split import METRICS, chance_of, score_split
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
 
 __all__ = ["METRICS", "Evaluation", "evaluate", "evaluate_model"]
 
-METRICS = (
-    "unseen_top1",
-    "unseen_top5",
-    "gzsl_seen",
-    "gzsl_unseen",
-    "gzsl_h",
-)
 CONTROLS = ("ridge", "random", "softmax")
 SOFTMAX = "softmax, seen classes"
-TITLES = ("ZSL top-1", "ZSL top-5", "GZSL seen", "GZSL unseen", "H")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracies of one or several methods over one or several splits.
-
-    Attributes
-    ----------
-    results : dict of str to dict of str to list of float
-        For each method and each of `METRICS` the value of every split, in [0, 1]; NaN
-        where there was nothing to measure.
-    settings : dict
-        What was evaluated: backbone, embeddings, numbers of images and classes, splits,
-        seed, versions. JSON.
-    """
-
-    results: dict[str, dict[str, list[float]]]
-    settings: dict[str, Any]
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict per method: its name, and mean and spread of every metric.
-
-        The spread (``<metric>_std``) is the standard deviation over the splits.
-        """
-        return [
-            {"method": method}
-            | {
-                key: value
-                for metric in METRICS
-                for key, value in (
-                    (metric, float(np.mean(values[metric]))),
-                    (f"{metric}_std", float(np.std(values[metric]))),
-                )
-            }
-            for method, values in self.results.items()
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return settings, rows and the values of every split, ready for JSON.
-
-        Returns
-        -------
-        content : dict
-            NaN becomes None.
-        """
-        return {
-            "settings": self.settings,
-            "rows": [_without_nan(row) for row in self.rows],
-            "splits": {
-                method: {
-                    metric: [None if np.isnan(v) else v for v in values]
-                    for metric, values in metrics.items()
-                }
-                for method, metrics in self.results.items()
-            },
-        }
-
-    def __str__(self) -> str:
-        """Return the table in Markdown, and a line on what was evaluated."""
-        table = [("method", *TITLES)] + [
-            (row["method"], *(_cell(row[m], row[f"{m}_std"]) for m in METRICS))
-            for row in self.rows
-        ]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        table.insert(1, tuple("-" * width for width in widths))
-        s = self.settings
-        lines = [
-            *(f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in table),
-            "",
-            f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
-            f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
-            f"per-class accuracy, +- standard deviation over splits. "
-            f"{s['backbone']} features"
-            + (f" (pretrained on {s['pretraining']})" if s["pretraining"] else "")
-            + f", {s['embeddings']} vectors.",
-        ]
-        if s["left_out"]:
-            lines.append(
-                f"Left out, without a word vector: {', '.join(s['left_out'])}."
-            )
-        return "\n".join(lines)
 
 
 def evaluate(
@@ -143,6 +54,9 @@ def evaluate(
     embeddings: str | Path | TextEmbeddings,
     *,
     projection: str | Projection = "devise",
+    seen_penalty: float | Literal["auto"] = 0.0,
+    temperature: float | Literal["auto"] | None = None,
+    reject: float | str | None = None,
     n_splits: int = 5,
     unseen: float = 0.2,
     seen_test: float = 0.2,
@@ -173,6 +87,9 @@ def evaluate(
         As for `ZeroShotClassifier`.
     projection : str or Projection, default="devise"
         What to evaluate.
+    seen_penalty, temperature, reject : float, str or None
+        As for `ZeroShotClassifier`; ``"auto"`` is fitted on the seen classes of each
+        split. Of all methods.
     n_splits : int, default=5
         Splits to average over, see `zeroshot.splits.zero_shot_splits`.
     unseen : float, default=0.2
@@ -227,6 +144,8 @@ def evaluate(
     network = None if backbone is None else registry.resolve_backbone(backbone)
     y = np.asarray(labels)
     left_out = _unknown_classes(y, provider, on_unknown)
+    images = _listed(images, network)
+    sources = _sources(images)
     # Skipped ones go below: splits that are given count them.
     on_bad: OnError = "raise" if on_error == "raise" else "nan"
     features = _features(images, len(y), network, batch_size, cache, on_bad)
@@ -237,6 +156,8 @@ def evaluate(
         kept &= readable
     if splits is None:
         matrix, y = matrix[kept], y[kept]
+        if sources is not None:
+            sources = [sources[i] for i in np.flatnonzero(kept).tolist()]
         readable = readable[kept]
         splits = list(
             zero_shot_splits(
@@ -260,6 +181,7 @@ def evaluate(
     results: dict[str, dict[str, list[float]]] = {
         method: {metric: [] for metric in METRICS} for method in rows
     }
+    scored = None
     with (
         progress_bar("splits", len(splits) * len(methods)) as advance,
         warnings.catch_warnings(),
@@ -273,13 +195,18 @@ def evaluate(
                     None,
                     vectors,
                     projection=method_projection,
+                    seen_penalty=seen_penalty,
+                    temperature=temperature,
+                    reject=reject,
                     random_state=random_state + number,
                 ).fit(matrix[train], y[train])
-                _append(results[method], _measure(classifier, matrix, y, split))
+                answers = score_split(classifier, matrix, y, split)
+                scored = scored or answers
+                _append(results[method], answers.metrics())
                 advance(1, method)
             if "softmax" in controls:
                 _append(results[SOFTMAX], _softmax(matrix, y, split, train))
-            _append(results["chance"], _chance(split))
+            _append(results["chance"], chance_of(split))
     settings = _settings(network, provider, y, splits[0])
     settings |= {
         "projection": repr(named),
@@ -288,7 +215,7 @@ def evaluate(
         "left_out": left_out,
         "unreadable": list(features.errors.values()),
     }
-    return Evaluation(results, settings)
+    return Evaluation(results, settings, scored, sources)
 
 
 def evaluate_model(
@@ -324,6 +251,7 @@ def evaluate_model(
     backbone = classifier.backbone_
     if backbone is not None:
         check_backbone(backbone, classifier.backbone_fingerprint_)
+    images = _listed(images, backbone)
     features = _features(
         images,
         len(y),
@@ -345,8 +273,9 @@ def evaluate_model(
     results: dict[str, dict[str, list[float]]] = {
         method: {metric: [] for metric in METRICS} for method in ("model", "chance")
     }
-    _append(results["model"], _measure(classifier, features.matrix, y, split))
-    _append(results["chance"], _chance(split))
+    scored = score_split(classifier, features.matrix, y, split)
+    _append(results["model"], scored.metrics())
+    _append(results["chance"], chance_of(split))
     settings = _settings(backbone, classifier.embeddings_, y, split)
     settings |= {
         "projection": repr(classifier.projection_),
@@ -355,48 +284,10 @@ def evaluate_model(
         "left_out": [],
         "unreadable": list(features.errors.values()),
     }
-    return Evaluation(results, settings)
-
-
-def _measure(
-    classifier: ZeroShotClassifier,
-    features: NDArray[np.float32],
-    y: NDArray[Any],
-    split: ZeroShotSplit,
-) -> dict[str, float]:
-    seen, unseen = split.seen.tolist(), split.unseen.tolist()
-    column = {label: j for j, label in enumerate([*seen, *unseen])}
-    result = dict.fromkeys(METRICS, np.nan)
-    for metric, positions in (
-        ("gzsl_seen", split.seen_test),
-        ("gzsl_unseen", split.unseen_test),
-    ):
-        if len(positions) == 0:
-            continue
-        truth = y[positions]
-        true_column = np.array([column[label] for label in truth.tolist()])
-        scores = _scores(classifier, features[positions], [*seen, *unseen])
-        result[metric] = per_class_accuracy(truth, hit_at_k(scores, true_column, 1))
-        if metric == "gzsl_unseen":
-            scores = _scores(classifier, features[positions], unseen)
-            for k, name in ((1, "unseen_top1"), (5, "unseen_top5")):
-                hits = hit_at_k(scores, true_column - len(seen), min(k, len(unseen)))
-                result[name] = per_class_accuracy(truth, hits)
-    result["gzsl_h"] = harmonic_mean(result["gzsl_seen"], result["gzsl_unseen"])
-    return result
-
-
-def _scores(
-    classifier: ZeroShotClassifier, X: NDArray[np.float32], candidates: list[Any]
-) -> NDArray[np.float32]:
-    readable = np.isfinite(X).all(axis=1)
-    scores = np.full((len(X), len(candidates)), np.nan, np.float32)  # NaN is no hit
-    if readable.any():
-        known = classifier.decision_function(X[readable], candidates)
-        if known.ndim == 1:  # two candidates: the second less the first
-            known = np.column_stack([np.zeros_like(known), known])
-        scores[readable] = known
-    return scores
+    sources = _sources(images)
+    if sources is not None:
+        sources = [sources[i] for i in features.positions.tolist()]
+    return Evaluation(results, settings, scored, sources)
 
 
 def _softmax(
@@ -407,7 +298,8 @@ def _softmax(
 ) -> dict[str, float]:
     """Measure the softmax classifier, wrong on every image of an unseen class."""
     wrong = 0.0 if len(split.unseen_test) else np.nan
-    result = dict.fromkeys(METRICS, wrong) | {"gzsl_seen": np.nan}
+    result = dict.fromkeys(METRICS, np.nan)
+    result |= dict.fromkeys(("unseen_top1", "unseen_top5", "gzsl_unseen"), wrong)
     if len(split.seen_test):
         truth = y[split.seen_test]
         readable = np.asarray(np.isfinite(X[split.seen_test]).all(axis=1))
@@ -422,43 +314,45 @@ def _softmax(
     return result
 
 
-def _chance(split: ZeroShotSplit) -> dict[str, float]:
-    n_unseen = len(split.unseen) if len(split.unseen_test) else np.nan
-    n_all = len(split.seen) + len(split.unseen)
-    seen = 1 / n_all if len(split.seen_test) else np.nan
-    unseen = 1 / n_all if len(split.unseen_test) else np.nan
-    return {
-        "unseen_top1": 1 / n_unseen,
-        "unseen_top5": min(5 / n_unseen, 1.0),
-        "gzsl_seen": seen,
-        "gzsl_unseen": unseen,
-        "gzsl_h": harmonic_mean(seen, unseen),
-    }
+def _listed(
+    images: Any, backbone: Backbone | None
+) -> FeatureFile | NDArray[np.float32] | list[ImageSource]:
+    """Return images or features as something that can be read twice."""
+    images = open_if_features(images)
+    if isinstance(images, FeatureFile):
+        return images
+    if backbone is None or (isinstance(images, np.ndarray) and images.ndim == 2):
+        matrix = np.asarray(images, dtype=np.float32)
+        assert_all_finite(matrix, input_name="images")
+        return matrix
+    return as_image_list(images)
+
+
+def _sources(
+    images: FeatureFile | NDArray[np.float32] | list[ImageSource],
+) -> Sequence[ImageSource] | None:
+    """Return what can be shown of the images."""
+    if isinstance(images, FeatureFile):
+        return images.paths or None
+    return None if isinstance(images, np.ndarray) else images
 
 
 def _features(
-    images: Any,
+    images: FeatureFile | NDArray[np.float32] | list[ImageSource],
     n_labels: int,
     backbone: Backbone | None,
     batch_size: int,
     cache: bool,
     on_error: OnError,
 ) -> Features:
-    images = open_if_features(images)
-    if isinstance(images, FeatureFile):
-        if backbone is not None:
-            images.check(backbone.fingerprint)
-    elif backbone is None or (isinstance(images, np.ndarray) and images.ndim == 2):
-        images = np.asarray(images, dtype=np.float32)
-        assert_all_finite(images, input_name="images")
-    else:
-        images = as_image_list(images)
     if len(images) != n_labels:
         raise LabelError(
             f"Expected one label for each image. Got {len(images)} images and "
             f"{n_labels} labels."
         )
     if isinstance(images, FeatureFile):
+        if backbone is not None:
+            images.check(backbone.fingerprint)
         blocks = images.blocks(on_error)
         return collect_features(blocks, n_labels, images.dim, on_error=on_error)
     if isinstance(images, np.ndarray):
@@ -533,13 +427,3 @@ def _settings(
 def _append(results: dict[str, list[float]], values: dict[str, float]) -> None:
     for metric, value in values.items():
         results[metric].append(value)
-
-
-def _cell(mean: float, spread: float) -> str:
-    return "-" if np.isnan(mean) else f"{mean:.3f} +- {spread:.3f}"
-
-
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()
-    }

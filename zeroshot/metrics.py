@@ -15,6 +15,7 @@ __all__ = [
     "harmonic_mean",
     "hierarchical_precision",
     "hit_at_k",
+    "hit_curve",
     "per_class_accuracy",
     "rejection_curve",
     "reliability_bins",
@@ -59,9 +60,46 @@ def hit_at_k(
     """
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"Expected 1 <= k <= {scores.shape[1]} candidates. Got {k}.")
+    return _ranks(scores, true_index) <= k
+
+
+def hit_curve(
+    scores: NDArray[np.floating[Any]], true_index: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """Return flat hit@k for every k: the share of images with the truth in the top k.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_images, n_candidates)
+        As for `hit_at_k`.
+    true_index : ndarray of shape (n_images,), int
+        Column of the true label.
+
+    Returns
+    -------
+    hits : ndarray of shape (n_candidates,), float64
+        hit@1, hit@2, ..., in [0, 1], never falling. NaN if there is no image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hit_curve(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
+    array([0.5, 1. ])
+    """
+    n, m = scores.shape
+    if n == 0:
+        return np.full(m, np.nan)
+    counts = np.bincount(_ranks(scores, true_index), minlength=m + 1)[1:]
+    return np.asarray(np.cumsum(counts) / n)
+
+
+def _ranks(
+    scores: NDArray[np.floating[Any]], true_index: NDArray[np.integer[Any]]
+) -> NDArray[np.intp]:
+    """Return the true label's place, 1 for the best; behind all it ties with."""
     true_score = np.take_along_axis(scores, true_index[:, None], axis=1)
-    rank: NDArray[np.intp] = (~(scores < true_score)).sum(axis=1)
-    return rank <= k
+    ranks: NDArray[np.intp] = (~(scores < true_score)).sum(axis=1)
+    return ranks
 
 
 def per_class_accuracy(y_true: NDArray[Any], correct: NDArray[np.bool_]) -> float:

@@ -19,6 +19,12 @@ from zeroshot.cli.options import (
     SkipUnknown,
     names_of,
 )
+from zeroshot.cli.score_options import (
+    Reject,
+    SeenPenalty,
+    Temperature,
+    score_settings,
+)
 from zeroshot.cli.tables import print_csv, print_json
 from zeroshot.errors import PartialCoverageWarning
 
@@ -101,6 +107,20 @@ def _evaluate(
             show_default=False,
         ),
     ] = None,
+    seen_penalty: SeenPenalty = None,
+    temperature: Temperature = None,
+    reject: Reject = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with plots and pictures too, which needs no other file.",
+            dir_okay=False,
+            writable=True,
+            show_default=False,
+        ),
+    ] = None,
     class_names: ClassNames = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
@@ -119,14 +139,16 @@ def _evaluate(
 
     Holds classes out, trains on the others, and tests on both, several times. Prints
     mean per-class accuracies: among the unseen classes alone (ZSL), and among all
-    classes (GZSL) with the harmonic mean H; beside ridge regression, random vectors for
-    the labels, and chance.
+    classes (GZSL) with the harmonic mean H; and how good the scores are: area under the
+    seen-unseen curve, calibration error, and how well they tell that no label fits.
+    Beside them ridge regression, random vectors for the labels, and chance.
     """
     from zeroshot import load
     from zeroshot.cli.labelled import load_labelled
     from zeroshot.evaluation import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
+    scores = score_settings(seen_penalty, temperature, reject)
     controls = ("ridge", "random", "softmax") if softmax else ("ridge", "random")
     on_unknown: Literal["raise", "skip"] = "skip" if skip_unknown else "raise"
     if proposed_split is not None:
@@ -143,6 +165,7 @@ def _evaluate(
             benchmark.attributes if embeddings is None else embeddings,
             projection=projection,
             splits=[benchmark.split],
+            **scores,
             controls=controls,
             random_state=seed,
             on_unknown=on_unknown,
@@ -151,7 +174,7 @@ def _evaluate(
         paths, labels = load_labelled(images, class_names)
         classifier = load(model, backbone=backbone, embeddings=embeddings)
         classifier.set_params(
-            batch_size=batch_size, cache=not no_cache, on_error=on_error.value
+            batch_size=batch_size, cache=not no_cache, on_error=on_error.value, **scores
         )
         if skip_unknown:
             paths, labels, left_out = with_vector(paths, labels, classifier.embeddings_)
@@ -167,6 +190,7 @@ def _evaluate(
             embeddings,
             projection=projection,
             n_splits=splits,
+            **scores,
             unseen=unseen,
             controls=controls,
             random_state=seed,
@@ -185,13 +209,16 @@ def _evaluate(
         print_csv(list(evaluation.rows[0]), evaluation.rows)
     else:
         typer.echo(str(evaluation))
+    if html is not None:  # last: a disk that is full loses no figures
+        evaluation.save_html(html)
+        typer.echo(f"Wrote {html}", err=True)
 
 
 COMMANDS = (
     (
         _evaluate,
         "zeroshot evaluate photos/ --backbone mobilenet-v2 --embeddings "
-        "glove.6B.300d.txt --splits 5",
+        "glove.6B.300d.txt --html report.html",
     ),
 )
 """The commands (named after the functions), each with an example."""
