@@ -1,8 +1,9 @@
 """How fast the routes to a network's features are, and how far the features differ.
 
-Routes: Keras `predict`, the plain compiled graph and LiteRT, the one that is used on a
-CPU. Photographs of scikit-image in batches of 32, already decoded and resized; runs are
-interleaved, and what is printed are medians of ratios to `predict`::
+Routes: Keras `predict`, the plain compiled graph, LiteRT, which is used on a CPU, and
+LiteRT quantised to int8, which is opt-in and not exact. Photographs of scikit-image in
+batches of 32, already decoded and resized; runs are interleaved, and what is printed
+are medians of ratios to `predict`::
 
     python benchmarks/inference_routes.py [ROUNDS]
 
@@ -25,6 +26,7 @@ from zeroshot.backbones.keras_network import Network, scale_pixels
 from zeroshot.backbones.keras_table import applications
 from zeroshot.backbones.keras_weights import build_without_top, published_weights
 from zeroshot.backbones.litert_network import (
+    ConversionError,
     LiteRTNetwork,
     convert,
     photographs,
@@ -68,10 +70,16 @@ def routes_of(name: str) -> dict[str, Route]:
         converted = time.perf_counter()
         kept = read_converted(path)
         read = time.perf_counter()
+        try:
+            quantised = convert(network, Path(folder) / "int8.tflite", quantised=True)
+        except ConversionError as error:
+            print(f"{name}: no int8: {error}")
+            quantised = None
     assert isinstance(kept, LiteRTNetwork)
     print(f"{name}: conversion {converted - start:.1f} s, once; ", end="")
     print(f"reading it again {read - converted:.2f} s")
-    return {"predict": predict, "graph": network, "LiteRT": kept}
+    routes = {"predict": predict, "graph": network, "LiteRT": kept}
+    return routes if quantised is None else routes | {"LiteRT int8": quantised}
 
 
 def measure(name: str, rounds: int) -> None:

@@ -22,7 +22,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted
 
 from zeroshot import registry
-from zeroshot.backbones.base import Backbone, card_of
+from zeroshot.backbones.base import Backbone, SupportsExactCounterpart, card_of
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.controls import softmax_baseline
 from zeroshot.embeddings.base import TextEmbeddings
@@ -150,12 +150,18 @@ def evaluate(
     on_bad: OnError = "raise" if on_error == "raise" else "nan"
     features = _features(images, len(y), network, batch_size, cache, on_bad)
     matrix = features.matrix
+    exact = None
+    if isinstance(network, SupportsExactCounterpart) and isinstance(images, list):
+        exact = _features(
+            images, len(y), network.exact, batch_size, cache, on_bad
+        ).matrix
     kept = ~np.isin(y, left_out)
     readable = np.asarray(np.isfinite(matrix).all(axis=1))
     if on_error == "skip":
         kept &= readable
     if splits is None:
         matrix, y = matrix[kept], y[kept]
+        exact = None if exact is None else exact[kept]
         if sources is not None:
             sources = [sources[i] for i in np.flatnonzero(kept).tolist()]
         readable = readable[kept]
@@ -171,12 +177,16 @@ def evaluate(
     else:
         splits = [_without(split, left_out, kept) for split in splits]
     name = registry.name_of("projections", type(named)) or type(named).__name__
-    methods: dict[str, tuple[Any, TextEmbeddings]] = {name: (named, provider)}
+    methods: dict[str, tuple[Any, TextEmbeddings, NDArray[np.float32]]] = {
+        name: (named, provider, matrix)
+    }
+    if exact is not None:
+        methods[f"{name}, exact features"] = (named, provider, exact)
     if "ridge" in controls and name != "ridge":
-        methods["ridge"] = ("ridge", provider)
+        methods["ridge"] = ("ridge", provider, matrix)
     if "random" in controls:
         control = RandomEmbeddings(provider.dim, seed=random_state)
-        methods[f"{name}, random vectors"] = (named, control)
+        methods[f"{name}, random vectors"] = (named, control, matrix)
     rows = [*methods, *([SOFTMAX] if "softmax" in controls else []), "chance"]
     results: dict[str, dict[str, list[float]]] = {
         method: {metric: [] for metric in METRICS} for method in rows
@@ -190,7 +200,7 @@ def evaluate(
         warnings.simplefilter("ignore", ZeroShotWarning)
         for number, split in enumerate(splits):
             train = split.train[readable[split.train]]
-            for method, (method_projection, vectors) in methods.items():
+            for method, (method_projection, vectors, X) in methods.items():
                 classifier = ZeroShotClassifier(
                     None,
                     vectors,
@@ -199,8 +209,8 @@ def evaluate(
                     temperature=temperature,
                     reject=reject,
                     random_state=random_state + number,
-                ).fit(matrix[train], y[train])
-                answers = score_split(classifier, matrix, y, split)
+                ).fit(X[train], y[train])
+                answers = score_split(classifier, X, y, split)
                 scored = scored or answers
                 _append(results[method], answers.metrics())
                 advance(1, method)
@@ -215,6 +225,8 @@ def evaluate(
         "left_out": left_out,
         "unreadable": list(features.errors.values()),
     }
+    if exact is not None:
+        settings["cosine_to_exact"] = _cosines(matrix[readable], exact[readable])
     return Evaluation(results, settings, scored, sources)
 
 
@@ -335,6 +347,14 @@ def _sources(
     if isinstance(images, FeatureFile):
         return images.paths or None
     return None if isinstance(images, np.ndarray) else images
+
+
+def _cosines(
+    features: NDArray[np.float32], exact: NDArray[np.float32]
+) -> dict[str, float]:
+    lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(exact, axis=1)
+    cosines = np.einsum("ij,ij->i", features, exact) / np.maximum(lengths, 1e-30)
+    return {"mean": float(cosines.mean()), "lowest": float(cosines.min())}
 
 
 def _features(

@@ -138,6 +138,11 @@ class Evaluation:
             + (f" (pretrained on {s['pretraining']})" if s["pretraining"] else "")
             + f", {s['embeddings']} vectors.",
         ]
+        if cosine := s.get("cosine_to_exact"):
+            lines.append(
+                f"These features approximate exact ones: their cosine is "
+                f"{cosine['mean']:.3f} on average, {cosine['lowest']:.3f} at worst."
+            )
         if s["left_out"]:
             lines.append(
                 f"Left out, without a word vector: {', '.join(s['left_out'])}."

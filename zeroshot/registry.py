@@ -181,8 +181,9 @@ def resolve_backbone(spec: str | type | Backbone) -> Backbone:
     ----------
     spec : str, class or Backbone
         ``"mobilenet-v2"``, ``"keras:/model.keras"``, several with ``+`` between them
-        (see `zeroshot.backbones.Concatenated`), a class that is made without arguments,
-        or an object that keeps the contract.
+        (see `zeroshot.backbones.Concatenated`), ``"int8:"`` before one (see
+        `zeroshot.backbones.Quantised`), a class that is made without arguments, or an
+        object that keeps the contract.
 
     Returns
     -------
@@ -203,6 +204,10 @@ def resolve_backbone(spec: str | type | Backbone) -> Backbone:
         from zeroshot.backbones.concatenated import Concatenated
 
         return Concatenated([resolve_backbone(part) for part in parts])
+    if isinstance(spec, str) and spec.startswith("int8:"):
+        from zeroshot.backbones.quantised import Quantised
+
+        return Quantised(resolve_backbone(spec.removeprefix("int8:")))
     return cast(Backbone, _resolve("backbones", spec))
 
 
@@ -322,7 +327,8 @@ def _parts(spec: str) -> list[str]:
     """Split ``"vgg16+resnet50"`` at each ``+`` that a registered name follows."""
     parts: list[str] = []
     for piece in spec.split("+"):
-        if parts and piece.partition(":")[0] not in _entries("backbones"):
+        name = piece.removeprefix("int8:").partition(":")[0]
+        if parts and name not in _entries("backbones"):
             parts[-1] += f"+{piece}"
         else:
             parts.append(piece)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zeroshot.backbones.keras_model import KerasModel
     from zeroshot.backbones.litert_model import LiteRTModel
     from zeroshot.backbones.onnx_model import ONNXModel
+    from zeroshot.backbones.quantised import Quantised
     from zeroshot.backbones.tfhub import TFHub
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "KerasModel": "zeroshot.backbones.keras_model",
     "LiteRTModel": "zeroshot.backbones.litert_model",
     "ONNXModel": "zeroshot.backbones.onnx_model",
+    "Quantised": "zeroshot.backbones.quantised",
     "TFHub": "zeroshot.backbones.tfhub",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "KerasModel",
     "LiteRTModel",
     "ONNXModel",
+    "Quantised",
     "TFHub",
 ]
 

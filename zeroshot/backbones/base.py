@@ -13,6 +13,7 @@ __all__ = [
     "Resize",
     "SupportsCard",
     "SupportsClassifierHead",
+    "SupportsExactCounterpart",
     "card_of",
 ]
 
@@ -120,6 +121,15 @@ class SupportsClassifierHead(Protocol):
 
     def classifier_head(self) -> ClassifierHead:
         """Return the classifier; may read or download its weights."""
+
+
+@runtime_checkable
+class SupportsExactCounterpart(Protocol):
+    """A backbone whose features approximate those of another; `evaluate` compares."""
+
+    @property
+    def exact(self) -> Backbone:
+        """The backbone that is approximated."""
 
 
 def card_of(backbone: Backbone) -> BackboneCard:

@@ -14,9 +14,10 @@ from zeroshot.backbones.litert_network import (
     converted_file,
     read_converted,
 )
+from zeroshot.errors import PluginContractError
 from zeroshot.tensorflow_import import import_tensorflow
 
-__all__ = ["Route", "fastest_route"]
+__all__ = ["Route", "fastest_route", "quantised_route"]
 
 Route: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From a batch of at least one image to its features."""
@@ -66,4 +67,37 @@ def fastest_route(build: Callable[[], Network], fingerprint: str) -> Route:
     except ConversionError as error:
         logger.warning("A plain graph is used, which is slower than LiteRT: %s", error)
         return network or build()
+    return converted
+
+
+def quantised_route(build: Callable[[], Network], fingerprint: str) -> Route:
+    """Return the network quantised to int8, from the cache where it is there.
+
+    Parameters
+    ----------
+    build : callable
+        Returns the `Network`; called if there is no kept conversion.
+    fingerprint : str
+        Of the quantised backbone: names the conversion in the cache.
+
+    Returns
+    -------
+    route : callable
+        Threads may call it at once.
+
+    Raises
+    ------
+    PluginContractError
+        If it cannot be quantised.
+    """
+    path = converted_file(fingerprint)
+    try:
+        converted = read_converted(path)
+        if converted is None:
+            converted = convert(build(), path, quantised=True)
+    except ConversionError as error:
+        raise PluginContractError(
+            f"Expected a network that can be quantised to int8. Got {error} Use the "
+            f"exact one: leave 'int8' out."
+        ) from error
     return converted

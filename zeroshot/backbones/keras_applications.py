@@ -201,6 +201,15 @@ class KerasApplication:
                 self._route = fastest_route(self._load, self.fingerprint)
         return self._route(images)
 
+    def network(self) -> Network:
+        """Build the network anew, with its weights.
+
+        Returns
+        -------
+        network : Network
+        """
+        return self._load()
+
     def classifier_head(self) -> ClassifierHead:
         """Return the classifier of ImageNet-1k that the network was trained with.
 

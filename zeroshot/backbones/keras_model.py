@@ -220,6 +220,15 @@ class KerasModel:
                 self._route = fastest_route(lambda: network, self.fingerprint)
         return self._route(images)
 
+    def network(self) -> Network:
+        """Return the network, cut and compiled.
+
+        Returns
+        -------
+        network : Network
+        """
+        return self._load()[0]
+
     def _load(self) -> tuple[Network, tuple[int, int]]:
         with LOADING:
             if self._loaded is None:
