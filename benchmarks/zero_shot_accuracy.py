@@ -13,6 +13,7 @@ larger task out.
 
 import argparse
 import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,19 +43,27 @@ which has all Tiny-ImageNet classes and many of the Caltech ones. In ZSL the can
 are the unseen classes. In GZSL they are all classes; H is the harmonic mean of the seen
 and the unseen accuracy. All settings are the defaults (the write-up's learning rate
 excepted), chosen on held-out *seen* classes ([how](defaults.md)), never on these test
-classes.
+classes. *Plain ridge* is scikit-learn's `Ridge(alpha=1)` on features of unit length,
+what one would write first.
 
 What to read in it:
 
 - With a random vector for each label DeViSE falls to chance on unseen classes: what it
   reaches there comes from the word vectors.
 - Ridge regression, one linear solve, does as well as DeViSE on unseen classes, within
-  the spread. DeViSE names more of the unseen classes when seen ones compete.
+  the spread. It centres the features, and that is what plain ridge lacks.
 - Stopping at the first violator, as the paper does to save time, costs accuracy here.
 - The cosine loss and the hidden layer of the Keras write-up are close to the rank loss
   on 158 seen classes, and well below it on 34.
 - When seen classes compete, an unseen one almost never wins (GZSL unseen).
   `seen_penalty` is there for that; it is 0 here.
+- The Wikipedia2Vec vectors are those of the classes of ImageNet-1k only. They cover the
+  Tiny-ImageNet classes but 16 of the 45 Caltech ones, which leaves three unseen classes
+  in a split: too few to rank methods by.
+- The paper's finding on hierarchical precision is seen here (last section): DeViSE
+  names the exact class less often than a softmax classifier, by more than in the paper,
+  and its lists are nearer the truth from k = 5, for seen and unseen classes. With
+  random vectors they are no nearer than the softmax classifier's.
 
 """
 PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
@@ -66,6 +75,7 @@ VARIANTS = {
     ),
 }
 N_SPLITS = 5
+DEFAULT = signature(evaluate).parameters["projection"].default
 
 
 class PlainRidge(BaseEstimator):
@@ -101,9 +111,10 @@ def wiki2vec(folder: Path) -> Attributes:
     return Attributes(list(known), vectors[list(known.values())])
 
 
-def measure(task: Task, embeddings: TextEmbeddings, name: str) -> Evaluation:
+def measure(task: Task, embeddings: TextEmbeddings, space: str) -> Evaluation:
     """Evaluate every projection, and the variants of DeViSE, in the same splits."""
-    projections: dict[str, Any] = {n: n for n in registry.names("projections")}
+    names = dict.fromkeys([DEFAULT, *registry.names("projections")])
+    projections: dict[str, Any] = {name: name for name in names}
     projections |= VARIANTS | {"plain ridge": PlainRidge()}
     results: dict[str, dict[str, list[float]]] = {}
     for method, projection in projections.items():
@@ -118,16 +129,14 @@ def measure(task: Task, embeddings: TextEmbeddings, name: str) -> Evaluation:
             on_unknown="skip",
             controls=controls,
         )
-        ours, *yardsticks = evaluation.results.values()
-        results[method] = ours
+        results[method] = next(iter(evaluation.results.values()))
         if controls:
-            names = [*evaluation.results][1:]
-            beside = dict(zip(names, yardsticks, strict=True))
+            beside = dict(list(evaluation.results.items())[1:])
     results |= beside  # the controls and chance stand last
     described = evaluation.settings | {
         "backbone": task.backbone,
         "pretraining": "ImageNet-1k",
-        "embeddings": name,
+        "embeddings": space,
     }
     return Evaluation(results, described)
 
@@ -162,15 +171,24 @@ def main() -> None:
             ("Numberbatch", numberbatch),
             ("Wikipedia2Vec", wiki2vec(folder)),
         ):
+            evaluation = measure(task, embeddings, name)
             say(
                 f"## {task.name}, {name}\n\n{_covered(task, embeddings)} classes have "
-                f"a vector.\n\n{measure(task, embeddings, name)}"
+                f"a vector.\n\n{evaluation}\n\n{_against_plain_ridge(evaluation)}"
             )
     if not arguments.caltech:
         say(f"## Hierarchical precision\n\n{_hierarchical(tasks[0], folder)}")
     if arguments.write:
         with replace_file(PAGE) as temporary:
             temporary.write_text(INTRODUCTION + "\n".join(sections), encoding="utf-8")
+
+
+def _against_plain_ridge(evaluation: Evaluation) -> str:
+    top1 = {row["method"]: row["unseen_top1"] for row in evaluation.rows}
+    return (
+        f"ZSL top-1 of the default settings ({DEFAULT}) is "
+        f"{top1[DEFAULT] / top1['plain ridge']:.2f} times that of plain ridge."
+    )
 
 
 def _hierarchical(task: Task, folder: Path) -> str:
