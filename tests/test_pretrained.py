@@ -5,16 +5,18 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import zeroshot
-from zeroshot import ZeroShotClassifier, make_shapes
-from zeroshot.backbones import ColorHOG
-from zeroshot.backbones.base import ClassifierHead
+from zeroshot import ZeroShotClassifier, evaluate, make_shapes
+from zeroshot.backbones import ColorHOG, KerasApplication
+from zeroshot.backbones.base import BackboneCard, ClassifierHead
 from zeroshot.embeddings import Attributes
 from zeroshot.errors import (
     OutOfVocabularyError,
     PartialCoverageWarning,
     PluginContractError,
+    SeenInPretrainingWarning,
 )
 from zeroshot.features import extract_features
+from zeroshot.pretrained import seen_in_pretraining
 from zeroshot.projections import Ridge
 from zeroshot.shapes import shape_attributes
 
@@ -126,3 +128,26 @@ def test_mobilenet_names_classes_that_imagenet_has_not(real_data, monkeypatch):
     with pytest.warns(PartialCoverageWarning, match="of the backbone's 1000 classes"):
         clf.fit_pretrained()
     assert clf.score(paths, np.repeat(candidates, 3), candidate_labels=candidates) > 0.7
+
+
+def test_classes_of_pretraining_are_found_by_any_name():
+    labels = ["King_of-Beasts", "okapi", "lion, something else", "hedgehog", 7]
+    network = KerasApplication("mobilenet-v2")
+    assert seen_in_pretraining(network, labels) == [labels[0], labels[2], labels[3]]
+    random = KerasApplication("mobilenet-v2", weights=None)
+    assert seen_in_pretraining(random, labels) == []
+    assert seen_in_pretraining(ColorHOG(), labels) == []
+    assert seen_in_pretraining(None, labels) == []
+
+
+class OnImageNet(ColorHOG):
+    """A backbone whose card says what it was trained on."""
+
+    card = BackboneCard(pretraining="ImageNet-1k")
+
+
+def test_evaluation_warns_once_of_classes_seen_in_pretraining():
+    labels = np.repeat(["lion", "zebra", "okapi", "gnu", "hedgehog", "bongo"], 4)
+    X = np.random.default_rng(0).standard_normal((24, 9)).astype(np.float32)
+    with pytest.warns(SeenInPretrainingWarning, match=r"3 of 6 .* 'hedgehog', 'lion'"):
+        evaluate(X, labels, OnImageNet(), "random", projection="ridge", n_splits=2)

@@ -35,6 +35,7 @@ from zeroshot.features import Features, collect_features, extract_features
 from zeroshot.images import ImageSource, as_image_list
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
+from zeroshot.pretrained import warn_if_seen_in_pretraining
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.saved_model import check_backbone
@@ -144,6 +145,7 @@ def evaluate(
     network = None if backbone is None else registry.resolve_backbone(backbone)
     y = np.asarray(labels)
     left_out = _unknown_classes(y, provider, on_unknown)
+    warn_if_seen_in_pretraining(network, np.unique(y).tolist())
     images = _listed(images, network)
     sources = _sources(images)
     # Skipped ones go below: splits that are given count them.

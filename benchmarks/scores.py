@@ -1,0 +1,265 @@
+"""What scores mean on real data: penalty, probabilities, rejection, no images at all.
+
+Five seeded, class-disjoint splits of the Caltech classes and of Tiny-ImageNet (128 px).
+Everything that is "auto" is fitted on folds of the seen classes, within `fit`; the
+unseen classes only measure it.
+
+    ZEROSHOT_DATA=... python benchmarks/scores.py
+
+With ``--write`` the tables go into docs/scores.md too; ``--projection ridge`` measures
+another projection than the default.
+"""
+
+import argparse
+import re
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from real_tasks import Task, real_tasks
+
+from zeroshot import ZeroShotClassifier
+from zeroshot.cache import replace_file
+from zeroshot.candidates import seen_class
+from zeroshot.embeddings import open_vectors
+from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
+from zeroshot.imagenet_classes import imagenet_classes
+from zeroshot.labels import embed_labels
+from zeroshot.metrics import (
+    expected_calibration_error,
+    harmonic_mean,
+    hit_at_k,
+    per_class_accuracy,
+    rejection_curve,
+)
+from zeroshot.rejection import stand_out
+from zeroshot.splits import ZeroShotSplit, zero_shot_splits
+
+N_SPLITS = 5
+RATES = (0.05, 0.1, 0.2)
+PENALTIES = np.linspace(0, 1, 201)  # tried with hindsight
+PAGE = Path(__file__).parent.parent / "docs" / "scores.md"
+MARK = "<!-- Below: written by benchmarks/scores.py -->\n"
+# ImageNet's "cock": a synonym that no rule on names finds.
+SYNONYMS = {"rooster"}
+
+
+def measure(task: Task, projection: Any) -> dict[str, list[float]]:
+    """Return every figure, with one value for each split."""
+    provider = open_vectors(task.vectors)
+    known = ~np.isin(task.labels, without_vector(task.labels, provider))
+    X, y = task.features[known], task.labels[known]
+    figures: dict[str, list[float]] = defaultdict(list)
+    for seed, split in enumerate(zero_shot_splits(y, N_SPLITS)):
+        parameters = {} if projection is None else {"projection": projection}
+        classifier = ZeroShotClassifier(
+            None,
+            provider,
+            **parameters,
+            seen_penalty="auto",
+            temperature="auto",
+            reject="auto",
+            random_state=seed,
+        ).fit(X[split.train], y[split.train])
+        for name, value in {
+            **generalised(classifier, X, y, split),
+            **probabilities(classifier, X, y, split),
+            **rejection(classifier, X, y, split, seed),
+        }.items():
+            figures[name].append(value)
+    return figures
+
+
+def generalised(
+    classifier: ZeroShotClassifier, X: Any, y: Any, split: ZeroShotSplit
+) -> dict[str, float]:
+    """Return S, U and H with and without the penalty, and the best in hindsight."""
+    tests = np.concatenate([split.seen_test, split.unseen_test])
+    X, y = X[tests], y[tests]
+    sides = []
+    for labels, penalty in (
+        (split.seen, classifier.seen_penalty_),
+        (split.unseen, 0.0),
+    ):
+        scores = classifier.decision_function(X, labels.tolist())
+        right = labels[scores.argmax(axis=1)] == y
+        sides.append((right, scores.max(axis=1) + penalty))
+    (right_seen, best_seen), (right_unseen, best_unseen) = sides
+    is_seen = np.isin(y, split.seen)
+
+    def accuracies(penalty: float) -> tuple[float, float, float]:
+        seen_wins = best_seen - penalty >= best_unseen
+        right = np.where(seen_wins, right_seen, right_unseen)
+        seen, unseen = (
+            per_class_accuracy(y[part], right[part]) for part in (is_seen, ~is_seen)
+        )
+        return seen, unseen, harmonic_mean(seen, unseen)
+
+    seen, unseen, h = accuracies(classifier.seen_penalty_)
+    return {
+        "H, no penalty": accuracies(0.0)[2],
+        'H, `seen_penalty="auto"`': h,
+        "seen accuracy with it": seen,
+        "unseen accuracy with it": unseen,
+        "H, best penalty in hindsight": max(accuracies(p)[2] for p in PENALTIES),
+        "penalty found": classifier.seen_penalty_,
+    }
+
+
+def probabilities(
+    classifier: ZeroShotClassifier, X: Any, y: Any, split: ZeroShotSplit
+) -> dict[str, float]:
+    """Return calibration errors of the predictions among the unseen classes."""
+    X, y = X[split.unseen_test], y[split.unseen_test]
+    errors = {}
+    for name, temperature in (
+        ("ECE, `temperature=None` (0.1)", None),
+        ('ECE, `temperature="auto"`', "auto"),
+    ):
+        classifier.set_params(temperature=temperature)
+        p = classifier.predict_proba(X, split.unseen.tolist())
+        right = split.unseen[p.argmax(axis=1)] == y
+        errors[name] = expected_calibration_error(p.max(axis=1), right)
+    errors["temperature found"] = classifier.temperature_
+    p = classifier.predict_proba(X, split.unseen.tolist(), multi_label=True)
+    applies = y[:, None] == split.unseen[None, :]
+    # As many labels that do not apply as labels that do.
+    others = np.random.default_rng(0).choice(p[~applies], applies.sum(), replace=False)
+    both = np.concatenate([p[applies], others])
+    truth = np.arange(len(both)) < applies.sum()
+    errors["ECE, `multi_label=True`, labels that apply to half"] = (
+        expected_calibration_error(np.maximum(both, 1 - both), (both >= 0.5) == truth)
+    )
+    return errors
+
+
+def rejection(
+    classifier: ZeroShotClassifier, X: Any, y: Any, split: ZeroShotSplit, seed: int
+) -> dict[str, float]:
+    """Return how images whose label is withheld from the candidates are told apart."""
+    random = np.random.default_rng(seed)
+    halves = defaultdict(list)
+    unseen, seen = random.permutation(split.unseen), random.permutation(split.seen)
+    tests = np.concatenate([split.seen_test, split.unseen_test])
+    for first in (0, 1):
+        half = unseen[first::2]
+        for kind, test, candidates in (
+            ("all", tests, np.concatenate([half, seen[first::2]])),
+            ("unseen", split.unseen_test, half),
+        ):
+            is_known = np.isin(y[test], candidates)
+            names = candidates.tolist()
+            scores = classifier.decision_function(X[test], names)
+            statistic = stand_out(
+                scores.max(axis=1),
+                seen_class(names, classifier.classes_.tolist())[scores.argmax(axis=1)],
+                classifier.decision_function(X[test], classifier.classes_.tolist()),
+                classifier.calibration_.temperature,
+            )
+            curve = rejection_curve(statistic, is_known)
+            halves[f"AUROC, {kind}"].append(curve.auroc)
+            bare = rejection_curve(scores.max(axis=1), is_known)
+            halves[f"AUROC of the bare score, {kind}"].append(bare.auroc)
+            halves[f"false accepts at 95 %, {kind}"].append(
+                curve.false_accepts_at(0.95)
+            )
+            for rate in (*RATES, "auto"):
+                reject = "auto" if rate == "auto" else f"auto:{rate}"
+                classifier.set_params(reject=reject)
+                accepted = classifier.predict(X[test], names) != "unknown"
+                halves[f"falsely accepted at `{reject}`, {kind}"].append(
+                    accepted[~is_known].mean()
+                )
+                halves[f"rightly accepted at `{reject}`, {kind}"].append(
+                    accepted[is_known].mean()
+                )
+    return {name: float(np.mean(values)) for name, values in halves.items()}
+
+
+def no_images(task: Task) -> str:
+    """Return the table of `fit_pretrained` on classes that ImageNet-1k has not."""
+    provider = open_vectors(task.vectors)
+    outside = outside_imagenet(task.labels)
+    left_out = without_vector(np.array(outside), provider)
+    candidates = [label for label in outside if label not in left_out]
+    test = np.isin(task.labels, candidates)
+    truth = np.array([candidates.index(label) for label in task.labels[test]])
+    rows = []
+    for name, method, projection in (
+        ("ConSE on the softmax", "conse", "ridge"),
+        ("prototypes, ridge", "prototypes", "ridge"),
+        ("prototypes, ESZSL", "prototypes", "eszsl"),
+        ("prototypes, DeViSE", "prototypes", "devise"),
+    ):
+        classifier = ZeroShotClassifier(
+            task.backbone, provider, projection=projection, random_state=0
+        ).fit_pretrained(method=method)
+        scores = classifier.decision_function(task.features[test], candidates)
+        top = [per_class_accuracy(truth, hit_at_k(scores, truth, k)) for k in (1, 5)]
+        rows.append(f"| {name} | {top[0]:.3f} | {top[1]:.3f} |")
+    n = len(candidates)
+    return (
+        "| no training image | top-1 | top-5 |\n| --- | --- | --- |\n"
+        + "\n".join(rows)
+        + f"\n| chance | {1 / n:.3f} | {5 / n:.3f} |\n\n"
+        f"{test.sum()} images of {n} classes: {', '.join(candidates)}. Without a word "
+        f"vector: {', '.join(left_out)}.\n"
+    )
+
+
+def outside_imagenet(labels: Any) -> list[str]:
+    """Return the classes of which no word is a name in ImageNet-1k."""
+    names = {name.lower() for _, names in imagenet_classes() for name in names}
+    outside = []
+    for label in np.unique(labels).tolist():
+        words = re.sub(r"[_-]", " ", label.lower())
+        tried = [words, *words.split()]
+        tried += [word.removesuffix("s") for word in tried]
+        if label not in SYNONYMS and not names.intersection(tried):
+            outside.append(label)
+    return outside
+
+
+def without_vector(labels: Any, provider: Any) -> list[str]:
+    """Return the classes that the vectors cannot represent."""
+    try:
+        embed_labels(np.unique(labels).tolist(), provider)
+    except OutOfVocabularyError as error:
+        return error.labels
+    return []
+
+
+def table(figures: dict[str, list[float]]) -> str:
+    """Return mean and standard deviation over the splits as Markdown."""
+    rows = [
+        f"| {name} | {np.mean(values):.3f} +- {np.std(values):.3f} |"
+        for name, values in figures.items()
+    ]
+    return "| | |\n| --- | --- |\n" + "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """Print the tables, and write them to the docs when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    parser.add_argument("--projection", help="instead of the default")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", ZeroShotWarning)
+    tasks = real_tasks()[::-1]
+    sections = []
+    for task in tasks:
+        figures = measure(task, arguments.projection)
+        sections.append(f"## {task.name}\n\n{table(figures)}\n")
+        print(sections[-1], flush=True)
+    sections.append(f"## No images at all\n\n{no_images(tasks[0])}")
+    print(sections[-1])
+    if arguments.write:
+        text = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+        with replace_file(PAGE) as temporary:
+            temporary.write_text(text + MARK + "\n" + "".join(sections), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
