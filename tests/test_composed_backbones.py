@@ -1,11 +1,15 @@
 """Python functions, and several backbones side by side."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from zeroshot import registry
 from zeroshot.backbones import CallableBackbone, ColorHOG, Concatenated
+from zeroshot.cli import app
 from zeroshot.errors import InvalidImageError, PluginContractError, UnknownPluginError
 from zeroshot.features import extract_features
 from zeroshot.testing import check_backbone
@@ -150,6 +154,17 @@ def test_spec_of_a_concatenation_round_trips():
 def test_spec_with_an_unknown_part_raises_with_near_names():
     with pytest.raises(UnknownPluginError, match="color-hog"):
         registry.resolve_backbone("color-hoggg+resnet50")
+
+
+def test_command_line_shows_backbones_that_are_made_of_others():
+    runner = CliRunner()
+    for spec, owners in [
+        ("color-hog+mean-color", "zeroshot, zeroshot-mean-color"),
+        ("int8:mobilenet-v2:160", "zeroshot"),
+    ]:
+        done = runner.invoke(app, ["backbones", spec, "-f", "json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["distribution"] == owners
 
 
 def test_concatenated_refuses_images_of_another_size():

@@ -28,6 +28,7 @@ from zeroshot.projections.base import Projection
 __all__ = [
     "Kind",
     "SupportsSpec",
+    "backbone_names",
     "distribution_of",
     "load",
     "name_of",
@@ -111,6 +112,27 @@ def distribution_of(kind: Kind, name: str) -> str:
     'zeroshot'
     """
     return _distribution(_entry(kind, name))
+
+
+def backbone_names(spec: str) -> list[str]:
+    """Return the registered names that the spec string of a backbone uses.
+
+    Parameters
+    ----------
+    spec : str
+        As for `resolve_backbone`.
+
+    Returns
+    -------
+    names : list of str
+        Whether they are registered is not looked at.
+
+    Examples
+    --------
+    >>> backbone_names("int8:mobilenet-v2:160+color-hog")
+    ['mobilenet-v2', 'color-hog']
+    """
+    return [_name(part) for part in _parts(spec)]
 
 
 def name_of(kind: Kind, plugin_class: type) -> str | None:
@@ -327,12 +349,15 @@ def _parts(spec: str) -> list[str]:
     """Split ``"vgg16+resnet50"`` at each ``+`` that a registered name follows."""
     parts: list[str] = []
     for piece in spec.split("+"):
-        name = piece.removeprefix("int8:").partition(":")[0]
-        if parts and name not in _entries("backbones"):
+        if parts and _name(piece) not in _entries("backbones"):
             parts[-1] += f"+{piece}"
         else:
             parts.append(piece)
     return parts
+
+
+def _name(part: str) -> str:
+    return part.removeprefix("int8:").partition(":")[0]
 
 
 def _resolve(kind: Kind, spec: Any) -> object:

@@ -38,11 +38,15 @@ def _backbones(
     from zeroshot.backbones.base import card_of
 
     backbone = registry.resolve_backbone(name)
+    owners = {
+        registry.distribution_of("backbones", part): None
+        for part in registry.backbone_names(name)
+    }
     height, width = backbone.input_size
     print_properties(
         {
             "name": backbone.name,
-            "distribution": registry.distribution_of("backbones", name.split(":")[0]),
+            "distribution": ", ".join(owners),
             "spec": registry.spec_of(backbone),
             "feature length": backbone.dim,
             "input size": f"{height} x {width} pixels",
