@@ -1,28 +1,18 @@
 """DeViSE against the paper's formulas written out in NumPy."""
 
 import io
-import math
 
 import numpy as np
 import pytest
+from literal_training import adam, easy_problem, unit
 from sklearn.base import clone
 
-from zeroshot.projections import DeViSE, devise
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+from zeroshot.projections import DeViSE, trained
 
 
 @pytest.fixture(scope="module")
 def problem():
-    """Images of 12 seen and 4 unseen classes, linear in the classes' vectors."""
-    random = np.random.default_rng(0)
-    T = unit(random.standard_normal((16, 8)))
-    y = np.repeat(np.arange(16), 20)
-    X = T[y] @ random.standard_normal((8, 24))
-    X += 0.3 * random.standard_normal(X.shape)
-    return X.astype(np.float32), y, T.astype(np.float32)
+    return easy_problem()
 
 
 def full_batch(**parameters):
@@ -48,19 +38,6 @@ def slow_rank_loss(M, X, y, T, margin):
                 loss += hinge / len(X)
                 gradient += np.outer(v, t - T[label]) / len(X)
     return loss, gradient
-
-
-def adam(gradient_at, M, learning_rate, steps):
-    """Kingma and Ba 2015 with Keras's epsilon, decayed along a half cosine."""
-    m, v, losses = 0.0, 0.0, []
-    for step in range(steps):
-        loss, g = gradient_at(M)
-        losses.append(loss)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
-        rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        M = M - rate * m_hat / (np.sqrt(v_hat) + 1e-7)
-    return M, losses
 
 
 @pytest.mark.parametrize(("margin", "weight_decay"), [(0.1, 0.0), (0.3, 0.3)])
@@ -145,16 +122,36 @@ def test_cosine_loss_is_one_minus_the_cosine_to_the_own_class(problem):
     assert ours.history_["loss"] == pytest.approx([expected], abs=1e-4)
 
 
+def test_squared_error_training_equals_the_formula_step_by_step(problem):
+    X, y, T = (array[:60] for array in problem)
+    X = X.astype(np.float64)
+    prepared = unit(X - X.mean(axis=0))
+
+    def gradient_at(M):
+        loss, gradient = 0.0, np.zeros_like(M)
+        for v, t in zip(prepared, T[y].astype(np.float64), strict=True):
+            error = v @ M - t
+            loss += error @ error / len(error) / len(X)
+            gradient += 2 * np.outer(v, error) / len(error) / len(X)
+        return loss, gradient
+
+    M, losses = adam(gradient_at, np.zeros((24, 8)), 0.05, steps=6)
+    ours = full_batch(loss="mse", learning_rate=0.05, epochs=6)
+    ours.fit(X, y, class_embeddings=T)
+    np.testing.assert_allclose(ours.history_["loss"], losses, rtol=1e-3)
+    np.testing.assert_allclose(ours.kernels_[0], M, atol=1e-3 * np.abs(M).max())
+
+
 def test_hidden_head_transforms_as_the_keras_head_does(problem, monkeypatch):
     X, y, T = problem
     heads = []
-    build = devise._build_head
+    build = trained._build_head
 
     def remember(*arguments):
         heads.append(build(*arguments))
         return heads[-1]
 
-    monkeypatch.setattr(devise, "_build_head", remember)
+    monkeypatch.setattr(trained, "_build_head", remember)
     ours = DeViSE(
         loss="cosine",
         hidden=(32, 16),

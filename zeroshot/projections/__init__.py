@@ -5,19 +5,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zeroshot.projections.base import Projection
+    from zeroshot.projections.bilinear import ALE, SJE
     from zeroshot.projections.closed_form import ESZSL, SAE, Ridge
     from zeroshot.projections.conse import ConSE
     from zeroshot.projections.devise import DeViSE
 
-__all__ = ["ESZSL", "SAE", "ConSE", "DeViSE", "Projection", "Ridge"]
+__all__ = ["ALE", "ESZSL", "SAE", "SJE", "ConSE", "DeViSE", "Projection", "Ridge"]
 
 _HOMES = {
+    "ALE": "zeroshot.projections.bilinear",
     "ConSE": "zeroshot.projections.conse",
     "DeViSE": "zeroshot.projections.devise",
     "ESZSL": "zeroshot.projections.closed_form",
     "Projection": "zeroshot.projections.base",
     "Ridge": "zeroshot.projections.closed_form",
     "SAE": "zeroshot.projections.closed_form",
+    "SJE": "zeroshot.projections.bilinear",
 }
 
 

@@ -5,13 +5,44 @@ from numbers import Real
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, solve
+from scipy.linalg.blas import ssyrk
+from scipy.sparse import csr_matrix
 
 from zeroshot.projections.estimator import ProjectionEstimator
 
 __all__ = ["ESZSL", "SAE", "Ridge"]
 
 
-class Ridge(ProjectionEstimator):
+class _ClosedForm(ProjectionEstimator):
+    """A linear map that is found from sums over the images."""
+
+    coef_: NDArray[np.float32]
+
+    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        return X @ self.coef_
+
+    def _moments(
+        self, X: NDArray[np.float32], y: NDArray[np.int64], n_classes: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return ``X'X`` of the prepared features (lower triangle), and class sums.
+
+        The sum of the features of each class, (n_classes, dim_visual), is ``X'Y``
+        without the product. Sums are float32 within a block of rows, float64 between
+        blocks; the symmetric product takes half the time of a general one.
+        """
+        dim = X.shape[1]
+        gram = np.zeros((dim, dim), np.float32, order="F")
+        sums = np.zeros((n_classes, dim))
+        for block, classes in self._prepared_blocks(X, y):
+            gram = ssyrk(1.0, block.T, beta=1.0, c=gram, lower=1, overwrite_c=1)
+            columns = np.arange(len(classes))
+            ones = np.ones(len(classes), np.float32)
+            shape = (n_classes, len(classes))
+            sums += csr_matrix((ones, (classes, columns)), shape=shape) @ block
+        return gram.astype(np.float64), sums
+
+
+class Ridge(_ClosedForm):
     """Ridge regression from visual features to the class embeddings.
 
     Minimises ``||X W - T[y]||^2 + alpha ||W||^2`` over W, in one linear solve:
@@ -45,8 +76,6 @@ class Ridge(ProjectionEstimator):
     array([0, 0, 1])
     """
 
-    coef_: NDArray[np.float32]
-
     def __init__(self, *, alpha: float = 10.0, normalize: bool = True) -> None:
         self.alpha = alpha
         self.normalize = normalize
@@ -58,15 +87,11 @@ class Ridge(ProjectionEstimator):
         T: NDArray[np.float32],
     ) -> None:
         _check_positive(alpha=self.alpha)
-        self.coef_ = solve(
-            _gram(X, self.alpha), _class_sums(X, y, len(T)).T @ T, assume_a="pos"
-        ).astype(np.float32)
-
-    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        return X @ self.coef_
+        gram, sums = self._moments(X, y, len(T))
+        self.coef_ = _solve(gram, self.alpha, sums.T @ T).astype(np.float32)
 
 
-class ESZSL(ProjectionEstimator):
+class ESZSL(_ClosedForm):
     """ESZSL, "embarrassingly simple zero-shot learning".
 
     Learns the compatibility ``x' W t`` of features x and class embedding t, with a
@@ -92,8 +117,9 @@ class ESZSL(ProjectionEstimator):
     Notes
     -----
     The paper's Y is -1 instead of 0. On real word vectors, which all point into one
-    half of the space, that fails (top-1 0.04 instead of 0.31 on 27 unseen Caltech
-    classes) unless the class embeddings are centred.
+    half of the space, that fails unless the features or the class embeddings are
+    centred: top-1 of 0.04 instead of 0.31 to 0.33 on 27 unseen Caltech classes. With
+    ``normalize=True``, which centres the features, the two are all but the same.
 
     References
     ----------
@@ -110,8 +136,6 @@ class ESZSL(ProjectionEstimator):
     array([0, 1])
     """
 
-    coef_: NDArray[np.float32]
-
     def __init__(
         self, *, alpha: float = 10.0, alpha_text: float = 3.0, normalize: bool = True
     ) -> None:
@@ -126,19 +150,13 @@ class ESZSL(ProjectionEstimator):
         T: NDArray[np.float32],
     ) -> None:
         _check_positive(alpha=self.alpha, alpha_text=self.alpha_text)
-        S = T[np.unique(y)]
-        visual = solve(
-            _gram(X, self.alpha), _class_sums(X, y, len(T)).T @ T, assume_a="pos"
-        )
-        self.coef_ = solve(
-            _gram(S, self.alpha_text), visual.T, assume_a="pos"
-        ).T.astype(np.float32)
-
-    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        return X @ self.coef_
+        gram, sums = self._moments(X, y, len(T))
+        S = T[np.unique(y)].astype(np.float64)
+        visual = _solve(gram, self.alpha, sums.T @ T)
+        self.coef_ = _solve(S.T @ S, self.alpha_text, visual.T).T.astype(np.float32)
 
 
-class SAE(ProjectionEstimator):
+class SAE(_ClosedForm):
     """The semantic autoencoder: a map to the text space that can also be inverted.
 
     Minimises ``||X - T[y] W||^2 + alpha ||X W' - T[y]||^2`` over W of shape
@@ -174,8 +192,6 @@ class SAE(ProjectionEstimator):
     array([0, 1])
     """
 
-    coef_: NDArray[np.float32]
-
     def __init__(self, *, alpha: float = 1.0, normalize: bool = True) -> None:
         self.alpha = alpha
         self.normalize = normalize
@@ -187,34 +203,27 @@ class SAE(ProjectionEstimator):
         T: NDArray[np.float32],
     ) -> None:
         _check_positive(alpha=self.alpha)
+        gram, sums = self._moments(X, y, len(T))
         counts = np.bincount(y, minlength=len(T))
         a, U = eigh((T.T * counts) @ T.astype(np.float64))
-        b, V = eigh(_gram(X, 0.0))
-        C = U.T @ (T.T @ _class_sums(X, y, len(T))) @ V
+        b, V = eigh(gram, driver="evd")
+        C = U.T @ (T.T @ sums) @ V
         # Where both eigenvalues are 0, C is 0 too, and so is W.
         scale = a.clip(0)[:, None] + self.alpha * b.clip(0)[None, :]
         smallest = np.finfo(np.float32).eps * scale.max()
         W = np.where(scale > smallest, C / np.maximum(scale, smallest), 0)
         self.coef_ = ((1 + self.alpha) * (U @ W @ V.T).T).astype(np.float32)
 
-    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        return X @ self.coef_
 
-
-def _gram(X: NDArray[np.float32], alpha: float) -> NDArray[np.float64]:
-    """Return ``X'X + alpha I``."""
-    gram = (X.T @ X).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += alpha
-    return gram
-
-
-def _class_sums(
-    X: NDArray[np.float32], y: NDArray[np.int64], n_classes: int
+def _solve(
+    gram: NDArray[np.float64], alpha: float, right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the sum of the features of each class: ``X'Y`` without the matrix Y."""
-    sums = np.zeros((n_classes, X.shape[1]), dtype=np.float64)
-    np.add.at(sums, y, X)
-    return sums
+    """Return ``(gram + alpha I)^-1 right``; reads the lower triangle of gram only."""
+    gram[np.diag_indices_from(gram)] += alpha
+    solved: NDArray[np.float64] = solve(
+        gram, right, assume_a="pos", lower=True, check_finite=False
+    )
+    return solved
 
 
 def _check_positive(**parameters: float) -> None:

@@ -1,9 +1,11 @@
 """ConSE: the word vectors of the most probable seen classes, averaged."""
 
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
 from zeroshot.projections.estimator import ProjectionEstimator
@@ -24,7 +26,7 @@ class ConSE(ProjectionEstimator):
         Classes that are averaged (T in the paper, which uses 10), at least 1.
     C : float, default=10.0
         Inverse strength of the penalty of the softmax classifier, > 0; see
-        scikit-learn's ``LogisticRegression``.
+        scikit-learn's ``LogisticRegression``, which trains it.
     normalize : bool, default=True
         Centre the features on their training mean and make them unit length.
 
@@ -39,7 +41,7 @@ class ConSE(ProjectionEstimator):
     References
     ----------
     .. [1] Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic
-       Embeddings", ICLR 2014.
+       Embeddings", ICLR 2014, equation 5.
 
     Examples
     --------
@@ -89,7 +91,7 @@ class ConSE(ProjectionEstimator):
             Fitted.
         """
         conse = cls(top=top, normalize=False)
-        conse._check()
+        conse._check_parameters()
         conse.mean_ = np.zeros(len(weights), np.float32)
         conse.n_features_in_ = len(weights)
         conse.coef_ = np.asarray(weights, np.float32)
@@ -103,7 +105,8 @@ class ConSE(ProjectionEstimator):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
-        self._check()
+        self._check_parameters()
+        X = self._prepare(X)
         classes = np.unique(y)
         self.class_embeddings_ = T[classes]
         self.coef_ = np.zeros((X.shape[1], len(classes)), np.float32)
@@ -123,13 +126,14 @@ class ConSE(ProjectionEstimator):
         logits = np.take_along_axis(logits, best, axis=1)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         weights /= weights.sum(axis=1, keepdims=True)
-        points: NDArray[np.float32] = np.einsum(
-            "nt,ntd->nd", weights, self.class_embeddings_[best]
-        ).astype(np.float32)
+        starts = np.arange(len(logits) + 1) * top
+        shape = len(logits), len(self.class_embeddings_)
+        probabilities = csr_matrix((weights.ravel(), best.ravel(), starts), shape=shape)
+        points: NDArray[np.float32] = probabilities @ self.class_embeddings_
         return points
 
-    def _check(self) -> None:
-        if self.top < 1 or not 0 < self.C < np.inf:
-            raise ValueError(
-                f"Expected top >= 1 and C > 0. Got {self.top!r} and {self.C!r}."
-            )
+    def _check_parameters(self) -> None:
+        if not (isinstance(self.top, int | np.integer) and self.top >= 1):
+            raise ValueError(f"Expected top as a whole number >= 1. Got {self.top!r}.")
+        if not (isinstance(self.C, Real) and 0 < self.C < np.inf):
+            raise ValueError(f"Expected C > 0. Got {self.C!r}.")

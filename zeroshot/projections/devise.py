@@ -1,26 +1,18 @@
 """The DeViSE projection: a map trained so that an image's own label ranks first."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.preprocessing import normalize as unit_rows
-from sklearn.utils import check_random_state
 
-from zeroshot.progress import progress_bar
-from zeroshot.projections.estimator import ProjectionEstimator
-from zeroshot.tensorflow_import import import_keras, import_tensorflow
+from zeroshot.projections.trained import TrainedProjection, hinges, reciprocal_ranks
 
-__all__ = ["DeViSE"]
+__all__ = ["DeViSE", "reciprocal_ranks"]
 
 MARGIN = 0.1  # Frome et al. 2013, section 3.3
-Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Kernel (dim_in, dim_out) and bias (dim_out,) of a dense layer."""
 
 
-class DeViSE(ProjectionEstimator):
+class DeViSE(TrainedProjection):
     """The DeViSE projection: linear map (or small network) with the hinge rank loss.
 
     For an image with features v and label y, the loss of the map M is the sum over the
@@ -33,8 +25,9 @@ class DeViSE(ProjectionEstimator):
 
     Parameters
     ----------
-    loss : {"rank", "cosine"}, default="rank"
-        The paper's hinge rank loss, or one minus the cosine to the true class.
+    loss : {"rank", "cosine", "mse"}, default="rank"
+        The paper's hinge rank loss, one minus the cosine to the true class, or the mean
+        squared error to its vector (of which the paper says that it ranks badly).
     margin : float, default=0.1
         Margin of the rank loss, > 0; 0.1 in the paper.
     negatives : {"all", "first-violator"}, default="all"
@@ -50,7 +43,7 @@ class DeViSE(ProjectionEstimator):
         an image, >= 0. Without it the map forgets what unseen classes need within two
         epochs. Chosen on class-disjoint folds of seen classes
         (``benchmarks/choose_defaults.py``). Not used with the cosine loss, which does
-        not see the length of M.
+        not see the length of M, nor with the squared error: that would be `Ridge`.
     learning_rate : float, default=0.002
         Of Adam, decayed to 0 over the epochs along a cosine.
     batch_size : int, default=128
@@ -95,15 +88,10 @@ class DeViSE(ProjectionEstimator):
     array([0, 1, 2])
     """
 
-    kernels_: list[NDArray[np.float32]]
-    biases_: list[NDArray[np.float32]]
-    n_epochs_: int
-    history_: dict[str, list[float]]
-
     def __init__(
         self,
         *,
-        loss: Literal["rank", "cosine"] = "rank",
+        loss: Literal["rank", "cosine", "mse"] = "rank",
         margin: float = MARGIN,
         negatives: Literal["all", "first-violator"] = "all",
         hidden: Sequence[int] = (),
@@ -133,43 +121,9 @@ class DeViSE(ProjectionEstimator):
         self.normalize = normalize
         self.random_state = random_state
 
-    def _fit(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        self._check_parameters()
-        random = check_random_state(self.random_state)
-        seed = int(random.randint(np.iinfo(np.int32).max))
-        classes = np.unique(y)
-        n_held_out = round(self.validation_fraction * len(classes))
-        self.history_ = {}
-        self.n_epochs_ = self.epochs
-        # A ranking of one class says nothing, so two must be held out, and two kept.
-        if self.early_stopping and 2 <= n_held_out <= len(classes) - 2:
-            held_out = random.permutation(classes)[:n_held_out]
-            scores, errors = self._validation_scores(X, y, T, held_out, seed)
-            self.history_["validation_mrr"] = scores
-            self.n_epochs_ = _last_good_epoch(scores, errors)
-        with progress_bar("training DeViSE", self.n_epochs_) as advance:
-
-            def after_epoch(loss: float, _: list[Layer]) -> bool:
-                advance(1, f"loss {loss:.3f}")
-                return True
-
-            layers, self.history_["loss"] = self._train(
-                X, y, T, self.n_epochs_, seed, after_epoch
-            )
-        self.kernels_ = [kernel for kernel, _ in layers]
-        self.biases_ = [bias for _, bias in layers]
-
-    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _forward(list(zip(self.kernels_, self.biases_, strict=True)), X)
-
     def _check_parameters(self) -> None:
         for name, allowed in (
-            ("loss", ("rank", "cosine")),
+            ("loss", ("rank", "cosine", "mse")),
             ("negatives", ("all", "first-violator")),
         ):
             if getattr(self, name) not in allowed:
@@ -177,141 +131,41 @@ class DeViSE(ProjectionEstimator):
                     f"Expected {name} to be one of {allowed}. Got "
                     f"{getattr(self, name)!r}."
                 )
-        for name, fits, wanted in (
-            ("margin", lambda v: 0 < v < math.inf, "> 0"),
-            ("dropout", lambda v: 0 <= v < 1, "in [0, 1)"),
-            ("weight_decay", lambda v: 0 <= v < math.inf, ">= 0"),
-            ("learning_rate", lambda v: 0 < v < math.inf, "> 0"),
-            ("batch_size", _is_count, "as a whole number >= 1"),
-            ("epochs", _is_count, "as a whole number >= 1"),
-            ("validation_fraction", lambda v: 0 < v < 1, "in (0, 1)"),
-            ("patience", _is_count, "as a whole number >= 1"),
-            ("hidden", lambda v: all(map(_is_count, v)), "as a list of widths >= 1"),
-        ):
-            value = getattr(self, name)
-            try:
-                is_right = fits(value)
-            except TypeError:  # of a kind that cannot be compared
-                is_right = False
-            if not is_right:
-                raise ValueError(f"Expected {name} {wanted}. Got {value!r}.")
+        super()._check_parameters()
 
-    def _validation_scores(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-        held_out: NDArray[np.int64],
-        seed: int,
-    ) -> tuple[list[float], list[float]]:
-        """Train without the held-out classes; return their score after each epoch.
+    def _starts_at_zero(self) -> bool:
+        # A cosine has no gradient at zero.
+        return super()._starts_at_zero() and self.loss != "cosine"
 
-        Second comes the standard error of each score over the held-out classes.
+    def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
+        """Return the loss of each image of a batch, without the weight penalty.
+
+        The map and, after it, the backbone's last layers are trained with this
+        function (`zeroshot.fine_tuning`).
+
+        Parameters
+        ----------
+        tf : module
+            TensorFlow.
+        points : tensor of shape (n, dim_text), float32
+            Images in the text space, not normalised.
+        wanted : tensor of shape (n,), int64
+            For each image its row of ``T``.
+        T : tensor of shape (n_classes, dim_text), float32
+            Class embeddings of unit length.
+        seed : tensor of shape (2,), int32
+            Of the random order of ``negatives="first-violator"``.
+
+        Returns
+        -------
+        losses : tensor of shape (n,), float32
         """
-        is_held_out = np.isin(y, held_out)
-        kept = np.unique(y[~is_held_out])
-        X_held_out = X[is_held_out]
-        y_held_out = np.searchsorted(np.sort(held_out), y[is_held_out])
-        T_held_out = unit_rows(T[np.sort(held_out)])
-        scores: list[float] = []
-        errors: list[float] = []
-        with progress_bar("choosing epochs", self.epochs) as advance:
-
-            def after_epoch(loss: float, layers: list[Layer]) -> bool:
-                points = _forward(layers, X_held_out)
-                ranks = _reciprocal_ranks(points @ T_held_out.T, y_held_out)
-                scores.append(float(ranks.mean()))
-                errors.append(float(ranks.std() / math.sqrt(len(ranks))))
-                advance(1, f"held-out classes: mean reciprocal rank {scores[-1]:.3f}")
-                return len(scores) - 1 - int(np.argmax(scores)) < self.patience
-
-            self._train(
-                X[~is_held_out],
-                np.searchsorted(kept, y[~is_held_out]),
-                T[kept],
-                self.epochs,
-                seed,
-                after_epoch,
-            )
-        return scores, errors
-
-    def _train(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-        epochs: int,
-        seed: int,
-        after_epoch: Callable[[float, list[Layer]], bool],
-    ) -> tuple[list[Layer], list[float]]:
-        """Train a head until `after_epoch` says False; return its layers and losses."""
-        tf, keras = import_tensorflow(), import_keras()
-        n, dim_visual = X.shape
-        head = _build_head(
-            dim_visual, self.hidden, T.shape[1], self.dropout, seed, self.loss
-        )
-        variables = head.trainable_variables
-        kernels = [v for v in variables if v.path.endswith("kernel")]
-        steps = math.ceil(n / self.batch_size)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            self.learning_rate, steps * epochs
-        )
-        optimizer = keras.optimizers.Adam(schedule)
-        optimizer.build(variables)
-        weight_decay = self.weight_decay if self.loss == "rank" else 0.0
-        tensors = tf.constant(X), tf.constant(y), tf.constant(T)
-
-        # One compiled call an epoch over tensors in memory: 2 to 3 times the speed of
-        # `model.fit` (measured), which feeds batches from Python. The tensors are
-        # arguments, because TensorFlow never lets go of what a function closes over.
-        @tf.function
-        def run_epoch(
-            order: Any, epoch: Any, features: Any, labels: Any, class_embeddings: Any
-        ) -> Any:
-            total = 0.0
-            for step in tf.range(steps):
-                rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-                wanted = tf.gather(labels, rows)
-                with tf.GradientTape() as tape:
-                    points = head(tf.gather(features, rows), training=True)
-                    losses = self._losses(
-                        tf,
-                        points,
-                        wanted,
-                        class_embeddings,
-                        tf.stack([seed, epoch * steps + step]),
-                    )
-                    penalty = tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
-                    loss = tf.reduce_mean(losses) + weight_decay * penalty
-                gradients = tape.gradient(loss, variables)
-                optimizer.apply_gradients(zip(gradients, variables, strict=True))
-                total += tf.reduce_sum(losses)
-            return total / n
-
-        random = np.random.default_rng(seed)
-        history: list[float] = []
-        for epoch in range(epochs):
-            order = tf.constant(random.permutation(n))
-            history.append(float(run_epoch(order, tf.constant(epoch), *tensors)))
-            if not math.isfinite(history[-1]):
-                raise ValueError(
-                    f"Expected a finite loss. Got {history[-1]} in epoch {epoch + 1}. "
-                    f"Lower learning_rate={self.learning_rate!r} or weight_decay="
-                    f"{self.weight_decay!r}."
-                )
-            if not after_epoch(history[-1], _dense_layers(head)):
-                break
-        return _dense_layers(head), history
-
-    def _losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
-        """Return the loss of each image of a batch, without the weight penalty."""
-        if self.loss == "cosine":
+        if self.loss != "rank":
             own = tf.gather(T, wanted)
+            if self.loss == "mse":
+                return tf.reduce_mean(tf.square(points - own), axis=1)
             return 1 - tf.reduce_sum(tf.math.l2_normalize(points, axis=1) * own, axis=1)
-        scores = tf.matmul(points, T, transpose_b=True)
-        true_scores = tf.gather(scores, wanted, axis=1, batch_dims=1)
-        is_wrong = 1 - tf.one_hot(wanted, tf.shape(T)[0])
-        hinge = is_wrong * tf.nn.relu(self.margin - true_scores[:, None] + scores)
+        hinge = hinges(tf, points, wanted, T, self.margin)
         if self.negatives == "first-violator":
             # The first violator of a random order is the one of smallest priority.
             priority = tf.random.stateless_uniform(tf.shape(hinge), seed)
@@ -319,89 +173,21 @@ class DeViSE(ProjectionEstimator):
             return tf.gather(hinge, first, axis=1, batch_dims=1)
         return tf.reduce_sum(hinge, axis=1)
 
+    def weight_penalty(self, tf: Any, kernels: Sequence[Any]) -> Any:
+        """Return what is added to the mean loss of a batch for the length of the map.
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and bool(value >= 1)
+        Parameters
+        ----------
+        tf : module
+            TensorFlow.
+        kernels : sequence of tensor
+            Of the dense layers.
 
-
-def _build_head(
-    dim_visual: int,
-    hidden: Sequence[int],
-    dim_text: int,
-    dropout: float,
-    seed: int,
-    loss: str,
-) -> Any:
-    """Return the trainable head as a Keras model."""
-    keras = import_keras()
-    head = keras.Sequential([keras.Input((dim_visual,))])
-    for number, width in enumerate(hidden):
-        initial = keras.initializers.GlorotUniform(seed + number)
-        if dropout:
-            head.add(keras.layers.Dropout(dropout, seed=seed + number))
-        head.add(keras.layers.Dense(width, "relu", kernel_initializer=initial))
-        head.add(keras.layers.BatchNormalization())
-    # The paper's map is a plain matrix, without bias. Its rank loss is convex, so it
-    # starts at zero; a cosine has no gradient there.
-    random = keras.initializers.GlorotUniform(seed + len(hidden))
-    head.add(
-        keras.layers.Dense(
-            dim_text,
-            use_bias=bool(hidden),
-            kernel_initializer="zeros" if loss == "rank" and not hidden else random,
-        )
-    )
-    return head
-
-
-def _dense_layers(head: Any) -> list[Layer]:
-    """Return the head as dense layers; batch norm goes into the layer behind it."""
-    layers: list[Layer] = []
-    scale, shift = np.float32(1), np.float32(0)
-    for layer in head.layers:
-        kind = type(layer).__name__
-        if kind == "BatchNormalization":
-            gamma, beta, mean, variance = layer.get_weights()
-            scale = gamma / np.sqrt(variance + layer.epsilon)
-            shift = beta - mean * scale
-        elif kind == "Dense":
-            kernel, *bias = layer.get_weights()
-            shifted = np.broadcast_to(shift, kernel.shape[0]) @ kernel
-            scaled = np.broadcast_to(scale, kernel.shape[0])[:, None] * kernel
-            layers.append((scaled, shifted + (bias[0] if bias else 0)))
-            scale, shift = np.float32(1), np.float32(0)
-    return layers
-
-
-def _forward(layers: list[Layer], X: NDArray[np.float32]) -> NDArray[np.float32]:
-    for number, (kernel, bias) in enumerate(layers):
-        X = X @ kernel + bias
-        if number < len(layers) - 1:
-            X = np.maximum(X, 0)
-    return X
-
-
-def _reciprocal_ranks(
-    scores: NDArray[np.float32], true_index: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return for each class the mean of 1 / rank of the true class.
-
-    Smoother than accuracy over the few classes that early stopping can hold out.
-    """
-    true_scores = np.take_along_axis(scores, true_index[:, None], axis=1)
-    reciprocal = 1.0 / (scores >= true_scores).sum(axis=1)
-    means: NDArray[np.float64] = np.bincount(
-        true_index, weights=reciprocal
-    ) / np.bincount(true_index)
-    return means
-
-
-def _last_good_epoch(scores: list[float], errors: list[float]) -> int:
-    """Return the number of the last epoch within one standard error of the best.
-
-    With few held-out classes the best epoch is a matter of luck (on Caltech it was
-    the 4th to 15th of 30, and cost 9 points); a difference within the error is none.
-    """
-    best = int(np.argmax(scores))
-    good = np.flatnonzero(np.asarray(scores) >= scores[best] - errors[best])
-    return int(good[-1]) + 1
+        Returns
+        -------
+        penalty : scalar tensor, float32
+            0 but for the rank loss.
+        """
+        if self.loss != "rank":
+            return tf.zeros(())
+        return super().weight_penalty(tf, kernels)

@@ -1,6 +1,7 @@
 """What our projections share: checked input and prepared features."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.utils.validation import (
 )
 
 __all__ = ["ProjectionEstimator"]
+
+BLOCK_ROWS = 2048  # 16 MB of 2048 features
 
 
 class ProjectionEstimator(BaseEstimator):
@@ -84,7 +87,7 @@ class ProjectionEstimator(BaseEstimator):
         self.mean_ = (
             X.mean(axis=0) if self.normalize else np.zeros(X.shape[1], dtype=np.float32)
         )
-        self._fit(self._prepare(X), y.astype(np.int64), T)
+        self._fit(X, y.astype(np.int64), T)
         return self
 
     def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -117,6 +120,17 @@ class ProjectionEstimator(BaseEstimator):
         prepared: NDArray[np.float32] = normalize(X - self.mean_, copy=False)
         return prepared
 
+    def _prepared_blocks(
+        self, X: NDArray[np.float32], y: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Yield prepared features some rows at a time: no second copy of all of them.
+
+        A block is scaled while it is in the processor's cache.
+        """
+        for start in range(0, len(X), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            yield self._prepare(X[rows]), y[rows]
+
     @abstractmethod
     def _fit(
         self,
@@ -124,7 +138,7 @@ class ProjectionEstimator(BaseEstimator):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
-        """Learn from prepared features; ``T`` are the class embeddings."""
+        """Learn from raw features, to be prepared; ``T`` are the class embeddings."""
 
     @abstractmethod
     def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
