@@ -4,6 +4,7 @@ Both score an image x against a class embedding t by ``x' W t``, which is a line
 W of the image into the text space; they differ from DeViSE in the loss.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,21 @@ from zeroshot.projections.trained import TrainedProjection, hinges
 __all__ = ["ALE", "SJE"]
 
 
-class SJE(TrainedProjection):
+class _Bilinear(TrainedProjection):
+    """Base class: the loss is made of the violations of the margin."""
+
+    margin: float
+
+    def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
+        """Return the loss of each image; see `TrainedProjection.losses`."""
+        return self._total(tf, hinges(tf, points, wanted, T, self.margin))
+
+    @abstractmethod
+    def _total(self, tf: Any, hinge: Any) -> Any:
+        """Return the loss of each image from its hinges, (n, n_classes)."""
+
+
+class SJE(_Bilinear):
     """Structured joint embedding: the worst wrong class counts, and no other.
 
     The loss of an image x of class y is
@@ -28,7 +43,7 @@ class SJE(TrainedProjection):
     margin : float, default=0.1
         Margin of the loss, > 0. The paper's is 1; a smaller one with the same data
         learns a shorter W that ranks alike.
-    weight_decay : float, default=0.003
+    weight_decay : float, default=0.03
         Strength of the penalty ``weight_decay / 2 * ||W||^2`` beside the loss of an
         image, >= 0. The paper has none and stops early. Chosen on class-disjoint folds
         of seen classes (docs/projections.md).
@@ -77,7 +92,7 @@ class SJE(TrainedProjection):
         self,
         *,
         margin: float = MARGIN,
-        weight_decay: float = 0.003,
+        weight_decay: float = 0.03,
         learning_rate: float = 0.002,
         batch_size: int = 128,
         epochs: int = 30,
@@ -98,12 +113,11 @@ class SJE(TrainedProjection):
         self.normalize = normalize
         self.random_state = random_state
 
-    def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
-        """Return the loss of each image; see `TrainedProjection.losses`."""
-        return tf.reduce_max(hinges(tf, points, wanted, T, self.margin), axis=1)
+    def _total(self, tf: Any, hinge: Any) -> Any:
+        return tf.reduce_max(hinge, axis=1)
 
 
-class ALE(TrainedProjection):
+class ALE(_Bilinear):
     """Attribute label embedding: violations weighted by the rank of the true class.
 
     With r the number of classes j for which ``margin - x' W t_y + x' W t_j > 0``, the
@@ -118,7 +132,7 @@ class ALE(TrainedProjection):
     margin : float, default=0.1
         Margin of the loss, > 0. The paper's is 1; a smaller one with the same data
         learns a shorter W that ranks alike.
-    weight_decay : float, default=0.01
+    weight_decay : float, default=0.03
         Strength of the penalty ``weight_decay / 2 * ||W||^2`` beside the loss of an
         image, >= 0. The paper has none and stops early. Chosen on class-disjoint folds
         of seen classes (docs/projections.md).
@@ -167,7 +181,7 @@ class ALE(TrainedProjection):
         self,
         *,
         margin: float = MARGIN,
-        weight_decay: float = 0.01,
+        weight_decay: float = 0.03,
         learning_rate: float = 0.002,
         batch_size: int = 128,
         epochs: int = 30,
@@ -188,11 +202,9 @@ class ALE(TrainedProjection):
         self.normalize = normalize
         self.random_state = random_state
 
-    def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
-        """Return the loss of each image; see `TrainedProjection.losses`."""
-        hinge = hinges(tf, points, wanted, T, self.margin)
+    def _total(self, tf: Any, hinge: Any) -> Any:
         rank = tf.reduce_sum(tf.cast(hinge > 0, tf.float32), axis=1)
-        harmonic = tf.cumsum(1 / tf.range(1, tf.shape(T)[0] + 1, dtype=tf.float32))
+        harmonic = tf.cumsum(1 / tf.range(1, tf.shape(hinge)[1] + 1, dtype=tf.float32))
         last = tf.maximum(tf.cast(rank, tf.int32) - 1, 0)
         weight = tf.gather(harmonic, last) / tf.maximum(rank, 1)
         return weight * tf.reduce_sum(hinge, axis=1)
