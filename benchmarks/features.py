@@ -149,8 +149,7 @@ def _speed_table(images: Path, n: int) -> str:
         "decode only": (decode, n),
         "network only": (network, n),
     }
-    for start in range(0, 512, n):  # converts the network, once
-        backbone.embed(pixels[: min(n, 512 - start)])
+    backbone.embed(pixels[:1])  # converts the network, once
     dataset(), loop()
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(TURNS):
@@ -292,9 +291,7 @@ def measure_memory(folder: Path, share: int) -> str:
             content = contents[i % len(contents)] + i.to_bytes(4, "big")
             Path(images, f"{i:06}.jpg").write_bytes(content)
         # Converted now, or the small run would and the large one would not.
-        network_object = registry.resolve_backbone(network)
-        network_object.embed(np.zeros((600, 32, 32, 3), np.uint8))
-        network_object.embed(np.zeros((1, 32, 32, 3), np.uint8))
+        registry.resolve_backbone(network).embed(np.zeros((1, 32, 32, 3), np.uint8))
         run(FIT, folder / "caltech-classes" / "pizza", f"{model}/m", network)
         peaks = []
         for n in (few, many):
@@ -331,12 +328,10 @@ def measure_families(folder: Path, share: int) -> str:
 
     paths = as_image_list(folder / "imagenet-sample")[::250]
     rows = []
-    for name in FAMILIES[:: 7 if share > 1 else 1]:
+    for name in FAMILIES if share == 1 else FAMILIES[7::3]:
         row = applications()[name]
         backbone = registry.resolve_backbone(f"{name}:none")
         pixels = np.stack([read_fitted(p, backbone.input_size) for p in paths])
-        for _ in range(4):  # until it has tried to convert itself
-            backbone.embed(np.repeat(pixels, 32, axis=0)[:96])
         ours = backbone.embed(pixels)
         module = getattr(keras.applications, row.module)
         # The same random weights: those of the backbone, in Keras' own network.
