@@ -12,6 +12,7 @@ docs/features.md. Real photographs: ImageNet (1000, short side 256) and Tiny-Ima
 - ``second``: another label list on the same 10,000 images, in a new process.
 - ``memory``: peak of a process that predicts 50,000 images, beside one of 500. The
   network sees 32 x 32 pixels, so that this ends; reading and keeping are the same.
+  Linux only.
 - ``families``: one small network of each family of keras.applications, random weights,
   beside the plain Keras call on the same pixels.
 - ``scale``: what decoding JPEGs at a reduced scale changes.
@@ -201,10 +202,11 @@ labels = np.array(["zebra", "okapi"])[np.arange(len(paths)) % 2]
 clf = ZeroShotClassifier(sys.argv[3], "random:300", projection="ridge")
 clf.fit(paths, labels).save(sys.argv[2])
 """
-PREDICT = """
+PREDICT = r"""
 import json, sys, time
 began = time.perf_counter()
-import resource
+import re
+from pathlib import Path
 import numpy as np
 from zeroshot import load
 clf = load(sys.argv[2])
@@ -216,7 +218,8 @@ started = time.perf_counter()
 labels = [f"{sys.argv[3]} {i}" for i in range(200)]
 n = len(clf.predict(paths, labels))
 ended = time.perf_counter()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not ru_maxrss: that of a process is at least its parent's when it was started.
+peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 print(json.dumps([n, ended - started, peak, "tensorflow" in sys.modules]))
 """
 

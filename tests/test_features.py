@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -239,6 +240,45 @@ def test_extract_features_reads_ahead_but_not_too_far(tmp_path):
     assert sorted(result.errors) == list(range(100, 200))
 
 
+def test_extract_features_names_every_kind_of_bad_image(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))
+    good, cut = tmp_path / "good.jpg", tmp_path / "cut.jpg"
+    noise.save(good)
+    cut.write_bytes(good.read_bytes()[:-900])
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    # A bomb by its header alone: 60000 x 60000 pixels in 26 bytes.
+    (tmp_path / "bomb.jpg").write_bytes(b"P5 60000 60000 255\n" + bytes(7))
+    Image.new("RGB", (200, 100)).save(tmp_path / "large.png")
+    monkeypatch.setenv("ZEROSHOT_MAX_PIXELS", "10000")
+    reasons = {
+        "cut.jpg": "truncated",
+        "text.jpg": "no image format",
+        "empty.jpg": "empty",
+        "folder.jpg": "a folder",
+        "missing.jpg": "no such file",
+        "bomb.jpg": "bomb|pixels",
+        "large.png": "200 x 100 pixels.*ZEROSHOT_MAX_PIXELS",
+    }
+    if os.geteuid() != 0:  # root may read everything
+        (tmp_path / "secret.jpg").write_bytes(good.read_bytes())
+        (tmp_path / "secret.jpg").chmod(0)
+        reasons["secret.jpg"] = "[Pp]ermission"
+    paths = [good, *(tmp_path / name for name in reasons), good]
+    with pytest.warns(PartialCoverageWarning, match="cut.jpg.*And"):
+        result = extract_features(paths, MeanColor(), on_error="nan")
+    assert list(result.errors) == list(range(1, len(paths) - 1))
+    for (name, reason), got in zip(
+        reasons.items(), result.errors.values(), strict=True
+    ):
+        assert name in got
+        assert re.search(reason, got), got
+    monkeypatch.delenv("ZEROSHOT_MAX_PIXELS")
+    extract_features([tmp_path / "large.png"], MeanColor())
+
+
 def test_extract_features_on_error_skip_leaves_rows_out_and_tells_which(tmp_path):
     images, colors = plain(2500)
     bad = [0, 7, 1500, 2499]
@@ -312,8 +352,9 @@ def test_extract_features_every_batch_but_the_last_is_full(cache):
     assert set(backbone.batches[:-1]) == {33}
 
 
-GROWTH = """
-import resource, sys
+GROWTH = r"""
+import re, sys
+from pathlib import Path
 import numpy as np
 from zeroshot.features import iter_features
 from tests.test_features import MeanColor
@@ -327,7 +368,8 @@ def generate(n):
 def run(n):
     for block in iter_features(generate(n), MeanColor(), cache=len(sys.argv) > 1):
         pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: that of a process is at least its parent's when it was started.
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 small = run(2_000)
 grown = run(7_000) - small
@@ -335,7 +377,7 @@ assert grown < 5_000, grown
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX resource usage")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("options", [(), ("cache",)])
 def test_iter_features_memory_does_not_grow_with_the_images(options):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +17,7 @@ from zeroshot.images import (
     as_image_list,
     content_key,
     fit_image,
+    read_fitted,
     read_image,
 )
 
@@ -255,6 +257,37 @@ def test_read_image_junk_after_a_header_raises_only_our_error(junk, form):
     except InvalidImageError:
         return
     assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_read_fitted_equals_reading_and_fitting(resize):
+    rng = np.random.default_rng(0)
+    for shape in ((40, 30, 3), (300, 250, 3), (31, 400)):
+        image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
+        for content in (encoded(image, "JPEG"), encoded(image), image, shape):
+            source = np.zeros(shape, np.uint8) if content is shape else content
+            expected = fit_image(read_image(source), (32, 48), resize)
+            fitted = read_fitted(source, (32, 48), resize)
+            np.testing.assert_array_equal(fitted, expected)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_read_fitted_of_a_large_jpeg_is_near_full_decoding(orientation):
+    image = Image.fromarray(skimage.data.astronaut()).resize((1200, 900))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(image, "JPEG", quality=95, exif=exif)
+    full = fit_image(read_image(content), (64, 64)).astype(int)
+    reduced = read_fitted(content, (64, 64)).astype(int)
+    assert (reduced != full).any()  # else nothing was decoded at a reduced scale
+    assert np.abs(reduced - full).mean() < 1
+    assert np.percentile(np.abs(reduced - full), 99) <= 8
+
+
+def test_limit_of_pixels_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("ZEROSHOT_MAX_PIXELS", "many")
+    with pytest.raises(ArtifactError, match="ZEROSHOT_MAX_PIXELS"):
+        read_image(encoded(Image.new("L", (4, 3))))
 
 
 def test_read_image_over_the_pixel_limit_raises(monkeypatch):
