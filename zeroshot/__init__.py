@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from zeroshot.feature_export import export_features
     from zeroshot.feature_file import read_features
     from zeroshot.features import extract_features
+    from zeroshot.fine_tuning import FineTuning
     from zeroshot.label_report import LabelReport
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "FineTuning": "zeroshot.fine_tuning",
     "LabelReport": "zeroshot.label_report",
     "ZeroShotClassifier": "zeroshot.classifier",
     "evaluate": "zeroshot.evaluation",
@@ -31,6 +33,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FineTuning",
     "LabelReport",
     "ZeroShotClassifier",
     "__version__",

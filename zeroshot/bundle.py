@@ -5,6 +5,7 @@
     bundle.json    what it is: format version, parameters, seen classes, fingerprints
     arrays.npz     the projection, the seen classes' vectors, an optional vocabulary
     README.md      a model card for people
+    backbone.*     a fine-tuned backbone's weights, if there is one
 
 Read with ``allow_pickle=False``. A bundle is written beside its place and renamed, so
 a killed process leaves the old one as it was.
@@ -14,7 +15,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,13 @@ class Bundle:
         The content of ``bundle.json``: strings, numbers, lists and dicts.
     arrays : dict of str to ndarray
         The content of ``arrays.npz``.
+    files : dict of str to bytes
+        Content of further files, by name.
     """
 
     record: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def is_bundle(path: Path) -> bool:
@@ -117,8 +121,14 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
             record = {
                 "format_version": FORMAT_VERSION,
                 "arrays_sha256": digest,
+                "files_sha256": {
+                    name: hashlib.sha256(content).hexdigest()
+                    for name, content in bundle.files.items()
+                },
                 **bundle.record,
             }
+            for name, content in bundle.files.items():
+                (folder / name).write_bytes(content)
             (folder / RECORD).write_text(_to_json(record) + "\n", encoding="utf-8")
             (folder / CARD).write_text(card, encoding="utf-8")
     except (TypeError, ValueError) as error:
@@ -166,19 +176,20 @@ def read_bundle(path: Path) -> Bundle:
             f"{version!r}. Read it with the version of zeroshot that wrote it, or a "
             f"newer one."
         )
-    try:
-        content = (path / ARRAYS).read_bytes()
-    except OSError as error:
-        raise _broken(path / ARRAYS, error) from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise _broken(path / ARRAYS, ValueError("its content is not what was saved"))
+    content = _read_checked(path / ARRAYS, digest)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     # zipfile and NumPy raise a dozen types for a broken file.
     except Exception as error:
         raise _broken(path / ARRAYS, error) from error
-    return Bundle(record, arrays)
+    digests = record.get("files_sha256", {})
+    if not isinstance(digests, dict) or any(
+        Path(name).name != name for name in digests
+    ):
+        raise _broken(path / RECORD, ValueError("names of files that are none"))
+    files = {name: _read_checked(path / name, digests[name]) for name in digests}
+    return Bundle(record, arrays, files)
 
 
 def projection_to_state(
@@ -301,6 +312,16 @@ def _is_list_of_arrays(value: object) -> bool:
         and bool(value)
         and all(isinstance(item, np.ndarray) for item in value)
     )
+
+
+def _read_checked(file: Path, digest: object) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise _broken(file, error) from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise _broken(file, ValueError("its content is not what was saved"))
+    return content
 
 
 def _broken(file: Path, error: Exception) -> ArtifactError:

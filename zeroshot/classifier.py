@@ -45,6 +45,12 @@ from zeroshot.features import (
     extract_features,
     listed_images,
 )
+from zeroshot.fine_tuning import (
+    FineTuning,
+    FineTuningReport,
+    check_fine_tuning,
+    fine_tune,
+)
 from zeroshot.label_report import LabelEntry, LabelReport
 from zeroshot.labels import check_candidates, embed_labels
 from zeroshot.model_card import model_card
@@ -133,6 +139,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         result has a row for every image. ``"skip"``: results have no row for them;
         ``image_positions_`` says which images the rows belong to. Both leave them out
         of training, and a warning and ``image_errors_`` name them.
+    fine_tune : "auto", int, str, FineTuning or None, default=None
+        DeViSE's second phase: train the last layers of a Keras backbone too, after the
+        map, with the same loss; a copy, ``backbone`` itself is not changed. How many
+        layers, the name of the first one, or `zeroshot.FineTuning` for more settings;
+        ``"auto"`` is all its defaults. None leaves the backbone frozen; so does
+        fine-tuning that does not help held-out seen classes, with a warning.
     random_state : int, RandomState instance or None, default=None
         Seeds a projection that has no ``random_state`` of its own.
 
@@ -145,6 +157,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     label_report_ : LabelReport
         How each of those was found.
     backbone_ : Backbone or None
+        The fine-tuned one if ``fine_tune`` made one.
     backbone_fingerprint_ : str or None
         Of the backbone that computed the features; None if features were given.
     embeddings_ : TextEmbeddings
@@ -154,6 +167,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         What `fit` learnt on folds of the seen classes, if a parameter was ``"auto"``.
     seen_penalty_, temperature_ : float
         The values in effect.
+    fine_tuning_ : FineTuningReport or None
+        What ``fine_tune`` did.
     n_features_in_ : int
         Length of a feature vector.
     n_images_ : int
@@ -211,6 +226,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     embeddings_: TextEmbeddings
     projection_: Projection
     calibration_: Calibration | None
+    fine_tuning_: FineTuningReport | None
     n_features_in_: int
     n_images_: int
     image_errors_: dict[int, str]
@@ -230,6 +246,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         batch_size: int = 32,
         cache: bool = True,
         on_error: OnError = "raise",
+        fine_tune: FineTuning | int | str | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.backbone = backbone
@@ -243,6 +260,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.cache = cache
         self.on_error = on_error
+        self.fine_tune = fine_tune
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
@@ -328,6 +346,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 f"Expected at least 2 different labels. Got one class: {classes[0]!r}. "
                 f"Give images of more classes."
             )
+        settings = FineTuning.of(self.fine_tune)
+        if settings is not None:
+            network = backbone if isinstance(X, list) else None
+            check_fine_tuning(settings, network, projection, len(classes))
         class_embeddings, report = embed_labels(classes.tolist(), embeddings)
         images = self._features(X, reset=True)
         readable = ~np.isin(images.positions, list(images.errors))
@@ -339,6 +361,18 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             projection, features, index, class_embeddings
         )
         projection.fit(features, index, class_embeddings=class_embeddings)
+        self.fine_tuning_ = None
+        if settings is not None and backbone is not None:
+            self.backbone_, projection, self.fine_tuning_ = fine_tune(
+                backbone,
+                projection,
+                [X[i] for i in images.positions[readable]],
+                features,
+                index,
+                class_embeddings,
+                settings,
+            )
+            self.backbone_fingerprint_ = self.backbone_.fingerprint
 
         self.classes_ = classes
         self.class_embeddings_, self.label_report_ = class_embeddings, report
@@ -395,6 +429,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 f"Got {wanted[0]}={getattr(self, wanted[0])!r}. Give a number, or fit "
                 f"on images."
             )
+        if self.fine_tune is not None:
+            raise ValueError(
+                "Expected fine_tune=None: fit_pretrained has no images to fine-tune "
+                f"on. Got fine_tune={self.fine_tune!r}. Use fit."
+            )
         self.__dict__.pop("n_images_", None)  # after a fit that fails: not fitted
         if self.backbone is None:
             raise ValueError(
@@ -422,6 +461,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.class_embeddings_, self.label_report_ = class_embeddings, report
         self.embeddings_, self.projection_ = embeddings, projection
         self.calibration_ = None
+        self.fine_tuning_ = None
         self.n_images_ = 0
         return self
 

@@ -27,6 +27,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         visual = f"`{backbone['name']}` at {height} x {width} ({backbone['resize']})"
         if backbone["pretraining"]:
             visual += f", pretrained on {backbone['pretraining']}"
+        if backbone["weights"] is not None:
+            visual += f", fine-tuned (all weights in `{backbone['weights']['file']}`)"
     kept = embeddings["vocabulary"]
     vectors = f"`{embeddings['name']}`" + (
         f", {len(kept)} vectors in the bundle" if kept else ", in a file of their own"

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,12 @@ import numpy as np
 from sklearn.base import clone
 
 from zeroshot import registry
-from zeroshot.backbones.base import Backbone, card_of
+from zeroshot.backbones.base import (
+    Backbone,
+    SupportsFineTuning,
+    WeightsFile,
+    card_of,
+)
 from zeroshot.bundle import Bundle, projection_from_state, projection_to_state
 from zeroshot.calibration import Calibration
 from zeroshot.embeddings.attributes import Attributes
@@ -22,6 +28,7 @@ from zeroshot.errors import (
     LabelError,
     ZeroShotError,
 )
+from zeroshot.fine_tuning import FineTuning, FineTuningReport
 from zeroshot.label_report import LabelReport
 from zeroshot.labels import check_candidates, embed_labels
 
@@ -79,6 +86,8 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
     if classifier.calibration_ is not None:
         calibration, background = classifier.calibration_.to_record()
         arrays |= {f"calibration/{name}": array for name, array in background.items()}
+    tuned = _tuned_weights(classifier.backbone_)
+    tuning = classifier.fine_tuning_
     record = {
         "parameters": _saved_parameters(classifier),
         "classes": {"labels": classes.tolist(), "dtype": classes.dtype.str},
@@ -92,6 +101,7 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
         },
         "projection": state,
         "calibration": calibration,
+        "fine_tuning": None if tuning is None else tuning.to_dict(),
         "n_features": int(classifier.n_features_in_),
         "n_images": classifier.n_images_,
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -100,7 +110,7 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
             **{name: version(name) for name in ("zeroshot", "numpy", "tensorflow")},
         },
     }
-    return Bundle(record, arrays)
+    return Bundle(record, arrays, {} if tuned is None else {tuned.name: tuned.content})
 
 
 def from_bundle(
@@ -188,8 +198,9 @@ def _assemble(
         embeddings = embeddings or _spec(record, "embeddings")
         provider = registry.resolve_embeddings(embeddings)
         _check_embeddings(provider, record["embeddings"])
+    tuned = _stored_weights(bundle)
     if record["backbone"] is not None:
-        backbone = backbone or _spec(record, "backbone")
+        backbone = backbone or (tuned and tuned.spec) or _spec(record, "backbone")
     elif backbone is not None:
         raise FingerprintMismatchError(
             f"Expected no backbone: the model was trained on features. Got "
@@ -228,14 +239,21 @@ def _assemble(
                 if name.startswith("calibration/")
             },
         )
+    tuning = record.get("fine_tuning")
+    classifier.fine_tuning_ = (
+        None if tuning is None else FineTuningReport.from_dict(tuning)
+    )
     classifier.n_features_in_ = record["n_features"]
     classifier.n_images_ = record["n_images"]
     classifier.backbone_ = classifier.backbone_fingerprint_ = None
     if backbone is not None:
-        classifier.backbone_ = registry.resolve_backbone(backbone)
+        network = registry.resolve_backbone(backbone)
+        if tuned is not None and isinstance(network, SupportsFineTuning):
+            network = network.with_weights(tuned)
+        classifier.backbone_ = network
         classifier.backbone_fingerprint_ = record["backbone"]["fingerprint"]
         if not isinstance(backbone, str):
-            check_backbone(classifier.backbone_, classifier.backbone_fingerprint_)
+            check_backbone(network, classifier.backbone_fingerprint_)
     loaded: C = classifier
     return loaded
 
@@ -245,14 +263,27 @@ def _backbone_record(classifier: Any) -> dict[str, Any] | None:
     if backbone is None:
         return None
     card = card_of(backbone)
+    tuned = _tuned_weights(backbone)
     return {
         "name": backbone.name,
         "spec": registry.spec_of(backbone),
+        "weights": tuned and {"file": tuned.name, "spec": tuned.spec},
         "fingerprint": classifier.backbone_fingerprint_,
         "input_size": list(backbone.input_size),
         "resize": card.resize,
         "pretraining": card.pretraining,
     }
+
+
+def _tuned_weights(backbone: Backbone | None) -> WeightsFile | None:
+    return backbone.tuned_weights if isinstance(backbone, SupportsFineTuning) else None
+
+
+def _stored_weights(bundle: Bundle) -> WeightsFile | None:
+    saved = (bundle.record["backbone"] or {}).get("weights")
+    if saved is None:
+        return None
+    return WeightsFile(saved["file"], saved["spec"], bundle.files[saved["file"]])
 
 
 def _saved_parameters(classifier: Any) -> dict[str, Any]:
@@ -261,6 +292,8 @@ def _saved_parameters(classifier: Any) -> dict[str, Any]:
         del parameters[plugin]
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None  # a generator is no JSON
+    if isinstance(parameters["fine_tune"], FineTuning):
+        parameters["fine_tune"] = asdict(parameters["fine_tune"])
     labels = parameters["candidate_labels"]
     if labels is not None and not isinstance(labels, str):
         parameters["candidate_labels"] = {
@@ -274,6 +307,8 @@ def _saved_parameters(classifier: Any) -> dict[str, Any]:
 
 def _loaded_parameters(saved: Mapping[str, Any]) -> dict[str, Any]:
     parameters = dict(saved)
+    if isinstance(parameters.get("fine_tune"), dict):
+        parameters["fine_tune"] = FineTuning(**parameters["fine_tune"])
     candidates = parameters["candidate_labels"]
     if isinstance(candidates, dict):
         labels, aliases = candidates["labels"], candidates["aliases"]

@@ -1,7 +1,7 @@
 """The contract of a visual backbone."""
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ __all__ = [
     "SupportsCard",
     "SupportsClassifierHead",
     "SupportsExactCounterpart",
+    "SupportsFineTuning",
+    "WeightsFile",
     "card_of",
 ]
 
@@ -130,6 +132,58 @@ class SupportsExactCounterpart(Protocol):
     @property
     def exact(self) -> Backbone:
         """The backbone that is approximated."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Weights of a fine-tuned network: a file that is kept in memory.
+
+    Attributes
+    ----------
+    name : str
+        What a bundle calls it, ``"backbone.weights.h5"`` or ``"backbone.keras"``.
+    spec : str or None
+        Names a backbone that takes these weights with `SupportsFineTuning.with_weights`
+        and needs no other file; None where no string can.
+    content : bytes
+        All weights of the network, also of the layers that were not tuned. Nothing in
+        it can run code.
+    """
+
+    name: str
+    spec: str | None
+    content: bytes = field(repr=False)
+
+
+@runtime_checkable
+class SupportsFineTuning(Protocol):
+    """A backbone made of a Keras network, whose last layers can be trained further.
+
+    Plugins are immutable: a copy is trained, and a new backbone made of it. The new
+    one differs in its fingerprint, and holds all its weights itself.
+    """
+
+    @property
+    def tuned_weights(self) -> WeightsFile | None:
+        """Weights that it has instead of those it was made with; None if untuned."""
+
+    def trainable_copy(self) -> tuple[Any, Any]:
+        """Return a copy of the network to be trained, and how pixels are scaled for it.
+
+        Returns
+        -------
+        model : keras.Model
+            From scaled pixels to features, or to a feature map that is averaged over
+            its positions. With a graph, so that it can be cut at a layer.
+        scaling : str or callable
+            See `zeroshot.backbones.keras_network.Scaling`.
+        """
+
+    def weights_of(self, model: Any) -> WeightsFile:
+        """Return the weights of a trained copy, as a file."""
+
+    def with_weights(self, weights: WeightsFile | None) -> Self:
+        """Return this backbone with such weights; with None, as it was made."""
 
 
 def card_of(backbone: Backbone) -> BackboneCard:

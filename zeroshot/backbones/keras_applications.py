@@ -1,6 +1,7 @@
 """Every network of `keras.applications`, by name, without its classifier."""
 
 import difflib
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, Self
@@ -8,12 +9,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import BackboneCard, ClassifierHead
+from zeroshot.backbones.base import BackboneCard, ClassifierHead, WeightsFile
 from zeroshot.backbones.fastest_route import Route, fastest_route
 from zeroshot.backbones.keras_head import keras_head
 from zeroshot.backbones.keras_network import (
     LOADING,
     Network,
+    Scaling,
     check_images,
     digest_of,
     file_sha256,
@@ -21,7 +23,10 @@ from zeroshot.backbones.keras_network import (
 )
 from zeroshot.backbones.keras_table import Application, applications
 from zeroshot.backbones.keras_weights import (
+    TUNED_FILE,
+    build_with_content,
     build_without_top,
+    content_of,
     existing_file,
     published_weights,
 )
@@ -71,6 +76,7 @@ class KerasApplication:
 
     _route: Route | None = None
     _file: tuple[Path, str] | None = None
+    _tuned: WeightsFile | None = None
 
     def __init__(
         self,
@@ -109,8 +115,13 @@ class KerasApplication:
         return cls(name, weights=weights, input_size=size)
 
     @property
-    def spec(self) -> str:
-        """Spec string from which an equal backbone is made; its path is absolute."""
+    def spec(self) -> str | None:
+        """Spec string from which an equal backbone is made; its path is absolute.
+
+        None for a fine-tuned one.
+        """
+        if self._tuned is not None:
+            return None
         parts = []
         if self.input_size != (self._row.size, self._row.size):
             height, width = self.input_size
@@ -161,10 +172,14 @@ class KerasApplication:
         ArtifactError
             If the weights file is missing.
         """
-        weights = self._weights_file()
+        if self._tuned is not None:
+            weights = hashlib.sha256(self._tuned.content).hexdigest()
+        else:
+            file = self._weights_file()
+            weights = file[1] if file else "random, He, seeded by name, 1"
         facts = {
             "model": self.model,
-            "weights": weights[1] if weights else "random, He, seeded by name, 1",
+            "weights": weights,
             "input_size": self.input_size,
             "pooling": "avg",
             "scaling": self._row.scaling,
@@ -227,13 +242,72 @@ class KerasApplication:
         ArtifactError
             If the file is missing or has no classifier.
         """
+        if self._tuned is not None:
+            raise PluginContractError(
+                f"Expected a backbone as it was pretrained. Got a fine-tuned "
+                f"'{self.model}', whose features are no longer those that the "
+                f"classifier was trained on. Use '{self.model}' itself."
+            )
         return keras_head(self.model, self._row, self.weights)
 
+    @property
+    def tuned_weights(self) -> WeightsFile | None:
+        """Weights that it has instead of those it was made with; None if untuned."""
+        return self._tuned
+
+    def trainable_copy(self) -> tuple[Any, Scaling]:
+        """Return a copy of the network to be trained, and how pixels are scaled.
+
+        Returns
+        -------
+        model : keras.Model
+        scaling : str
+        """
+        return self._build(), self._row.scaling
+
+    def weights_of(self, model: Any) -> WeightsFile:
+        """Return the weights of a trained copy, as a file.
+
+        Parameters
+        ----------
+        model : keras.Model
+            From `trainable_copy`.
+
+        Returns
+        -------
+        weights : WeightsFile
+            ``keras.applications`` can load it, without the classifier.
+        """
+        spec = self.with_weights(None).spec
+        return WeightsFile(TUNED_FILE, spec, content_of(self.model, model))
+
+    def with_weights(self, weights: WeightsFile | None) -> Self:
+        """Return this backbone with other weights.
+
+        Parameters
+        ----------
+        weights : WeightsFile or None
+            From `weights_of`; None for those that it was made with.
+
+        Returns
+        -------
+        backbone : KerasApplication
+        """
+        backbone = type(self)(
+            self.model, weights=self.weights, input_size=self._input_size
+        )
+        backbone._tuned = weights
+        return backbone
+
     def _load(self) -> Network:
+        return Network(self._build(), self.input_size, self._row.scaling)
+
+    def _build(self) -> Any:
+        if self._tuned is not None:
+            return build_with_content(self.model, self.input_size, self._tuned.content)
         weights = self._weights_file()
         path = weights[0] if weights else None
-        model = build_without_top(self.model, self.input_size, path)
-        return Network(model, self.input_size, self._row.scaling)
+        return build_without_top(self.model, self.input_size, path)
 
     def _weights_file(self) -> tuple[Path, str] | None:
         """Return path and SHA-256 of the weights file, or None for random weights."""
@@ -261,7 +335,7 @@ class KerasApplication:
     def __repr__(self) -> str:
         return (
             f"KerasApplication({self.model!r}, weights={self.weights!r}, "
-            f"input_size={self._input_size!r})"
+            f"input_size={self._input_size!r})" + (" fine-tuned" if self._tuned else "")
         )
 
     def __getstate__(self) -> dict[str, Any]:

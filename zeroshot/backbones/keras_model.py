@@ -3,8 +3,12 @@
 import difflib
 import hashlib
 import inspect
+import io
 import json
 import re
+import tempfile
+import warnings
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import BackboneCard, Resize
+from zeroshot.backbones.base import BackboneCard, Resize, WeightsFile
 from zeroshot.backbones.fastest_route import Route, fastest_route
 from zeroshot.backbones.keras_network import (
     LOADING,
@@ -31,6 +35,7 @@ from zeroshot.tensorflow_import import import_keras
 
 __all__ = ["KerasModel"]
 
+TUNED_FILE = "backbone.keras"
 OPTIONS = ("layer", "scaling", "size", "resize")
 
 
@@ -74,6 +79,7 @@ class KerasModel:
     _loaded: tuple[Network, tuple[int, int]] | None = None
     _route: Route | None = None
     _fingerprint: str | None = None
+    _tuned: WeightsFile | None = None
 
     def __init__(
         self,
@@ -120,9 +126,15 @@ class KerasModel:
     def spec(self) -> str | None:
         """Spec string from which an equal backbone is made; its path is absolute.
 
-        None for a model object and for a scaling function, which no string can name.
+        None for a model object, a scaling function and a fine-tuned backbone, which no
+        string can name.
         """
-        if not _is_path(self.model) or callable(self.scaling):
+        if self._tuned is not None or not _is_path(self.model):
+            return None
+        return self._spec_of(Path(self.model).expanduser().absolute())
+
+    def _spec_of(self, path: str | Path) -> str | None:
+        if callable(self.scaling):
             return None
         # Always with an option, so that a '?' in the path cannot be taken for theirs.
         options = {"scaling": str(self.scaling)}
@@ -132,7 +144,6 @@ class KerasModel:
             options["size"] = "{}x{}".format(*pair_of(self._input_size))
         if self.resize != "crop":
             options["resize"] = self.resize
-        path = Path(self.model).expanduser().absolute()
         return f"keras:{path}?{urlencode(options)}"
 
     @property
@@ -175,7 +186,9 @@ class KerasModel:
         """
         if self._fingerprint is None:
             self._check()
-            if _is_path(self.model):
+            if self._tuned is not None:
+                content = hashlib.sha256(self._tuned.content).hexdigest()
+            elif _is_path(self.model):
                 content = file_sha256(_existing(self.model))
             else:
                 content = _object_sha256(self.model)
@@ -229,12 +242,80 @@ class KerasModel:
         """
         return self._load()[0]
 
+    @property
+    def tuned_weights(self) -> WeightsFile | None:
+        """Weights that it has instead of those it was made with; None if untuned."""
+        return self._tuned
+
+    def trainable_copy(
+        self,
+    ) -> tuple[Any, Scaling | Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+        """Return a copy of the network to be trained, and how pixels are scaled.
+
+        Returns
+        -------
+        model : keras.Model
+            Up to the layer whose output the features are.
+        scaling : str or callable
+
+        Raises
+        ------
+        ArtifactError
+            If the file is missing, or the model cannot be saved and loaded without code
+            of its own.
+        """
+        self._check()
+        model = self._model()
+        if model is self.model:  # not a file
+            model = _unpack(_pack(model))
+        return model if self.layer is None else _cut(model, self.layer), self.scaling
+
+    def weights_of(self, model: Any) -> WeightsFile:
+        """Return a trained copy as a ``.keras`` file.
+
+        Parameters
+        ----------
+        model : keras.Model
+            From `trainable_copy`.
+
+        Returns
+        -------
+        weights : WeightsFile
+        """
+        return WeightsFile(TUNED_FILE, self._spec_of(TUNED_FILE), _pack(model))
+
+    def with_weights(self, weights: WeightsFile | None) -> Self:
+        """Return this backbone with the network of a file.
+
+        Parameters
+        ----------
+        weights : WeightsFile or None
+            From `weights_of`; None for the model that it was made with.
+
+        Returns
+        -------
+        backbone : KerasModel
+        """
+        backbone = type(self)(
+            self.model,
+            layer=self.layer,
+            scaling=self.scaling,
+            input_size=self._input_size,
+            resize=self.resize,
+        )
+        backbone._tuned = weights
+        return backbone
+
+    def _model(self) -> Any:
+        if self._tuned is not None:
+            return _unpack(self._tuned.content)
+        return _read(_existing(self.model)) if _is_path(self.model) else self.model
+
     def _load(self) -> tuple[Network, tuple[int, int]]:
         with LOADING:
             if self._loaded is None:
                 self._check()
-                path = _is_path(self.model)
-                model = _read(_existing(self.model)) if path else self.model
+                model = self._model()
                 size = _input_size_of(model, self._input_size)
                 cut = model if self.layer is None else _cut(model, self.layer)
                 self._loaded = Network(cut, size, self.scaling), size
@@ -250,7 +331,10 @@ class KerasModel:
 
     def __repr__(self) -> str:
         model = repr(self.model) if _is_path(self.model) else type(self.model).__name__
-        return f"KerasModel({model}, layer={self.layer!r}, scaling={self.scaling!r})"
+        return (
+            f"KerasModel({model}, layer={self.layer!r}, scaling={self.scaling!r})"
+            + (" fine-tuned" if self._tuned else "")
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {
@@ -288,6 +372,31 @@ def _read(path: Path) -> Any:
             f"layers and you trust it, load it yourself (keras.models.load_model with "
             f"custom_objects or safe_mode=False) and pass the model object."
         ) from error
+
+
+def _pack(model: Any) -> bytes:
+    """Return a model as a ``.keras`` file; equal models give equal bytes."""
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras' own, with NumPy 2.4
+        path = Path(folder) / TUNED_FILE
+        model.save(path)
+        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(packed, "w") as file:
+            for name in sorted(saved.namelist()):
+                content = saved.read(name)
+                if name == "metadata.json":  # the date, which nobody reads
+                    content = json.dumps(
+                        json.loads(content) | {"date_saved": ""}
+                    ).encode()
+                file.writestr(zipfile.ZipInfo(name), content)  # dated 1980
+    return packed.getvalue()
+
+
+def _unpack(content: bytes) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TUNED_FILE
+        path.write_bytes(content)
+        return _read(path)
 
 
 def _input_size_of(model: Any, given: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -339,7 +448,8 @@ def _cut(model: Any, layer: str) -> Any:
             f"last layers: {', '.join(names[-8:])}."
         )
     try:
-        return keras.Model(model.inputs[0], model.get_layer(layer).output)
+        output = model.get_layer(layer).output
+        return keras.Model(model.inputs[0], output, name=model.name)
     except Exception as error:  # no graph, several calls, a nested model: many kinds
         raise PluginContractError(
             f"Expected a layer with one output in the graph of '{model.name}'. Got "

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -20,11 +21,16 @@ from zeroshot.errors import ArtifactError, PluginContractError
 from zeroshot.tensorflow_import import import_keras
 
 __all__ = [
+    "TUNED_FILE",
+    "build_with_content",
     "build_without_top",
+    "content_of",
     "existing_file",
     "published_weights",
     "weights_folder",
 ]
+
+TUNED_FILE = "backbone.weights.h5"  # Keras chooses the form by the ending
 
 
 def weights_folder() -> Path:
@@ -139,6 +145,83 @@ def build_without_top(
         else:
             _load_weights(keras, model, row, weights)
     return model
+
+
+def build_with_content(name: str, input_size: tuple[int, int], content: bytes) -> Any:
+    """Build a network as `build_without_top` does, with weights from memory.
+
+    Parameters
+    ----------
+    name : str
+        Name in the table.
+    input_size : tuple of int
+        Height and width.
+    content : bytes
+        Of a ``.weights.h5`` file, as `content_of` returns it.
+
+    Returns
+    -------
+    model : keras.Model
+
+    Raises
+    ------
+    ArtifactError
+        If the content does not fit the network.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TUNED_FILE
+        path.write_bytes(content)
+        return build_without_top(name, input_size, path)
+
+
+def content_of(name: str, model: Any) -> bytes:
+    """Return the weights of a network as the content of a ``.weights.h5`` file.
+
+    Parameters
+    ----------
+    name : str
+        Name in the table.
+    model : keras.Model
+        As `build_without_top` made it, with any weights; left as it is.
+
+    Returns
+    -------
+    content : bytes
+        Equal for equal weights.
+    """
+    keras = import_keras()
+    scaled = [
+        layer
+        for layer in model.layers
+        if applications()[name].extra_rescaling
+        and isinstance(layer, keras.layers.Normalization)
+    ]
+    kept = [layer.get_weights() for layer in scaled]
+    for layer, (mean, variance, *count) in zip(scaled, kept, strict=True):
+        layer.set_weights([mean, variance / TORCH_DEVIATION, *count])  # see loading
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras' own, with NumPy 2.4
+            path = Path(folder) / TUNED_FILE
+            model.save_weights(path)
+            return _without_names(path)
+    finally:
+        for layer, weights in zip(scaled, kept, strict=True):
+            layer.set_weights(weights)
+
+
+def _without_names(path: Path) -> bytes:
+    """Return a weights file without names of layers, which count models ("input_1").
+
+    They are notes for people: Keras finds layers by their kind and order.
+    """
+    import h5py
+
+    copied = path.with_name("copied.h5")
+    with h5py.File(path) as saved, h5py.File(copied, "w") as file:
+        for name in saved:
+            saved.copy(name, file, without_attrs=True)
+    return copied.read_bytes()
 
 
 def _download(url: str, digest: str | None, path: Path) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "Seed",
     "SkipUnknown",
     "exit_on_errors",
+    "layers_to_tune",
     "names_of",
 ]
 
@@ -72,6 +73,15 @@ def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:
     """End the command with `SOME_UNREADABLE` where that is asked for."""
     if n_errors and fail_on_error:
         raise typer.Exit(SOME_UNREADABLE)
+
+
+def layers_to_tune(text: str | None) -> int | str | None:
+    """Return a number of layers as a number; a name stays as it is."""
+    if text is None or not text.isdecimal():
+        return text
+    if int(text) < 1:
+        raise typer.BadParameter(f"{text} layers are none to train.")
+    return int(text)
 
 
 ImagesAndLabels: TypeAlias = Annotated[

@@ -26,6 +26,7 @@ from zeroshot.cli.options import (
     Projection,
     Seed,
     SkipUnknown,
+    layers_to_tune,
 )
 from zeroshot.cli.score_options import (
     Reject,
@@ -120,6 +121,18 @@ def _fit(
             show_default=False,
         ),
     ] = None,
+    fine_tune: Annotated[
+        str | None,
+        typer.Option(
+            "--fine-tune",
+            metavar="auto|NUMBER|LAYER",
+            help="After the map, train the backbone's last layers too (networks of "
+            "Keras, projection devise): auto, how many layers, or the name of the "
+            "first. Kept only if it helps seen classes that are held out.",
+            callback=layers_to_tune,
+            show_default=False,
+        ),
+    ] = None,
     skip_unknown: SkipUnknown = False,
     vocabulary: Annotated[
         Path | None,
@@ -176,9 +189,12 @@ def _fit(
         batch_size=batch_size,
         cache=not no_cache,
         on_error=on_error.value,
+        fine_tune=fine_tune,
         random_state=seed,
     )
     if images is None:
+        if fine_tune is not None:
+            raise typer.BadParameter("--fine-tune cannot go with --pretrained.")
         if automatic := [
             name for name, value in settings.items() if "auto" in str(value)
         ]:
@@ -205,6 +221,8 @@ def _fit(
     train = np.flatnonzero(~np.isin(labels, unseen))
     classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
+    if classifier.fine_tuning_ is not None and classifier.fine_tuning_.used:
+        typer.echo(str(classifier.fine_tuning_))  # else a warning has said it
     report = classifier.label_report_
     complete = round(report.coverage * len(report.entries))
     typer.echo(
