@@ -17,7 +17,8 @@ class RankedLabel(NamedTuple):
     label : hashable
         The candidate label.
     score : float
-        Cosine in [-1, 1], less ``seen_penalty`` for a seen class.
+        As `ZeroShotClassifier.decision_function` returns it: a cosine, less the
+        corrections for hubs and for seen classes.
     probability : float
         In [0, 1], among the candidates; see `ZeroShotClassifier.predict_proba`.
     seen : bool

@@ -25,11 +25,11 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from zeroshot.label_space import LabelSpace
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.rejection import Background, stand_out
-from zeroshot.scoring import cosine_scores
 
 __all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
 
@@ -118,9 +118,9 @@ class Calibration:
         Parameters
         ----------
         scores : ndarray of shape (n, m)
-            Cosines, without a penalty.
-        candidates : ndarray of shape (m, dim_text), float32
-            Class embeddings of the candidates.
+            Without a seen penalty.
+        candidates : ndarray of shape (m, dim_text + 1), float32
+            Rows of the candidates in the `LabelSpace`.
         class_of : ndarray of shape (m,), int
             Seen class that each names, or -1.
 
@@ -131,7 +131,7 @@ class Calibration:
             half of all images.
         """
         mean, deviation = _label_statistics(
-            cosine_scores(self.background.points, candidates),
+            LabelSpace.scores(self.background.points, candidates),
             self.background.labels[:, None] == class_of[None, :],
         )
         standard = (scores - mean) / deviation
@@ -152,6 +152,7 @@ class _Folds:
     new : (n, dim_text) points of images in the fold of their class
     known : (n, dim_text) points in the fold that left out the image alone, else NaN
     image_folds : (n,) that fold
+    rows : (n_folds, n_classes, dim_text + 1) all labels in the space of each fold
     """
 
     y: NDArray[np.intp]
@@ -159,6 +160,7 @@ class _Folds:
     new: NDArray[np.float32]
     known: NDArray[np.float32]
     image_folds: NDArray[np.intp]
+    rows: NDArray[np.float32]
 
 
 def fit_calibration(
@@ -167,6 +169,8 @@ def fit_calibration(
     y: NDArray[np.intp],
     class_embeddings: NDArray[np.float32],
     *,
+    center: bool = False,
+    hub_correction: float = 0.5,
     penalty: float | None = None,
     random_state: int = 0,
 ) -> Calibration:
@@ -182,6 +186,9 @@ def fit_calibration(
         Row of ``class_embeddings`` of each; every row has an image.
     class_embeddings : ndarray of shape (n_classes, dim_text), float32
         Of unit length; at least `MIN_CLASSES`.
+    center : bool, default=False
+    hub_correction : float, default=0.5
+        As for `LabelSpace.fit`; each fold has a space of its own.
     penalty : float or None, default=None
         The seen penalty that will be used; None means the one found here.
     random_state : int, default=0
@@ -192,13 +199,14 @@ def fit_calibration(
     calibration : Calibration
     """
     n_folds = min(N_FOLDS, len(class_embeddings) // 2)
-    parts = _train_on_folds(projection, X, y, class_embeddings, n_folds, random_state)
-    found, h, h_without = _best_penalty(parts, class_embeddings)
-    temperature = _best_temperature(parts, class_embeddings)
-    rate, auroc = _best_rate(
-        parts, class_embeddings, found if penalty is None else penalty, temperature
+    settings = {"center": center, "hub_correction": hub_correction}
+    parts = _train_on_folds(
+        projection, X, y, class_embeddings, settings, n_folds, random_state
     )
-    slope, intercept = _fit_logistic(parts, class_embeddings)
+    found, h, h_without = _best_penalty(parts)
+    temperature = _best_temperature(parts)
+    rate, auroc = _best_rate(parts, found if penalty is None else penalty, temperature)
+    slope, intercept = _fit_logistic(parts)
     rows = _sample(y, random_state)
     background = Background(parts.new[rows], y[rows], parts.folds)
     return Calibration(
@@ -220,6 +228,7 @@ def _train_on_folds(
     X: NDArray[np.float32],
     y: NDArray[np.intp],
     T: NDArray[np.float32],
+    settings: Mapping[str, Any],
     n_folds: int,
     seed: int,
 ) -> _Folds:
@@ -232,6 +241,7 @@ def _train_on_folds(
             image_folds[rows] = _deal(len(rows), n_folds, random)
     new = np.empty((len(y), T.shape[1]), np.float32)
     known = np.full_like(new, np.nan)
+    all_rows = np.empty((n_folds, len(T), T.shape[1] + 1), np.float32)
     with progress_bar("calibration folds", n_folds) as advance:
         for fold in range(n_folds):
             is_new = folds[y] == fold
@@ -239,25 +249,28 @@ def _train_on_folds(
             train = ~is_new & ~is_known
             # Rows without an image are left out: some projections look at them all.
             classes = np.flatnonzero(folds != fold)
+            space = LabelSpace.fit(T[classes], **settings)
+            all_rows[fold] = space.rows(T)
             fitted = clone(projection).fit(
                 X[train],
                 np.searchsorted(classes, y[train]),
-                class_embeddings=T[classes],
+                class_embeddings=space.seen,
             )
             new[is_new] = fitted.transform(X[is_new])
             known[is_known] = fitted.transform(X[is_known])
             advance()
-    return _Folds(y, folds, new, known, image_folds)
+    return _Folds(y, folds, new, known, image_folds, all_rows)
 
 
-def _best_penalty(parts: _Folds, T: NDArray[np.float32]) -> tuple[float, float, float]:
+def _best_penalty(parts: _Folds) -> tuple[float, float, float]:
     """Return the penalty of the best H, that H and the H without; means over folds."""
     sides = []
     for fold in np.unique(parts.folds):
         is_new = parts.folds[parts.y] == fold
         is_known = ~is_new & (parts.image_folds == fold)
         for points, rows in ((parts.known, is_known), (parts.new, is_new)):
-            scores, truth = cosine_scores(points[rows], T), parts.y[rows]
+            scores = LabelSpace.scores(points[rows], parts.rows[fold])
+            truth = parts.y[rows]
             unseen = parts.folds == fold
             best_seen = np.where(unseen, -np.inf, scores).max(axis=1)
             best_unseen = np.where(unseen, scores, -np.inf).max(axis=1)
@@ -286,12 +299,13 @@ def _h(seen: Any, unseen: Any, penalty: float) -> float:
     return harmonic_mean(*accuracies)
 
 
-def _best_temperature(parts: _Folds, T: NDArray[np.float32]) -> float:
+def _best_temperature(parts: _Folds) -> float:
     tasks = []
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
         rows = np.isin(parts.y, classes)
-        scores = cosine_scores(parts.new[rows], T[classes]).astype(np.float64)
+        labels = parts.rows[fold, classes]
+        scores = LabelSpace.scores(parts.new[rows], labels).astype(np.float64)
         columns = np.searchsorted(classes, parts.y[rows])
         tasks.append((scores, scores[np.arange(len(columns)), columns]))
 
@@ -306,16 +320,17 @@ def _best_temperature(parts: _Folds, T: NDArray[np.float32]) -> float:
 
 
 def _best_rate(
-    parts: _Folds, T: NDArray[np.float32], penalty: float, temperature: float
+    parts: _Folds, penalty: float, temperature: float
 ) -> tuple[float, float]:
     """Return the false-accept rate of the best balanced accuracy, and the AUROC."""
     is_known, values = [], []
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
         rows = np.isin(parts.y, classes)
-        seen = cosine_scores(parts.new[rows], T[parts.folds != fold]) - penalty
+        labels = parts.rows[fold]
+        seen = LabelSpace.scores(parts.new[rows], labels[parts.folds != fold]) - penalty
         for half in (classes[::2], classes[1::2]):
-            scores = cosine_scores(parts.new[rows], T[half])
+            scores = LabelSpace.scores(parts.new[rows], labels[half])
             none = np.full(len(scores), -1)
             values.append(stand_out(scores.max(axis=1), none, seen, temperature))
             is_known.append(np.isin(parts.y[rows], half))
@@ -325,9 +340,12 @@ def _best_rate(
     return float(np.clip(best, 0.01, 0.99)), float(roc_auc_score(truth, statistic))
 
 
-def _fit_logistic(parts: _Folds, T: NDArray[np.float32]) -> tuple[float, float]:
-    is_own = parts.y[:, None] == np.arange(len(T))[None, :]
-    scores = cosine_scores(parts.new, T)
+def _fit_logistic(parts: _Folds) -> tuple[float, float]:
+    is_own = parts.y[:, None] == np.arange(len(parts.folds))[None, :]
+    scores = np.empty(is_own.shape, np.float32)
+    for fold, labels in enumerate(parts.rows):
+        rows = parts.folds[parts.y] == fold
+        scores[rows] = LabelSpace.scores(parts.new[rows], labels)
     mean, deviation = _label_statistics(scores, is_own)
     together = parts.folds[parts.y][:, None] == parts.folds[None, :]
     standard, applies = ((scores - mean) / deviation)[together], is_own[together]

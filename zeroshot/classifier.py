@@ -52,6 +52,7 @@ from zeroshot.fine_tuning import (
     fine_tune,
 )
 from zeroshot.label_report import LabelEntry, LabelReport
+from zeroshot.label_space import LabelSpace
 from zeroshot.labels import check_candidates, embed_labels
 from zeroshot.model_card import model_card
 from zeroshot.pretrained import classifier_head, embed_head_classes
@@ -83,10 +84,10 @@ Embeddings: TypeAlias = str | Path | TextEmbeddings
 
 
 class _Scoring(NamedTuple):
-    """Candidates (m,), their vectors and seen classes (or -1), and images as points."""
+    """Candidates (m,), their rows and seen classes (or -1), and images as points."""
 
     candidates: NDArray[Any]
-    class_embeddings: NDArray[np.float32]
+    rows: NDArray[np.float32]
     class_of: NDArray[np.intp]
     points: NDArray[np.float32]
 
@@ -114,6 +115,13 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     candidate_labels : sequence, mapping or None, default=None
         What to predict among where a method is given no ``candidate_labels``: labels,
         or ``{label: [alias, ...]}``. None means the seen classes.
+    hub_correction : float, default=0.5
+        A remedy for labels that are near everything: a label's scores lose this times
+        the mean of its three highest cosines with seen classes, as in CSLS
+        (`zeroshot.label_space`). 0 means none: scores are cosines.
+    center_labels : bool, default=False
+        Subtract the mean of the seen classes' vectors from all label vectors, and make
+        them unit length again, before training and when predicting.
     seen_penalty : float or "auto", default=0.0
         Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
         it an unseen class almost never wins against seen ones. ``"auto"`` takes the
@@ -161,6 +169,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     backbone_fingerprint_ : str or None
         Of the backbone that computed the features; None if features were given.
     embeddings_ : TextEmbeddings
+    label_space_ : LabelSpace
+        What the points of images are compared with.
     projection_ : Projection
         Fitted.
     calibration_ : Calibration or None
@@ -224,6 +234,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     backbone_: Backbone | None
     backbone_fingerprint_: str | None
     embeddings_: TextEmbeddings
+    label_space_: LabelSpace
     projection_: Projection
     calibration_: Calibration | None
     fine_tuning_: FineTuningReport | None
@@ -239,6 +250,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         projection: str | Projection = "devise",
         candidate_labels: Candidates = None,
+        hub_correction: float = 0.5,
+        center_labels: bool = False,
         seen_penalty: float | Literal["auto"] = 0.0,
         temperature: float | Literal["auto"] | None = None,
         reject: float | str | None = None,
@@ -253,6 +266,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.embeddings = embeddings
         self.projection = projection
         self.candidate_labels = candidate_labels
+        self.hub_correction = hub_correction
+        self.center_labels = center_labels
         self.seen_penalty = seen_penalty
         self.temperature = temperature
         self.reject = reject
@@ -360,7 +375,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.calibration_ = self._calibrate(
             projection, features, index, class_embeddings
         )
-        projection.fit(features, index, class_embeddings=class_embeddings)
+        space = self._space(class_embeddings)
+        projection.fit(features, index, class_embeddings=space.seen)
         self.fine_tuning_ = None
         if settings is not None and backbone is not None:
             self.backbone_, projection, self.fine_tuning_ = fine_tune(
@@ -369,12 +385,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 [X[i] for i in images.positions[readable]],
                 features,
                 index,
-                class_embeddings,
+                space.seen,
                 settings,
             )
             self.backbone_fingerprint_ = self.backbone_.fingerprint
 
-        self.classes_ = classes
+        self.classes_, self.label_space_ = classes, space
         self.class_embeddings_, self.label_report_ = class_embeddings, report
         self.embeddings_, self.projection_ = embeddings, projection
         self.n_images_ = len(features)
@@ -447,17 +463,18 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             head, embeddings
         )
         weights, bias = head.weights[:, columns], head.bias[columns]
+        space = self._space(class_embeddings)
         if method == "conse":
-            projection = ConSE.from_classifier(weights, bias, class_embeddings)
+            projection = ConSE.from_classifier(weights, bias, space.seen)
         else:
             self._seed(projection)
             projection.fit(
-                weights.T, np.arange(len(classes)), class_embeddings=class_embeddings
+                weights.T, np.arange(len(classes)), class_embeddings=space.seen
             )
         self.backbone_ = backbone
         self.backbone_fingerprint_ = check_backbone(backbone, None)
         self.n_features_in_ = len(weights)
-        self.classes_ = classes
+        self.classes_, self.label_space_ = classes, space
         self.class_embeddings_, self.label_report_ = class_embeddings, report
         self.embeddings_, self.projection_ = embeddings, projection
         self.calibration_ = None
@@ -560,7 +577,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         embeddings: Embeddings | None = None,
     ) -> NDArray[np.float32]:
-        """Return the score of each candidate: cosine, less ``seen_penalty`` if seen.
+        """Return the score of each candidate.
+
+        That is the cosine, less ``hub_correction`` times the mean of the label's three
+        highest cosines with seen classes, less ``seen_penalty`` if it is a seen class.
+        It depends on the image and the label, not on other images or candidates.
 
         Parameters
         ----------
@@ -574,7 +595,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n, n_candidates) or (n,), float32
-            Columns in the order of the candidates. For two candidates, as everywhere in
+            Columns in the order of the candidates, within 1 + ``hub_correction`` of 0
+            without the penalty. For two candidates, as everywhere in
             scikit-learn, the score of the second less that of the first.
 
         Raises
@@ -670,7 +692,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ranked = self._rank(scoring, max(k, 2), False)
         entries = self._entries(ranked, candidate_labels, embeddings)
         classes = self.classes_.tolist()
-        cosines = cosine_scores(scoring.points, self.class_embeddings_)
+        cosines = cosine_scores(scoring.points, self.label_space_.seen)
         explanations = []
         for best, near in zip(ranked, cosines, strict=True):
             known = best and not best[0].rejected
@@ -699,7 +721,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         points : ndarray of shape (n, dim_text), float32
-            Compare by cosine. NaN for an unreadable image under ``on_error="nan"``.
+            Compare by cosine, with ``label_space_.vectors`` of label vectors where
+            ``center_labels``. NaN for an unreadable image under ``on_error="nan"``.
 
         Raises
         ------
@@ -822,6 +845,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         reject = self.reject
         for name, fits, wanted in (
             (
+                "hub_correction",
+                _is_number(self.hub_correction) and self.hub_correction >= 0,
+                "a number >= 0",
+            ),
+            ("center_labels", isinstance(self.center_labels, bool), "True or False"),
+            (
                 "seen_penalty",
                 self.seen_penalty == "auto" or _is_number(self.seen_penalty),
                 "a number, or 'auto'",
@@ -851,6 +880,13 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if getattr(projection, "random_state", 0) is None:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             projection.set_params(random_state=seed)
+
+    def _space(self, class_embeddings: NDArray[np.float32]) -> LabelSpace:
+        return LabelSpace.fit(
+            class_embeddings,
+            center=self.center_labels,
+            hub_correction=self.hub_correction,
+        )
 
     def _is_matrix(self, X: Any) -> bool:
         """Tell features from images: a 2-D array of numbers is no list of images."""
@@ -912,7 +948,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._check_parameters()
         candidates, class_embeddings = self._candidates(candidate_labels, embeddings)
         class_of = seen_class(candidates.tolist(), self.classes_.tolist())
-        return _Scoring(candidates, class_embeddings, class_of, self.transform(X))
+        rows = self.label_space_.rows(class_embeddings)
+        return _Scoring(candidates, rows, class_of, self.transform(X))
 
     def _best(
         self, scoring: _Scoring, k: int, temperature: float | None = None
@@ -949,9 +986,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             max(1, SCORES_PER_BLOCK // len(scoring.candidates)),
         )
         for start in range(0, max(1, len(points)), rows):
-            scores = cosine_scores(
-                points[start : start + rows], scoring.class_embeddings
-            )
+            scores = LabelSpace.scores(points[start : start + rows], scoring.rows)
             yield scores - penalty
 
     def _rank(
@@ -1057,10 +1092,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if calibration is None:
             return accepted
         rate = false_accept_rate(self.reject) or calibration.false_accept_rate
-        classes, penalty = self.class_embeddings_, self.seen_penalty_
+        classes = self.label_space_.rows(self.class_embeddings_)
+        penalty = self.seen_penalty_
         threshold = calibration.background.threshold(
             rate,
-            scoring.class_embeddings,
+            scoring.rows,
             scoring.class_of,
             classes,
             penalty,
@@ -1069,7 +1105,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         rows = max(1, SCORES_PER_BLOCK // len(classes))
         for start in range(0, len(best), rows):
             part = np.flatnonzero(accepted[start : start + rows]) + start
-            seen = cosine_scores(scoring.points[part], classes) - penalty
+            seen = LabelSpace.scores(scoring.points[part], classes) - penalty
             accepted[part] = threshold < stand_out(
                 best[part],
                 scoring.class_of[column[part]],
@@ -1092,7 +1128,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         is_seen = scoring.class_of >= 0
         return calibration.independent_probabilities(
             scores + np.float32(self.seen_penalty_) * is_seen,
-            scoring.class_embeddings,
+            scoring.rows,
             scoring.class_of,
         ).astype(np.float32)
 
@@ -1156,6 +1192,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             features,
             index,
             class_embeddings,
+            center=self.center_labels,
+            hub_correction=self.hub_correction,
             penalty=None if self.seen_penalty == "auto" else self.seen_penalty,
             random_state=check_random_state(self.random_state).randint(2**31 - 1),
         )

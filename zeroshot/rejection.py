@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from zeroshot.scoring import cosine_scores
+from zeroshot.label_space import LabelSpace
 
 __all__ = ["Background", "false_accept_rate", "stand_out"]
 
@@ -85,11 +85,11 @@ class Background:
         ----------
         rate : float
             Share of images accepted although their label is not a candidate, in (0, 1).
-        candidates : ndarray of shape (m, dim_text), float32
-            Class embeddings of the candidates.
+        candidates : ndarray of shape (m, dim_text + 1), float32
+            Rows of the candidates in the `LabelSpace`.
         class_of : ndarray of shape (m,), int
             Seen class that each candidate names, or -1.
-        class_embeddings : ndarray of shape (n_classes, dim_text), float32
+        class_embeddings : ndarray of shape (n_classes, dim_text + 1), float32
             Those of the seen classes.
         penalty, temperature : float
             As for `stand_out`.
@@ -117,9 +117,9 @@ class Background:
             # What was new together is hidden: an image meets none of its own class.
             same = fold == self.folds[None, :]
             hidden = np.where(class_of < 0, False, same[:, class_of])
-            scores = cosine_scores(points, candidates) - penalty * (class_of >= 0)
+            scores = LabelSpace.scores(points, candidates) - penalty * (class_of >= 0)
             scores = np.where(hidden, -np.inf, scores)
-            seen = cosine_scores(points, class_embeddings) - penalty
+            seen = LabelSpace.scores(points, class_embeddings) - penalty
             best = scores.argmax(axis=1)
             values.append(
                 stand_out(

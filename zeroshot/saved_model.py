@@ -225,6 +225,7 @@ def _assemble(
             f"class embeddings of shape {classifier.class_embeddings_.shape}, not "
             f"{expected}"
         )
+    classifier.label_space_ = classifier._space(classifier.class_embeddings_)
     classifier.label_report_ = LabelReport.from_dict(
         record["label_report"], arrays["class_embeddings"]
     )
@@ -306,7 +307,7 @@ def _saved_parameters(classifier: Any) -> dict[str, Any]:
 
 
 def _loaded_parameters(saved: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = dict(saved)
+    parameters = {"hub_correction": 0.0, **saved}  # bundles of before had none
     if isinstance(parameters.get("fine_tune"), dict):
         parameters["fine_tune"] = FineTuning(**parameters["fine_tune"])
     candidates = parameters["candidate_labels"]

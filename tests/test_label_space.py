@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import normalize
+
+import zeroshot
+from zeroshot import ZeroShotClassifier
+from zeroshot.embeddings import Attributes
+from zeroshot.label_space import LabelSpace
+from zeroshot.splits import ClassDisjointKFold
+
+N_CLASSES, DIM_TEXT, DIM_VISUAL, PER_CLASS = 20, 12, 30, 10
+NAMES = [f"class {i}" for i in range(N_CLASSES)]
+
+
+@pytest.fixture
+def vectors():
+    random = np.random.default_rng(0)
+    shifted = random.standard_normal((N_CLASSES, DIM_TEXT)) + 0.7
+    return normalize(shifted).astype(np.float32)
+
+
+@pytest.fixture
+def problem(vectors):
+    """Features that are linear in the words, with noise: X, y, embeddings."""
+    random = np.random.default_rng(1)
+    y = np.repeat(np.arange(N_CLASSES), PER_CLASS)
+    X = (vectors @ random.standard_normal((DIM_TEXT, DIM_VISUAL)))[y]
+    X += 0.5 * random.standard_normal(X.shape)
+    return X.astype(np.float32), np.array(NAMES)[y], Attributes(NAMES, vectors)
+
+
+def literal_csls(points, labels, seen, weight):
+    """Score by score, as Conneau et al. write it, up to what an image has in common."""
+    scores = np.empty((len(points), len(labels)))
+    for i, point in enumerate(points):
+        for j, label in enumerate(labels):
+            cosines = sorted(float(label @ other) for other in seen)
+            r = sum(cosines[-3:]) / 3
+            scores[i, j] = point @ label / np.linalg.norm(point) - weight * r
+    return scores
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_scores_are_the_formula_written_out(vectors, weight):
+    seen, labels = vectors[:8], vectors[5:]
+    points = np.random.default_rng(2).standard_normal((6, DIM_TEXT)).astype(np.float32)
+    space = LabelSpace.fit(seen, hub_correction=weight)
+    scores = space.scores(points, space.rows(labels))
+    assert scores.dtype == np.float32
+    expected = literal_csls(points, labels, seen, weight)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert np.abs(scores).max() <= 1 + weight
+
+
+def test_centring_takes_the_seen_mean_from_unseen_labels_too(vectors):
+    seen, unseen = vectors[:8], vectors[8:]
+    space = LabelSpace.fit(seen, center=True)
+    np.testing.assert_allclose(
+        space.vectors(unseen), normalize(unseen - seen.mean(axis=0)), atol=1e-6
+    )
+    np.testing.assert_array_equal(space.vectors(seen), space.seen)
+
+
+def test_a_label_that_is_the_seen_mean_is_zero_and_not_nan():
+    seen = np.eye(2, dtype=np.float32)
+    rows = LabelSpace.fit(seen, center=True).rows(seen.mean(axis=0, keepdims=True))
+    np.testing.assert_array_equal(rows, 0)
+
+
+def test_two_seen_classes_are_fewer_than_neighbours_and_work(vectors):
+    space = LabelSpace.fit(vectors[:2], hub_correction=1)
+    np.testing.assert_allclose(
+        -space.rows(vectors)[:, -1], (vectors @ vectors[:2].T).mean(axis=1), atol=1e-6
+    )
+
+
+def test_blocks_of_labels_change_nothing(vectors, monkeypatch):
+    space = LabelSpace.fit(vectors[:8])
+    expected = space.rows(vectors)
+    monkeypatch.setattr("zeroshot.label_space.COSINES_PER_BLOCK", 24)
+    np.testing.assert_allclose(space.rows(vectors), expected, atol=1e-6)
+
+
+def test_a_hub_wins_less_often(vectors):
+    """A label amid all seen classes is near every image, and loses it."""
+    seen, hub = vectors[:8], normalize(vectors[:8].mean(axis=0, keepdims=True))
+    labels = np.vstack([vectors[8:], hub]).astype(np.float32)
+    noise = np.random.default_rng(3).standard_normal((2000, DIM_TEXT))
+    points = (noise + 2 * hub).astype(np.float32)
+    wins = {}
+    for weight in (0.0, 0.5):
+        space = LabelSpace.fit(seen, hub_correction=weight)
+        best = space.scores(points, space.rows(labels)).argmax(axis=1)
+        wins[weight] = (best == len(labels) - 1).mean()
+    assert wins[0.5] < 0.5 * wins[0.0]
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_classifier_scores_in_its_space(problem, vectors, center):
+    X, y, embeddings = problem
+    seen = np.isin(y, NAMES[:12])
+    classifier = ZeroShotClassifier(
+        None, embeddings, projection="ridge", hub_correction=0.25, center_labels=center
+    ).fit(X[seen], y[seen])
+    space = classifier.label_space_
+    order = [NAMES.index(label) for label in classifier.classes_]
+    expected = LabelSpace.fit(vectors[order], center=center, hub_correction=0.25)
+    np.testing.assert_allclose(space.seen, expected.seen, atol=1e-6)
+    points = classifier.transform(X)
+    np.testing.assert_allclose(
+        classifier.decision_function(X, NAMES[12:]),
+        literal_csls(points, space.vectors(vectors[12:]), space.seen, 0.25),
+        atol=1e-5,
+    )
+
+
+def test_a_score_depends_on_no_other_candidate(problem):
+    X, y, embeddings = problem
+    seen = np.isin(y, NAMES[:12])
+    classifier = ZeroShotClassifier(None, embeddings, projection="ridge")
+    classifier.fit(X[seen], y[seen])
+    many = classifier.decision_function(X, NAMES)
+    few = classifier.decision_function(X, NAMES[10:15])
+    np.testing.assert_allclose(few, many[:, 10:15], atol=1e-6)
+
+
+def test_bundle_keeps_the_space(problem, tmp_path):
+    X, y, embeddings = problem
+    seen = np.isin(y, NAMES[:12])
+    classifier = ZeroShotClassifier(
+        None, embeddings, projection="ridge", hub_correction=0.7, center_labels=True
+    ).fit(X[seen], y[seen])
+    classifier.save(tmp_path / "model")
+    loaded = zeroshot.load(tmp_path / "model")
+    np.testing.assert_array_equal(
+        loaded.decision_function(X, NAMES), classifier.decision_function(X, NAMES)
+    )
+
+
+def test_both_options_can_be_searched(problem):
+    X, y, embeddings = problem
+    search = GridSearchCV(
+        ZeroShotClassifier(None, embeddings, projection="ridge"),
+        {"hub_correction": [0.0, 0.5], "center_labels": [False, True]},
+        cv=ClassDisjointKFold(3),
+    ).fit(X, y)
+    assert set(search.best_params_) == {"hub_correction", "center_labels"}
+    assert len(np.unique(search.cv_results_["mean_test_score"])) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hub_correction", -0.1),
+        ("hub_correction", np.nan),
+        ("hub_correction", "csls"),
+        ("center_labels", 1),
+    ],
+)
+def test_options_out_of_range_are_refused(problem, name, value):
+    X, y, embeddings = problem
+    classifier = ZeroShotClassifier(None, embeddings, **{name: value})
+    with pytest.raises(ValueError, match=f"Expected {name}"):
+        classifier.fit(X, y)
