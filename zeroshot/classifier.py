@@ -56,6 +56,12 @@ from zeroshot.label_space import LabelSpace
 from zeroshot.labels import check_candidates, embed_labels
 from zeroshot.model_card import model_card
 from zeroshot.pretrained import classifier_head, embed_head_classes
+from zeroshot.projection_choice import (
+    AutoProjection,
+    ProjectionChoice,
+    choose_projection,
+    draw_seed,
+)
 from zeroshot.projections.base import Projection
 from zeroshot.projections.conse import ConSE
 from zeroshot.rejection import false_accept_rate, stand_out
@@ -110,7 +116,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         (``"glove:/path/file.txt"``), a registered name or an object.
     projection : str or Projection, default="devise"
         The map from features to the text space: a registered name or an estimator, such
-        as ``DeViSE(margin=0.2)``. Its parameters are searchable as
+        as ``DeViSE(margin=0.2)``. ``"auto"`` takes the best on folds of the seen
+        classes and says so in ``projection_choice_``. Parameters are searchable as
         ``projection__margin`` if it is given as an estimator.
     candidate_labels : sequence, mapping or None, default=None
         What to predict among where a method is given no ``candidate_labels``: labels,
@@ -173,6 +180,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         What the points of images are compared with.
     projection_ : Projection
         Fitted.
+    projection_choice_ : ProjectionChoice or None
+        What ``projection="auto"`` tried, and took.
     calibration_ : Calibration or None
         What `fit` learnt on folds of the seen classes, if a parameter was ``"auto"``.
     seen_penalty_, temperature_ : float
@@ -236,6 +245,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     embeddings_: TextEmbeddings
     label_space_: LabelSpace
     projection_: Projection
+    projection_choice_: ProjectionChoice | None
     calibration_: Calibration | None
     fine_tuning_: FineTuningReport | None
     n_features_in_: int
@@ -371,7 +381,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         features, index = images.matrix[readable], index[images.positions[readable]]
         if images.errors:
             _check_remaining(classes, index)
-        self._seed(projection)
+        projection = self._choose(projection, features, index, class_embeddings)
         self.calibration_ = self._calibrate(
             projection, features, index, class_embeddings
         )
@@ -464,13 +474,13 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         )
         weights, bias = head.weights[:, columns], head.bias[columns]
         space = self._space(class_embeddings)
+        self.projection_choice_ = None
         if method == "conse":
             projection = ConSE.from_classifier(weights, bias, space.seen)
         else:
-            self._seed(projection)
-            projection.fit(
-                weights.T, np.arange(len(classes)), class_embeddings=space.seen
-            )
+            index = np.arange(len(classes))
+            projection = self._choose(projection, weights.T, index, class_embeddings)
+            projection.fit(weights.T, index, class_embeddings=space.seen)
         self.backbone_ = backbone
         self.backbone_fingerprint_ = check_backbone(backbone, None)
         self.n_features_in_ = len(weights)
@@ -876,10 +886,29 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if isinstance(reject, str):
             false_accept_rate(reject)
 
-    def _seed(self, projection: Any) -> None:
+    def _choose(
+        self,
+        projection: Any,
+        features: NDArray[np.float32],
+        index: NDArray[np.intp],
+        class_embeddings: NDArray[np.float32],
+    ) -> Projection:
+        """Return the projection to train, seeded; if it is "auto", the one chosen."""
         if getattr(projection, "random_state", 0) is None:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             projection.set_params(random_state=seed)
+        self.projection_choice_ = None
+        if isinstance(projection, AutoProjection):
+            projection, self.projection_choice_ = choose_projection(
+                features,
+                index,
+                class_embeddings,
+                center=self.center_labels,
+                hub_correction=self.hub_correction,
+                random_state=draw_seed(projection.random_state),
+            )
+        chosen: Projection = projection
+        return chosen
 
     def _space(self, class_embeddings: NDArray[np.float32]) -> LabelSpace:
         return LabelSpace.fit(

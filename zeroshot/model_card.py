@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from zeroshot.projection_choice import ProjectionChoice
+
 __all__ = ["model_card"]
 
 
@@ -56,6 +58,7 @@ Predicts labels given at prediction time. Made by `zeroshot` \
 {_calibration(found)}\
 
 Seen classes: {labels}.
+{_choice(record.get("projection_choice"))}
 
 ```python
 import zeroshot
@@ -69,6 +72,12 @@ on those classes. Without a `seen_penalty`, an unseen label rarely wins against 
 ones. Probabilities are not calibrated unless a `temperature` was. A label is what its
 word vector says: "crane" is both a bird and a machine.
 """
+
+
+def _choice(content: Mapping[str, Any] | None) -> str:
+    if content is None:
+        return ""
+    return f"\n**Why this projection.** {ProjectionChoice.from_dict(content)}\n"
 
 
 def _shown(value: object) -> str:

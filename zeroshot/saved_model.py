@@ -31,6 +31,7 @@ from zeroshot.errors import (
 from zeroshot.fine_tuning import FineTuning, FineTuningReport
 from zeroshot.label_report import LabelReport
 from zeroshot.labels import check_candidates, embed_labels
+from zeroshot.projection_choice import ProjectionChoice
 
 __all__ = ["check_backbone", "from_bundle", "to_bundle"]
 
@@ -100,6 +101,9 @@ def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
             "vocabulary": words,
         },
         "projection": state,
+        "projection_choice": None
+        if classifier.projection_choice_ is None
+        else classifier.projection_choice_.to_dict(),
         "calibration": calibration,
         "fine_tuning": None if tuning is None else tuning.to_dict(),
         "n_features": int(classifier.n_features_in_),
@@ -230,6 +234,9 @@ def _assemble(
         record["label_report"], arrays["class_embeddings"]
     )
     classifier.embeddings_, classifier.projection_ = provider, projection
+    classifier.projection_choice_ = None
+    if (choice := record.get("projection_choice")) is not None:
+        classifier.projection_choice_ = ProjectionChoice.from_dict(choice)
     classifier.calibration_ = None
     if record.get("calibration") is not None:  # bundles of before have none
         classifier.calibration_ = Calibration.from_record(

@@ -124,8 +124,8 @@ Projection: TypeAlias = Annotated[
         "--projection",
         "-p",
         metavar="NAME",
-        help="The map from features to vectors: devise or ridge; 'zeroshot "
-        "projections' lists all.",
+        help="The map from features to vectors: devise, ridge, ..., or auto, the best "
+        "on folds of the classes; 'zeroshot projections' lists all.",
         autocompletion=names_of("projections"),
     ),
 ]

@@ -223,10 +223,11 @@ def _fit(
     classifier.save(out, vocabulary=words)
     if classifier.fine_tuning_ is not None and classifier.fine_tuning_.used:
         typer.echo(str(classifier.fine_tuning_))  # else a warning has said it
-    report = classifier.label_report_
+    report, choice = classifier.label_report_, classifier.projection_choice_
+    name = projection if choice is None else choice.chosen
     complete = round(report.coverage * len(report.entries))
     typer.echo(
-        f"Trained {projection} on {classifier.n_images_} images of "
+        f"Trained {name} on {classifier.n_images_} images of "
         f"{len(classifier.classes_)} classes: {backbone} features, {embeddings} "
         f"vectors ({complete} labels with no word left out)."
     )
@@ -238,6 +239,8 @@ def _fit(
             f"false-accept rate {found.false_accept_rate:.2f} (AUROC "
             f"{found.auroc:.2f})."
         )
+    if choice is not None:
+        typer.echo(f"Why: {choice}\n")
     if len(unseen):
         names = [name for name in short_names(np.unique(labels).tolist()).items()]
         typer.echo(

@@ -1,5 +1,6 @@
 """Projections with a closed-form solution."""
 
+from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
@@ -7,10 +8,11 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, solve
 from scipy.linalg.blas import ssyrk
 from scipy.sparse import csr_matrix
+from sklearn.base import clone
 
 from zeroshot.projections.estimator import ProjectionEstimator
 
-__all__ = ["ESZSL", "SAE", "Ridge"]
+__all__ = ["ESZSL", "SAE", "Ridge", "fit_together"]
 
 
 class _ClosedForm(ProjectionEstimator):
@@ -86,8 +88,17 @@ class Ridge(_ClosedForm):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
+        self._solve_for(*self._moments(X, y, len(T)), y, T)
+
+    def _solve_for(
+        self,
+        gram: NDArray[np.float64],
+        sums: NDArray[np.float64],
+        y: NDArray[np.int64],
+        T: NDArray[np.float32],
+    ) -> None:
+        """Learn from `_moments`; overwrites ``gram``."""
         _check_positive(alpha=self.alpha)
-        gram, sums = self._moments(X, y, len(T))
         self.coef_ = _solve(gram, self.alpha, sums.T @ T).astype(np.float32)
 
 
@@ -149,8 +160,17 @@ class ESZSL(_ClosedForm):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
+        self._solve_for(*self._moments(X, y, len(T)), y, T)
+
+    def _solve_for(
+        self,
+        gram: NDArray[np.float64],
+        sums: NDArray[np.float64],
+        y: NDArray[np.int64],
+        T: NDArray[np.float32],
+    ) -> None:
+        """Learn from `_moments`; overwrites ``gram``."""
         _check_positive(alpha=self.alpha, alpha_text=self.alpha_text)
-        gram, sums = self._moments(X, y, len(T))
         S = T[np.unique(y)].astype(np.float64)
         visual = _solve(gram, self.alpha, sums.T @ T)
         self.coef_ = _solve(S.T @ S, self.alpha_text, visual.T).T.astype(np.float32)
@@ -213,6 +233,37 @@ class SAE(_ClosedForm):
         smallest = np.finfo(np.float32).eps * scale.max()
         W = np.where(scale > smallest, C / np.maximum(scale, smallest), 0)
         self.coef_ = ((1 + self.alpha) * (U @ W @ V.T).T).astype(np.float32)
+
+
+def fit_together(
+    projections: Sequence[Ridge | ESZSL],
+    X: NDArray[np.floating[Any]],
+    y: NDArray[np.integer[Any]],
+    *,
+    class_embeddings: NDArray[np.floating[Any]],
+) -> list[Ridge | ESZSL]:
+    """Fit several on the same images, in one pass over these.
+
+    Parameters
+    ----------
+    projections : sequence of Ridge or ESZSL
+        Of one ``normalize``; cloned.
+    X, y, class_embeddings
+        As for `Ridge.fit`.
+
+    Returns
+    -------
+    fitted : list of Ridge or ESZSL
+        The same as from a `fit` of each.
+    """
+    fitted = [clone(projection) for projection in projections]
+    first = fitted[0]
+    checked, index, T = first._checked(X, y, class_embeddings)
+    gram, sums = first._moments(checked, index, len(T))
+    for projection in fitted:
+        projection.mean_, projection.n_features_in_ = first.mean_, first.n_features_in_
+        projection._solve_for(gram.copy(), sums, index, T)
+    return fitted
 
 
 def _solve(

@@ -68,6 +68,16 @@ class ProjectionEstimator(BaseEstimator):
             If shapes do not fit together, a value is not finite, or ``y`` is not a row
             of ``class_embeddings``.
         """
+        self._fit(*self._checked(X, y, class_embeddings))
+        return self
+
+    def _checked(
+        self,
+        X: NDArray[np.floating[Any]],
+        y: NDArray[np.integer[Any]],
+        class_embeddings: NDArray[np.floating[Any]],
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+        """Return what `_fit` takes, and remember the mean of the features."""
         X = validate_data(self, X, dtype=np.float32)
         T = check_array(
             class_embeddings, dtype=np.float32, input_name="class_embeddings"
@@ -87,8 +97,7 @@ class ProjectionEstimator(BaseEstimator):
         self.mean_ = (
             X.mean(axis=0) if self.normalize else np.zeros(X.shape[1], dtype=np.float32)
         )
-        self._fit(X, y.astype(np.int64), T)
-        return self
+        return X, y.astype(np.int64), T
 
     def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Map features to points in the text space.
