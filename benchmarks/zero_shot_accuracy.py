@@ -125,6 +125,8 @@ def measure(task: Task, embeddings: TextEmbeddings, space: str) -> Evaluation:
             None,
             embeddings,
             projection=projection,
+            # Plain is plain: cosines, without what the defaults add.
+            hub_correction=0.0 if method == "plain ridge" else 0.5,
             n_splits=N_SPLITS,
             on_unknown="skip",
             controls=controls,

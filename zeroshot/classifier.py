@@ -90,12 +90,23 @@ Embeddings: TypeAlias = str | Path | TextEmbeddings
 
 
 class _Scoring(NamedTuple):
-    """Candidates (m,), their rows and seen classes (or -1), and images as points."""
+    """Candidates (m,), their vectors and seen classes (or -1), images as points.
+
+    ``hub_penalty`` (m,) and ``penalty`` (m,), which has that of seen classes in it, are
+    what the scores lose.
+    """
 
     candidates: NDArray[Any]
-    rows: NDArray[np.float32]
+    vectors: NDArray[np.float32]
     class_of: NDArray[np.intp]
     points: NDArray[np.float32]
+    hub_penalty: NDArray[np.float32]
+    penalty: NDArray[np.float32]
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """The candidates as `LabelSpace.rows` gives them."""
+        return np.column_stack([self.vectors, -self.hub_penalty])
 
 
 class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -977,8 +988,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._check_parameters()
         candidates, class_embeddings = self._candidates(candidate_labels, embeddings)
         class_of = seen_class(candidates.tolist(), self.classes_.tolist())
-        rows = self.label_space_.rows(class_embeddings)
-        return _Scoring(candidates, rows, class_of, self.transform(X))
+        vectors = self.label_space_.vectors(class_embeddings)
+        hub_penalty = self.label_space_.hub_penalty(vectors)
+        is_seen = (class_of >= 0).astype(np.float32)
+        penalty = hub_penalty + np.float32(self.seen_penalty_) * is_seen
+        points = self.transform(X)
+        return _Scoring(candidates, vectors, class_of, points, hub_penalty, penalty)
 
     def _best(
         self, scoring: _Scoring, k: int, temperature: float | None = None
@@ -986,9 +1001,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Return the candidates of the best scores; never holds all scores at once."""
         return rank_candidates(
             scoring.points,
-            scoring.class_embeddings,
+            scoring.vectors,
             k,
-            penalty=np.float32(self.seen_penalty_) * (scoring.class_of >= 0),
+            penalty=scoring.penalty,
             temperature=temperature,
         )
 
@@ -1009,14 +1024,11 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _blocks(self, scoring: _Scoring) -> Iterator[NDArray[np.float32]]:
         """Yield the scores (n, n_candidates), some images at a time."""
-        penalty = np.float32(self.seen_penalty_) * (scoring.class_of >= 0)
-        points, rows = (
-            scoring.points,
-            max(1, SCORES_PER_BLOCK // len(scoring.candidates)),
-        )
+        points = scoring.points
+        rows = max(1, SCORES_PER_BLOCK // len(scoring.candidates))
         for start in range(0, max(1, len(points)), rows):
-            scores = LabelSpace.scores(points[start : start + rows], scoring.rows)
-            yield scores - penalty
+            scores = cosine_scores(points[start : start + rows], scoring.vectors)
+            yield scores - scoring.penalty
 
     def _rank(
         self, scoring: _Scoring, k: int, multi_label: bool

@@ -58,6 +58,7 @@ def evaluate(
     seen_penalty: float | Literal["auto"] = 0.0,
     temperature: float | Literal["auto"] | None = None,
     reject: float | str | None = None,
+    hub_correction: float = 0.5,
     n_splits: int = 5,
     unseen: float = 0.2,
     seen_test: float = 0.2,
@@ -91,6 +92,8 @@ def evaluate(
     seen_penalty, temperature, reject : float, str or None
         As for `ZeroShotClassifier`; ``"auto"`` is fitted on the seen classes of each
         split. Of all methods.
+    hub_correction : float, default=0.5
+        As for `ZeroShotClassifier`; 0 ranks by cosine alone.
     n_splits : int, default=5
         Splits to average over, see `zeroshot.splits.zero_shot_splits`.
     unseen : float, default=0.2
@@ -210,6 +213,7 @@ def evaluate(
                     seen_penalty=seen_penalty,
                     temperature=temperature,
                     reject=reject,
+                    hub_correction=hub_correction,
                     random_state=random_state + number,
                 ).fit(X[train], y[train])
                 answers = score_split(classifier, X, y, split)

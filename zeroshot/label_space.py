@@ -118,18 +118,33 @@ class LabelSpace:
             The last column holds what is added to the label's cosines, <= 0 for a
             label that is near seen classes.
         """
-        rows = np.zeros((len(class_embeddings), len(self.mean) + 1), np.float32)
-        vectors, correction = rows[:, :-1], rows[:, -1]
-        vectors[:] = self.vectors(class_embeddings)
+        vectors = self.vectors(class_embeddings)
+        return np.column_stack([vectors, -self.hub_penalty(vectors)])
+
+    def hub_penalty(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the scores of each label lose.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (m, dim_text), float32
+            As `vectors` returned them.
+
+        Returns
+        -------
+        penalty : ndarray of shape (m,), float32
+            ``hub_correction`` times the mean cosine with the three nearest seen
+            classes.
+        """
+        penalty = np.zeros(len(vectors), np.float32)
         if self.hub_correction:
             k = min(N_NEIGHBOURS, len(self.seen))
             step = max(1, COSINES_PER_BLOCK // len(self.seen))
-            for start in range(0, len(rows), step):
+            for start in range(0, len(vectors), step):
                 cosines = vectors[start : start + step] @ self.seen.T
                 nearest = np.partition(cosines, -k, axis=1)[:, -k:]
-                correction[start : start + step] = nearest.mean(axis=1)
-            correction *= -self.hub_correction
-        return rows
+                penalty[start : start + step] = nearest.mean(axis=1)
+            penalty *= np.float32(self.hub_correction)
+        return penalty
 
     @staticmethod
     def scores(
