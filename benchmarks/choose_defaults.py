@@ -5,20 +5,29 @@ A quarter of the seen classes is then held out, and only those are looked at. Pr
 mean per-class accuracy among the held-out classes, mean of 5 splits.
 
     ZEROSHOT_DATA=... python benchmarks/choose_defaults.py
+
+With ``--write`` the tables go into docs/defaults.md too. ``--label-space`` measures
+centring and the correction for hubs alone.
 """
 
+import argparse
+import re
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from real_tasks import Task, real_tasks
 
 from zeroshot import ZeroShotClassifier
+from zeroshot.cache import replace_file
 from zeroshot.embeddings import open_vectors
 from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
+from zeroshot.label_space import LabelSpace
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import hit_at_k, per_class_accuracy
-from zeroshot.projections import DeViSE, Ridge
+from zeroshot.projections import ESZSL, DeViSE, Ridge
 from zeroshot.splits import hold_out_classes, zero_shot_splits
 
 N_SPLITS = 5
@@ -27,6 +36,11 @@ COSINE = {"loss": "cosine"}
 SETTINGS: list[Any] = [
     *(Ridge(alpha=alpha) for alpha in (1.0, 3.0, 10.0, 30.0, 100.0)),
     Ridge(normalize=False),
+    *(
+        ESZSL(alpha=alpha, alpha_text=alpha_text)
+        for alpha in (3.0, 10.0, 30.0)
+        for alpha_text in (1.0, 3.0, 10.0, 30.0)
+    ),
     *(DeViSE(weight_decay=decay) for decay in (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)),
     DeViSE(early_stopping=False),
     DeViSE(negatives="first-violator"),
@@ -36,8 +50,16 @@ SETTINGS: list[Any] = [
 ]
 
 
-def measure(task: Task, setting: Any) -> tuple[float, float, list[float]]:
-    """Return top-1, top-5 and the negative log likelihood at each temperature."""
+SPACES = [
+    {"center_labels": center, "hub_correction": correction}
+    for center in (False, True)
+    for correction in (0.0, 0.25, 0.5, 0.75, 1.0)
+]
+PAGE = Path(__file__).parent.parent / "docs" / "defaults.md"
+
+
+def folds(task: Task) -> Iterator[tuple[Any, ...]]:
+    """Yield for each split X and y to train on, X, y and labels to test on, a seed."""
     provider = open_vectors(task.vectors)
     X, y = task.features, task.labels
     classes = np.unique(y).tolist()
@@ -46,17 +68,62 @@ def measure(task: Task, setting: Any) -> tuple[float, float, list[float]]:
     except OutOfVocabularyError as error:
         kept = ~np.isin(y, error.labels)
         X, y = X[kept], y[kept]
-    results = []
     for seed, split in enumerate(zero_shot_splits(y, N_SPLITS)):
         is_seen = np.isin(y, split.seen)  # the test classes are never looked at
         X_seen, y_seen = X[is_seen], y[is_seen]
         train, held_out = hold_out_classes(y_seen, 0.25, seed)
         fold = np.isin(y_seen, train)
+        yield X_seen[fold], y_seen[fold], X_seen[~fold], y_seen[~fold], held_out, seed
+
+
+def label_space_table(task: Task) -> str:
+    """Return top-1 among held-out classes for each label space and projection."""
+    provider = open_vectors(task.vectors)
+    projections = [Ridge(), ESZSL(), DeViSE()]
+    top1 = np.empty((len(SPACES), len(projections), N_SPLITS))
+    for X, y, X_test, y_test, held_out, seed in folds(task):
+        for column, projection in enumerate(projections):
+            fitted: dict[bool, ZeroShotClassifier] = {}
+            for row, space in enumerate(SPACES):
+                center = bool(space["center_labels"])
+                if center not in fitted:
+                    fitted[center] = ZeroShotClassifier(
+                        None,
+                        provider,
+                        projection=projection,
+                        center_labels=center,
+                        random_state=seed,
+                    ).fit(X, y)
+                classifier = fitted[center]  # the correction takes no part in training
+                classifier.label_space_ = LabelSpace.fit(
+                    classifier.class_embeddings_,
+                    center=center,
+                    hub_correction=float(space["hub_correction"]),
+                )
+                hits = classifier.predict(X_test, held_out.tolist()) == y_test
+                top1[row, column, seed] = per_class_accuracy(y_test, hits)
+    names = " | ".join(type(projection).__name__ for projection in projections)
+    lines = [
+        f"| center_labels | hub_correction | {names} |",
+        f"| --- | --- |{' --- |' * len(projections)}",
+    ]
+    for space, values in zip(SPACES, top1, strict=True):
+        cells = " | ".join(f"{v.mean():.3f} +- {v.std():.3f}" for v in values)
+        lines.append(
+            f"| {space['center_labels']} | {space['hub_correction']} | {cells} |"
+        )
+    return "\n".join(lines)
+
+
+def measure(task: Task, setting: Any) -> tuple[float, float, list[float]]:
+    """Return top-1, top-5 and the negative log likelihood at each temperature."""
+    provider = open_vectors(task.vectors)
+    results = []
+    for X, y, X_test, truth, held_out, seed in folds(task):
         classifier = ZeroShotClassifier(
             None, provider, projection=setting, random_state=seed
-        ).fit(X_seen[fold], y_seen[fold])
-        truth = y_seen[~fold]
-        scores = classifier.decision_function(X_seen[~fold], held_out.tolist())
+        ).fit(X, y)
+        scores = classifier.decision_function(X_test, held_out.tolist())
         column = np.searchsorted(held_out, truth)
         likelihood = []
         for temperature in TEMPERATURES:
@@ -76,20 +143,50 @@ def measure(task: Task, setting: Any) -> tuple[float, float, list[float]]:
     return top1, top5, likelihood
 
 
+def settings_table(task: Task) -> str:
+    """Return the table of all settings, in the default label space."""
+    lines = [
+        "| setting | top-1 | top-5 | best temperature |",
+        "| --- | --- | --- | --- |",
+    ]
+    for setting in SETTINGS:
+        top1, top5, likelihood = measure(task, setting)
+        best = TEMPERATURES[int(np.argmin(likelihood))]
+        name = " ".join(repr(setting).split())
+        lines.append(f"| `{name}` | {top1:.3f} | {top5:.3f} | {best} |")
+    return "\n".join(lines)
+
+
+def write_section(title: str, text: str) -> None:
+    """Put a section of the page in the place of the one with this title."""
+    page = PAGE.read_text(encoding="utf-8")
+    section = re.compile(rf"^{re.escape(title)}\n.*?(?=^## |\Z)", re.M | re.S)
+    made = f"{title}\n\n{text}\n\n"
+    if section.search(page):
+        page = section.sub(lambda _: made, page).rstrip() + "\n"
+    else:
+        page = f"{page.rstrip()}\n\n{made.rstrip()}\n"
+    with replace_file(PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
 def main() -> None:
-    """Print a table for each task."""
+    """Print the tables, and write them to the docs when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    parser.add_argument("--label-space", action="store_true", help="that table alone")
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore", ZeroShotWarning)
+    tables = {"label space": label_space_table, "held-out seen classes": settings_table}
+    if arguments.label_space:
+        del tables["held-out seen classes"]
     for task in real_tasks():
-        print(f"## {task.name}: held-out seen classes, mean of {N_SPLITS} splits\n")
-        print(
-            "| setting | top-1 | top-5 | best temperature |\n| --- | --- | --- | --- |"
-        )
-        for setting in SETTINGS:
-            top1, top5, likelihood = measure(task, setting)
-            best = TEMPERATURES[int(np.argmin(likelihood))]
-            name = " ".join(repr(setting).split())
-            print(f"| `{name}` | {top1:.3f} | {top5:.3f} | {best} |", flush=True)
-        print()
+        for what, table in tables.items():
+            title = f"## {task.name}: {what}, mean of {N_SPLITS} splits"
+            text = table(task)
+            print(f"{title}\n\n{text}\n", flush=True)
+            if arguments.write:
+                write_section(title, text)
 
 
 if __name__ == "__main__":
