@@ -62,7 +62,8 @@ def generalised(clf, X, y):
 def test_automatic_penalty_is_near_the_best_in_hindsight(task, fitted):
     X, y, is_test = task
     X, y = X[is_test], y[is_test]
-    clf = clone(fitted).set_params(reject=None)
+    # The correction of hubs alone comes near it here; without it there is more to do.
+    clf = clone(fitted).set_params(reject=None, hub_correction=0.0)
     clf.fit(task[0][~is_test], task[1][~is_test])
     automatic = harmonic_mean(*generalised(clf, X, y))
     by_hand = [
