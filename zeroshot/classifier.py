@@ -903,7 +903,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         features: NDArray[np.float32],
         index: NDArray[np.intp],
         class_embeddings: NDArray[np.float32],
-    ) -> Projection:
+    ) -> Any:
         """Return the projection to train, seeded; if it is "auto", the one chosen."""
         if getattr(projection, "random_state", 0) is None:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -918,8 +918,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 hub_correction=self.hub_correction,
                 random_state=draw_seed(projection.random_state),
             )
-        chosen: Projection = projection
-        return chosen
+        return projection
 
     def _space(self, class_embeddings: NDArray[np.float32]) -> LabelSpace:
         return LabelSpace.fit(
