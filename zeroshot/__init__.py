@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from zeroshot.feature_export import export_features
     from zeroshot.feature_file import read_features
     from zeroshot.features import extract_features
-    from zeroshot.fine_tuning import FineTuning
+    from zeroshot.fine_tuning_settings import FineTuning
     from zeroshot.label_report import LabelReport
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "FineTuning": "zeroshot.fine_tuning",
+    "FineTuning": "zeroshot.fine_tuning_settings",
     "LabelReport": "zeroshot.label_report",
     "ZeroShotClassifier": "zeroshot.classifier",
     "evaluate": "zeroshot.evaluation",

@@ -45,12 +45,8 @@ from zeroshot.features import (
     extract_features,
     listed_images,
 )
-from zeroshot.fine_tuning import (
-    FineTuning,
-    FineTuningReport,
-    check_fine_tuning,
-    fine_tune,
-)
+from zeroshot.fine_tuning import check_fine_tuning, fine_tune
+from zeroshot.fine_tuning_settings import FineTuning, FineTuningReport
 from zeroshot.label_report import LabelEntry, LabelReport
 from zeroshot.label_space import LabelSpace
 from zeroshot.labels import check_candidates, embed_labels

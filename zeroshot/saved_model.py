@@ -28,7 +28,7 @@ from zeroshot.errors import (
     LabelError,
     ZeroShotError,
 )
-from zeroshot.fine_tuning import FineTuning, FineTuningReport
+from zeroshot.fine_tuning_settings import FineTuning, FineTuningReport
 from zeroshot.label_report import LabelReport
 from zeroshot.labels import check_candidates, embed_labels
 from zeroshot.projection_choice import ProjectionChoice
