@@ -679,6 +679,22 @@ def test_evaluate_a_model_measures_its_unseen_classes(photos, model, tmp_path):
     assert settings["n_unseen"] == 1
 
 
+def test_evaluate_writes_a_page_beside_its_table(photos, model, tmp_path):
+    for name in ("red star", "blue ring"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / name).symlink_to(photos / name)
+    page = tmp_path / "new" / "report.html"
+    args = ("evaluate", tmp_path / "images", "--model", model, "--seen-penalty", "0.25")
+    result = succeed(*args, "--html", page, "--format", "json")
+    details = json.loads(result.stdout)["details"]
+    assert details["seen_penalty"] == 0.25
+    assert f"Wrote {page}" in result.stderr
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert '<img src="data:image/jpeg;base64,' in text
+    assert run(*args, "--html", tmp_path).exit_code == 2  # a folder
+
+
 def test_evaluate_a_model_skips_classes_without_a_word_vector_if_asked(
     photos, model, tmp_path
 ):

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Axis", "axis", "frame", "legend_below", "number", "shortened", "svg"]
+__all__ = [
+    "Axis",
+    "axis",
+    "frame",
+    "legend_below",
+    "number",
+    "round_up",
+    "shortened",
+    "svg",
+]
 
 WIDTH, HEIGHT = 460, 330
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 46  # room for ticks and names of axes
@@ -193,6 +202,22 @@ def number(value: float) -> str:
     text : str
     """
     return f"{value:.4g}"
+
+
+def round_up(value: float) -> float:
+    """Return the end of an axis of shares that shows the value with room to spare.
+
+    Parameters
+    ----------
+    value : float
+        In [0, 1].
+
+    Returns
+    -------
+    end : float
+        At most 1.
+    """
+    return next((end for end in (0.1, 0.2, 0.4, 0.6, 0.8) if value <= 0.95 * end), 1.0)
 
 
 def shortened(text: str, most: int) -> str:

@@ -27,6 +27,7 @@ from zeroshot.plot_parts import (
     frame,
     legend_below,
     number,
+    round_up,
     shortened,
     svg,
 )
@@ -239,7 +240,7 @@ def whisker_plot(
     largest = max(
         (v for row in rows for v in row.values if not math.isnan(v)), default=1
     )
-    x = axis(0, _round_up(largest), left, WIDTH - RIGHT, 6)
+    x = axis(0, round_up(largest), left, WIDTH - RIGHT, 6)
     grid = "".join(f"M{x(t)} {TOP}V{bottom}" for t in x.ticks)
     parts = [
         f'<path class="grid" d="{grid}"/>',
@@ -297,8 +298,8 @@ def heat_map(
     svg : str
     """
     names = [shortened(label, 22) for label in labels]
-    room = 14 + int(LETTER * max(map(len, names)))
-    side = max(11, min(34, 420 // len(names)))
+    room = 16 + int(1.1 * LETTER * max(map(len, names)))
+    side = max(13, min(34, 560 // len(names)))
     size = side * len(names)
     parts = [
         f'<rect class="ground" x="{room}" y="{room}" width="{size}" height="{size}"/>'
@@ -318,7 +319,7 @@ def heat_map(
             parts.append(
                 f'<rect class="cell {style}" x="{room + side * j}" y="{at}" '
                 f'width="{side - 1}" height="{side - 1}" '
-                f'fill-opacity="{0.12 + 0.88 * share:.2f}"><title>'
+                f'fill-opacity="{0.06 + 0.94 * share:.2f}"><title>'
                 f"{escape(labels[i])} taken for {escape(labels[j])}: {share:.0%}"
                 f"</title></rect>"
             )
@@ -326,7 +327,7 @@ def heat_map(
         f'<text class="name middle" x="{room + size / 2}" y="{room + size + 22}">'
         f"predicted label, by column; true label, by row</text>"
     )
-    return svg(room + size + 8, room + size + 32, description, [*parts, legend], 720)
+    return svg(room + size + 8, room + size + 32, description, [*parts, legend], 620)
 
 
 def label_map(
@@ -437,8 +438,3 @@ def _path(line: Line, x: Axis, y: Axis) -> str:
             parts.append(f"{pen}{spot[0]} {spot[1]}")
             last, pen = spot, "L"
     return "".join(parts)
-
-
-def _round_up(value: float) -> float:
-    """Return the end of an axis of shares that shows the value."""
-    return next((end for end in (0.1, 0.2, 0.4, 0.6, 0.8) if value <= 0.95 * end), 1.0)

@@ -201,6 +201,6 @@ def _number(value: float) -> str:
 
 
 def _cell(row: dict[str, Any], metric: str, n_splits: int) -> str:
-    if math.isnan(row[metric]) or n_splits == 1:
+    if math.isnan(row[metric]) or n_splits == 1 or row["method"] == "chance":
         return _number(row[metric])
     return f"{row[metric]:.3f} <small>± {row[f'{metric}_std']:.3f}</small>"

@@ -15,6 +15,7 @@ from zeroshot.classifier import DEFAULT_TEMPERATURE
 from zeroshot.errors import InvalidImageError
 from zeroshot.images import read_fitted
 from zeroshot.metrics import harmonic_mean, hit_curve
+from zeroshot.plot_parts import round_up, shortened
 from zeroshot.plots import Line, Mark, heat_map, label_map, line_plot, reliability_plot
 from zeroshot.scored_split import ScoredSplit
 from zeroshot.scoring import softmax
@@ -101,8 +102,7 @@ def _unseen(scored: ScoredSplit, which: str) -> str:
 
 def _confusion_table(scored: ScoredSplit) -> str:
     body = "".join(
-        f"<tr><td>{escape(str(row.true))}</td><td>{escape(str(row.predicted))}</td>"
-        f"<td>{row.share:.0%}</td></tr>"
+        f"<tr>{_word(row.true)}{_word(row.predicted)}<td>{row.share:.0%}</td></tr>"
         for row in scored.confusions()[:12]
     )
     if not body:
@@ -110,9 +110,14 @@ def _confusion_table(scored: ScoredSplit) -> str:
     return (
         f'<figure><div class="scroll"><table class="words"><thead><tr>'
         f'<th scope="col">true label</th><th scope="col">taken for</th>'
-        f'<th scope="col">of its images</th></tr></thead><tbody>{body}</tbody></table>'
+        f'<th scope="col">share</th></tr></thead><tbody>{body}</tbody></table>'
         f"</div><figcaption><b>Most frequent confusions.</b></figcaption></figure>"
     )
+
+
+def _word(label: Any) -> str:
+    name = escape(str(label))
+    return f'<td title="{name}">{escape(shortened(str(label), 30))}</td>'
 
 
 def _confusion_map(scored: ScoredSplit) -> str:
@@ -139,7 +144,8 @@ def _confusion_map(scored: ScoredSplit) -> str:
     )
     return (
         f"<figure>{svg}<figcaption><b>Confusion among the candidates.</b> Labels with "
-        f"near word vectors stand together; the darker, the more of a row's images. "
+        f"near word vectors stand together; the stronger the colour, the more of a "
+        f"row's images. "
         f"Green is right.{only}</figcaption></figure>"
     )
 
@@ -164,6 +170,8 @@ def _together(scored: ScoredSplit, which: str) -> str:
             ],
             x_name="Accuracy of unseen classes",
             y_name="Accuracy of seen classes",
+            x_range=(0, round_up(float(curve.unseen.max()))),
+            y_range=(0, round_up(float(curve.seen.max()))),
             description=f"Seen against unseen accuracy over all penalties, area "
             f"{curve.area:.3f}; in use {s:.3f} seen and {u:.3f} unseen",
         )
