@@ -188,7 +188,10 @@ def by_hand():
     words = ["east", "north", "low", "high"]
     vectors = Attributes(words, np.column_stack([np.cos(angles), np.sin(angles)]))
     clf = ZeroShotClassifier(
-        None, vectors, projection=Ridge(alpha=1e-6, normalize=False)
+        None,
+        vectors,
+        projection=Ridge(alpha=1e-6, normalize=False),
+        hub_correction=0.0,
     )
     return clf.fit(np.eye(2), ["east", "north"])
 

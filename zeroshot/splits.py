@@ -168,8 +168,8 @@ class ClassDisjointKFold(BaseCrossValidator):
     >>> y = np.array(["cat", "cat", "dog", "dog", "emu", "emu"])
     >>> for train, test in ClassDisjointKFold(3).split(y, y):
     ...     print(y[train], y[test])
-    ['dog' 'dog' 'emu' 'emu'] ['cat' 'cat']
     ['cat' 'cat' 'dog' 'dog'] ['emu' 'emu']
+    ['dog' 'dog' 'emu' 'emu'] ['cat' 'cat']
     ['cat' 'cat' 'emu' 'emu'] ['dog' 'dog']
     """
 
