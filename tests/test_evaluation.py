@@ -191,7 +191,7 @@ def by_hand():
         None,
         vectors,
         projection=Ridge(alpha=1e-6, normalize=False),
-        hub_correction=0.0,
+        hub_correction=0,  # the regions below are those of plain cosines
     )
     return clf.fit(np.eye(2), ["east", "north"])
 

@@ -775,7 +775,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `predict`.
         """
         check_is_fitted(self)
-        return self._candidates(candidate_labels, embeddings)[1]
+        _, class_embeddings = self._candidates(candidate_labels, embeddings)
+        return self.label_space_.vectors(class_embeddings)
 
     def score(
         self,
