@@ -34,6 +34,7 @@ def ale_loss(x, label, T, W, margin):
     return sum(1 / i for i in range(1, rank + 1)) / rank * sum(violated)
 
 
+@pytest.mark.slow  # 10 s each: gradients by differences
 @pytest.mark.parametrize(
     ("projection", "loss"), [(SJE, sje_loss), (ALE, ale_loss)], ids=["sje", "ale"]
 )

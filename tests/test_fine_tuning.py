@@ -282,6 +282,7 @@ def test_fine_tuning_that_does_not_help_keeps_the_backbone(network, frozen, shap
     )
 
 
+@pytest.mark.slow  # 10 s
 def test_validation_classes_are_never_trained_on(network, shapes):
     """The loss of the training that is validated does not depend on their images."""
     images, labels, seen = shapes

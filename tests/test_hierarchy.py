@@ -166,6 +166,7 @@ def test_read_hop_list_gives_the_ids_in_order(tmp_path):
         read_hop_list(tmp_path, "4-hops")
 
 
+@pytest.mark.slow  # 5 s: the whole graph
 def test_published_hop_lists_are_steps_of_the_published_graph(real_data):
     folder = real_data / "hierarchy"
     wordnet = Hierarchy.from_wordnet(folder)

@@ -207,6 +207,7 @@ def test_embed_with_weights_path_equals_keras(published):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.max())
 
 
+@pytest.mark.slow  # 15 s: two conversions
 def test_embed_with_top_file_equals_no_top_file(published):
     images = make_images(2, 96)
     bare = KerasApplication(weights=published.no_top, input_size=96)
@@ -252,6 +253,7 @@ def test_embed_of_wrong_batch_raises(backbone, images):
         backbone.embed(images)
 
 
+@pytest.mark.slow  # 10 s: two conversions
 def test_random_weights_are_the_same_each_time(backbone):
     other = KerasApplication("mobilenet-v2", weights=None, input_size=64)
     images = make_images(2)
@@ -259,6 +261,7 @@ def test_random_weights_are_the_same_each_time(backbone):
     assert other.fingerprint == backbone.fingerprint
 
 
+@pytest.mark.slow  # 20 s: three networks
 def test_efficientnet_file_by_path_equals_imagenet_of_keras(tmp_path, monkeypatch):
     import keras
     from keras.src.utils import file_utils
@@ -475,6 +478,7 @@ def test_embed_in_threads_gives_the_same_features():
         np.testing.assert_allclose(result, results[0], rtol=1e-5)
 
 
+@pytest.mark.slow  # 20 s; the golden features are quicker
 def test_real_mobilenet_v2_equals_plain_keras_call(real_data):
     import keras
     from keras.applications.mobilenet_v2 import preprocess_input

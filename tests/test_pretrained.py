@@ -115,6 +115,7 @@ def test_what_cannot_be_done_is_refused(task):
         ZeroShotClassifier(Pretrained(head), other).fit_pretrained()
 
 
+@pytest.mark.slow  # 10 s: photographs
 def test_mobilenet_names_classes_that_imagenet_has_not(real_data, monkeypatch):
     """Emus and wheelchairs by what ImageNet's classes have in common with them."""
     monkeypatch.setenv("KERAS_HOME", str(real_data / "keras"))

@@ -208,6 +208,7 @@ def kill_unpackers(path: Path, content: bytes, runs: int, cache: Path) -> None:
     assert kept_files(cache, ".*.unpacked") == []
 
 
+@pytest.mark.slow  # 15 s of kills
 def test_unpacked_file_killed_processes_leave_nothing_that_is_used(
     packed_file, content, cache_folder
 ):
