@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 from sklearn.base import clone
@@ -257,6 +257,7 @@ def test_lookup_hdf5_is_named(tmp_path):
     st.integers(0, 255),
     st.booleans(),
 )
+@example("npz", 0.95, 0, False)  # an archive with a member without a name
 def test_lookup_cut_or_damaged_file_fails_cleanly(tmp_path, form, at, value, cut):
     path = write(tmp_path / "fuzz", form)
     content = bytearray(path.read_bytes())

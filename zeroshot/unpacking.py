@@ -123,7 +123,8 @@ def _choose(
     files = [
         info
         for info in zipped.infolist()
-        if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+        # Not `is_dir`: that fails for the empty name of a damaged archive.
+        if not info.filename.endswith("/") and not info.filename.startswith("__MACOSX/")
     ]
     wanted = [info for info in files if info.filename == member] or [
         info

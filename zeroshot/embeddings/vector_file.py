@@ -224,7 +224,9 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> Any:
     members = [
         member
         for member in archive.infolist()
-        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+        # Not `is_dir`: that fails for the empty name of a damaged archive.
+        if not member.filename.endswith("/")
+        and not member.filename.startswith("__MACOSX/")
     ]
     if len(members) != 1:
         named = ", ".join(f"'{member.filename}'" for member in members[:8])
