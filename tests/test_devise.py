@@ -139,7 +139,7 @@ def test_squared_error_training_equals_the_formula_step_by_step(problem):
     ours = full_batch(loss="mse", learning_rate=0.05, epochs=6)
     ours.fit(X, y, class_embeddings=T)
     np.testing.assert_allclose(ours.history_["loss"], losses, rtol=1e-3)
-    # Adam makes a gradient that is only rounding as large as any other.
+    # Loose: single entries were off by 4 % of the largest in one run, losses were not.
     np.testing.assert_allclose(ours.kernels_[0], M, atol=0.06 * np.abs(M).max())
 
 
