@@ -95,7 +95,7 @@ class ProjectionEstimator(BaseEstimator):
                 f"{y.min()}..{y.max()}."
             )
         self.mean_ = (
-            X.mean(axis=0) if self.normalize else np.zeros(X.shape[1], dtype=np.float32)
+            self._mean_root(X) if self.normalize else np.zeros(X.shape[1], np.float32)
         )
         return X, y.astype(np.int64), T
 
@@ -126,8 +126,16 @@ class ProjectionEstimator(BaseEstimator):
     def _prepare(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self.normalize or len(X) == 0:
             return X
-        prepared: NDArray[np.float32] = normalize(X - self.mean_, copy=False)
-        return prepared
+        prepared = _signed_root(X)
+        prepared -= self.mean_
+        unit: NDArray[np.float32] = normalize(prepared, copy=False)
+        return unit
+
+    def _mean_root(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        total = np.zeros(X.shape[1])
+        for start in range(0, len(X), BLOCK_ROWS):
+            total += _signed_root(X[start : start + BLOCK_ROWS]).sum(axis=0)
+        return (total / len(X)).astype(np.float32)
 
     def _prepared_blocks(
         self, X: NDArray[np.float32], y: NDArray[np.int64]
@@ -152,3 +160,8 @@ class ProjectionEstimator(BaseEstimator):
     @abstractmethod
     def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map prepared features."""
+
+
+def _signed_root(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    root = np.sqrt(np.abs(X))
+    return np.copysign(root, X, out=root)
