@@ -121,17 +121,18 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     embeddings : str or TextEmbeddings
         Where word vectors come from: the path of a vector file, a spec
         (``"glove:/path/file.txt"``), a registered name or an object.
-    projection : str or Projection, default="devise"
-        The map from features to the text space: a registered name or an estimator, such
-        as ``DeViSE(margin=0.2)``. ``"auto"`` takes the best on folds of the seen
-        classes and says so in ``projection_choice_``. Parameters are searchable as
+    projection : str or Projection, default="eszsl"
+        The map from features to the text space: a registered name (``"eszsl"``,
+        ``"devise"``, ...) or an estimator, such as ``DeViSE(margin=0.2)``. ``"auto"``
+        takes the best on folds of the seen classes and says so in
+        ``projection_choice_``. Parameters are searchable as
         ``projection__margin`` if it is given as an estimator.
     candidate_labels : sequence, mapping or None, default=None
         What to predict among where a method is given no ``candidate_labels``: labels,
         or ``{label: [alias, ...]}``. None means the seen classes.
     hub_correction : float, default=0.5
         A remedy for labels that are near everything: a label's scores lose this times
-        the mean of its three highest cosines with seen classes, as in CSLS
+        the mean of its five highest cosines with seen classes, as in CSLS
         (`zeroshot.label_space`). 0 means none: scores are cosines.
     center_labels : bool, default=False
         Subtract the mean of the seen classes' vectors from all label vectors, and make
@@ -265,7 +266,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         backbone: str | Backbone | None,
         embeddings: str | Path | TextEmbeddings,
         *,
-        projection: str | Projection = "devise",
+        projection: str | Projection = "eszsl",
         candidate_labels: Candidates = None,
         hub_correction: float = 0.5,
         center_labels: bool = False,

@@ -20,7 +20,7 @@ from zeroshot.shapes import COLORS, SHAPES
 
 __all__ = ["DemoResult", "hold_out_combinations", "run_demo"]
 
-N_TRAIN, N_TEST = 5, 10  # images of a class
+N_TRAIN, N_TEST = 1, 10  # images of a class
 N_SHOWN = 3  # test images of each held-out class on the sheet
 HELD_OUT_PER_COLOR = 2
 # One draw of random vectors gets 0 to 0.2 of the held-out classes right by luck alone.
@@ -61,7 +61,7 @@ class DemoResult:
         control = f"{np.mean(self.control):.3f}  (mean of {len(self.control)} draws)"
         return f"""\
 Zero-shot demo, a toy task: {n_seen + n_unseen} labels such as "{self.unseen[0]}".
-Training: {N_TRAIN} drawn images of each of {n_seen} labels, and none of the other
+Training: {N_TRAIN} drawn image of each of {n_seen} labels, and none of the other
 {n_unseen}: these are colors and shapes that training saw, but never together. What the
 model knows of a label are the attributes of its two words.
 
@@ -75,7 +75,8 @@ Share of test images named rightly ({N_TEST} per label):
     harmonic mean H of these two          {self.gzsl_h:.3f}
     chance                                {1 / (n_seen + n_unseen):.3f}
 
-Seen labels win too often when they compete: that is the usual price of zero-shot.
+Photographs are harder: there, seen labels win too often when all compete, unless
+seen_penalty="auto" is set.
 Picture sheet: {self.sheet}"""
 
 
@@ -84,7 +85,7 @@ def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> DemoResult:
 
     Needs no download: `zeroshot.datasets.make_shapes` draws the images, ``color-hog``
     describes them, `zeroshot.datasets.shape_attributes` describes the labels, and
-    DeViSE with its defaults learns the map.
+    the default projection learns the map.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def evaluate(
     backbone: str | Backbone | None,
     embeddings: str | Path | TextEmbeddings,
     *,
-    projection: str | Projection = "devise",
+    projection: str | Projection = "eszsl",
     seen_penalty: float | Literal["auto"] = 0.0,
     temperature: float | Literal["auto"] | None = None,
     reject: float | str | None = None,
@@ -87,7 +87,7 @@ def evaluate(
         As for `ZeroShotClassifier`.
     embeddings : str, Path or TextEmbeddings
         As for `ZeroShotClassifier`.
-    projection : str or Projection, default="devise"
+    projection : str or Projection, default="eszsl"
         What to evaluate.
     seen_penalty, temperature, reject : float, str or None
         As for `ZeroShotClassifier`; ``"auto"`` is fitted on the seen classes of each

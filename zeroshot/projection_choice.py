@@ -41,7 +41,7 @@ CLOSED_FORMS: tuple[Ridge | ESZSL, ...] = (
     *(
         ESZSL(alpha=alpha, alpha_text=alpha_text)
         for alpha in (3.0, 10.0, 30.0)
-        for alpha_text in (3.0, 10.0)
+        for alpha_text in (10.0, 30.0)
     ),
 )
 TRAINED = tuple(DeViSE(weight_decay=decay) for decay in (0.3, 1.0))

@@ -175,8 +175,8 @@ class TrainableEnd:
         layers : sequence of Layer
             The map's dense layers, ReLU between them; where training begins.
         mean : ndarray of shape (dim,), float32, or None
-            Subtracted from the features, which then are made unit length; None leaves
-            them as they are.
+            Subtracted from the signed roots of the features, which then are made unit
+            length; None leaves features as they are.
         class_embeddings : ndarray of shape (n_classes, dim_text), float32
         loss, penalty : callable
             The projection's own: losses of a batch, and what is added for the kernels.
@@ -203,8 +203,10 @@ class TrainableEnd:
 
         def points_of(features: Any) -> Any:
             if mean is not None:
-                # As `ProjectionEstimator` prepares them; zeros stay zeros.
-                features = tf.math.l2_normalize(features - mean, axis=1, epsilon=1e-30)
+                # As `ProjectionEstimator` prepares them; zeros stay zeros. The root's
+                # slope grows without bound towards 0, so below 1e-8 there is none.
+                root = tf.sqrt(tf.maximum(tf.abs(features), 1e-8)) * tf.sign(features)
+                features = tf.math.l2_normalize(root - mean, axis=1, epsilon=1e-30)
             for number, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
                 features = tf.matmul(features, kernel) + bias
                 if number < len(kernels) - 1:

@@ -62,7 +62,7 @@ def _evaluate(
             show_default=False,
         ),
     ] = None,
-    projection: Projection = "devise",
+    projection: Projection = "eszsl",
     splits: Annotated[
         int,
         typer.Option("--splits", min=1, help="Splits into seen and unseen classes."),

@@ -124,7 +124,7 @@ Projection: TypeAlias = Annotated[
         "--projection",
         "-p",
         metavar="NAME",
-        help="The map from features to vectors: devise, ridge, ..., or auto, the best "
+        help="The map from features to vectors: eszsl, devise, ..., or auto, the best "
         "on folds of the classes; 'zeroshot projections' lists all.",
         autocompletion=names_of("projections"),
     ),

@@ -85,7 +85,7 @@ def _fit(
             show_default=False,
         ),
     ] = None,
-    projection: Projection = "devise",
+    projection: Projection = "eszsl",
     pretrained: Annotated[
         Pretrained | None,
         typer.Option(

@@ -115,7 +115,7 @@ class ESZSL(_ClosedForm):
     ----------
     alpha : float, default=10.0
         Strength of the penalty on the visual side (gamma in the paper), > 0.
-    alpha_text : float, default=3.0
+    alpha_text : float, default=10.0
         Strength of the penalty on the side of the text (lambda in the paper), > 0. Both
         were chosen on class-disjoint folds of the seen classes (docs/defaults.md).
     normalize : bool, default=True
@@ -149,7 +149,7 @@ class ESZSL(_ClosedForm):
     """
 
     def __init__(
-        self, *, alpha: float = 10.0, alpha_text: float = 3.0, normalize: bool = True
+        self, *, alpha: float = 10.0, alpha_text: float = 10.0, normalize: bool = True
     ) -> None:
         self.alpha = alpha
         self.alpha_text = alpha_text

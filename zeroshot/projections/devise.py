@@ -38,7 +38,7 @@ class DeViSE(TrainedProjection):
         is the paper's linear map.
     dropout : float, default=0.0
         Share of inputs dropped before each hidden layer, in [0, 1).
-    weight_decay : float, default=0.3
+    weight_decay : float, default=1.0
         Strength of the penalty ``weight_decay / 2 * ||M||^2`` beside the rank loss of
         an image, >= 0. Without it the map forgets what unseen classes need within two
         epochs. Chosen on class-disjoint folds of seen classes
@@ -96,7 +96,7 @@ class DeViSE(TrainedProjection):
         negatives: Literal["all", "first-violator"] = "all",
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
-        weight_decay: float = 0.3,
+        weight_decay: float = 1.0,
         learning_rate: float = 0.002,
         batch_size: int = 128,
         epochs: int = 30,
