@@ -28,7 +28,8 @@ class ConSE(ProjectionEstimator):
         Inverse strength of the penalty of the softmax classifier, > 0; see
         scikit-learn's ``LogisticRegression``, which trains it.
     normalize : bool, default=True
-        Centre the features on their training mean and make them unit length.
+        Take the signed square root of the features, centre them on their training mean
+        and make them unit length.
 
     Attributes
     ----------

@@ -60,7 +60,8 @@ class DeViSE(TrainedProjection):
     patience : int, default=10
         Epochs without a better validation score after which to stop.
     normalize : bool, default=True
-        Centre the features on their training mean and make them unit length.
+        Take the signed square root of the features, centre them on their training mean
+        and make them unit length.
     random_state : int, RandomState instance or None, default=None
         Seeds the held-out classes, initial weights, order and dropout.
 

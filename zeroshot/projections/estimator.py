@@ -7,7 +7,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.preprocessing import normalize
+from sklearn.utils import gen_batches
+from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
@@ -17,12 +18,16 @@ from sklearn.utils.validation import (
 
 __all__ = ["ProjectionEstimator"]
 
-BLOCK_ROWS = 2048  # 16 MB of 2048 features
+BLOCK_ROWS = 2048  # 16 MB of 2048 features: wide enough for the matrix product
+CACHED_ROWS = 64  # 0.5 MB: the passes over them stay in the processor's cache
+TINY = np.finfo(np.float32).tiny
 
 
 class ProjectionEstimator(BaseEstimator):
-    """Base class: checks the input, centres features and makes them unit length.
+    """Base class: checks the input and prepares the features.
 
+    Prepared are signed square roots (power normalisation [1]_), centred on their mean
+    in training and scaled to unit length.
     Centring on the training mean and scaling to unit length lifted ridge from 0.20 to
     0.24 (Tiny-ImageNet) and from 0.28 to 0.45 (Caltech) on held-out seen classes
     (docs/defaults.md): pooled ReLU features all point into one corner of the space.
@@ -31,9 +36,14 @@ class ProjectionEstimator(BaseEstimator):
     Attributes
     ----------
     mean_ : ndarray of shape (dim_visual,), float32
-        Mean of the training features; zeros without ``normalize``.
+        Mean of the roots of the training features; zeros without ``normalize``.
     n_features_in_ : int
         ``dim_visual``.
+
+    References
+    ----------
+    .. [1] Perronnin, Sanchez and Mensink, "Improving the Fisher kernel for large-scale
+       image classification", ECCV 2010.
     """
 
     normalize: bool
@@ -77,7 +87,7 @@ class ProjectionEstimator(BaseEstimator):
         y: NDArray[np.integer[Any]],
         class_embeddings: NDArray[np.floating[Any]],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-        """Return what `_fit` takes, and remember the mean of the features."""
+        """Return what `_fit` takes, and remember the mean of the roots."""
         X = validate_data(self, X, dtype=np.float32)
         T = check_array(
             class_embeddings, dtype=np.float32, input_name="class_embeddings"
@@ -124,28 +134,29 @@ class ProjectionEstimator(BaseEstimator):
         return self._map(self._prepare(X))
 
     def _prepare(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return signed square roots less their mean in training, of unit length."""
         if not self.normalize or len(X) == 0:
             return X
-        prepared = _signed_root(X)
-        prepared -= self.mean_
-        unit: NDArray[np.float32] = normalize(prepared, copy=False)
-        return unit
+        prepared = np.empty(X.shape, np.float32)
+        for rows in gen_batches(len(X), CACHED_ROWS):
+            block = _signed_root(X[rows])
+            block -= self.mean_
+            lengths = row_norms(block)[:, None]
+            lengths[lengths == 0] = 1
+            np.divide(block, lengths, out=prepared[rows])
+        return prepared
 
     def _mean_root(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         total = np.zeros(X.shape[1])
-        for start in range(0, len(X), BLOCK_ROWS):
-            total += _signed_root(X[start : start + BLOCK_ROWS]).sum(axis=0)
+        for rows in gen_batches(len(X), CACHED_ROWS):
+            total += _signed_root(X[rows]).sum(axis=0)
         return (total / len(X)).astype(np.float32)
 
     def _prepared_blocks(
         self, X: NDArray[np.float32], y: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Yield prepared features some rows at a time: no second copy of all of them.
-
-        A block is scaled while it is in the processor's cache.
-        """
-        for start in range(0, len(X), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
+        """Yield prepared features some rows at a time, without a copy of them all."""
+        for rows in gen_batches(len(X), BLOCK_ROWS):
             yield self._prepare(X[rows]), y[rows]
 
     @abstractmethod
@@ -163,5 +174,6 @@ class ProjectionEstimator(BaseEstimator):
 
 
 def _signed_root(X: NDArray[np.float32]) -> NDArray[np.float32]:
-    root = np.sqrt(np.abs(X))
-    return np.copysign(root, X, out=root)
+    # A third of the time with np.copysign; TINY makes 0 / 0 a 0, else is rounded off.
+    root = np.sqrt(np.abs(X) + TINY)
+    return np.divide(X, root, out=root)
