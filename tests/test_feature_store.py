@@ -36,10 +36,10 @@ def segments(folder: Path) -> list[Path]:
 def held(folder: Path, numbers, dim: int = 3) -> list[int]:
     """Return which of the numbers a new store finds; each must have its own row."""
     with FeatureStore(folder, dim) as store:
-        rows = store.get_many([key(number) for number in numbers])
-    for number, row in zip(numbers, rows, strict=True):
-        assert row is None or row.tolist() == [number] * dim
-    return [n for n, row in zip(numbers, rows, strict=True) if row is not None]
+        rows, found = store.get_many([key(number) for number in numbers])
+    for number, row, is_found in zip(numbers, rows, found, strict=True):
+        np.testing.assert_array_equal(row, np.full(dim, number if is_found else np.nan))
+    return [n for n, is_found in zip(numbers, found, strict=True) if is_found]
 
 
 def test_feature_store_many_writers_lose_nothing(tmp_path):
@@ -109,8 +109,9 @@ def test_feature_store_finds_what_another_process_merged_meanwhile(tmp_path):
         with FeatureStore(folder, 3) as other:
             other.add(key(99), np.full(3, 99, np.float32))
         assert len(segments(folder)) == 1
-        rows = store.get_many([key(number) for number in (3, 7, 99)])
-    assert [row.tolist() for row in rows] == [[3] * 3, [7] * 3, [99] * 3]
+        rows, found = store.get_many([key(number) for number in (3, 7, 99)])
+    assert found.all()
+    assert rows.tolist() == [[3] * 3, [7] * 3, [99] * 3]
 
 
 def test_feature_store_that_was_cleared_meanwhile_finds_nothing(tmp_path):
@@ -119,7 +120,8 @@ def test_feature_store_that_was_cleared_meanwhile_finds_nothing(tmp_path):
     with FeatureStore(folder, 3) as store:
         assert store.get(bytes(32)) is None  # the index is read
         path.unlink()
-        assert store.get_many([key(1), key(2)]) == [None, None]
+        _, found = store.get_many([key(1), key(2)])
+    assert found.tolist() == [False, False]
 
 
 def test_feature_store_damage_of_one_segment_costs_that_one(tmp_path):

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Self
 from uuid import uuid4
@@ -147,10 +148,13 @@ class FeatureStore:
         -------
         features : ndarray of shape (dim,), float32, or None
         """
-        return self.get_many([key])[0]
+        rows, found = self.get_many([key])
+        return rows[0] if found[0] else None
 
-    def get_many(self, keys: Sequence[bytes]) -> list[NDArray[np.float32] | None]:
-        """Return the features stored under each of the keys, or None.
+    def get_many(
+        self, keys: Sequence[bytes]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the features stored under each of the keys.
 
         Keys that were added one after the other are read at once.
 
@@ -161,16 +165,25 @@ class FeatureStore:
 
         Returns
         -------
-        features : list of ndarray of shape (dim,), float32, or None
+        features : ndarray of shape (n, dim), float32
+            NaN where there are none.
+        found : ndarray of shape (n,), bool
         """
+        features = np.full((len(keys), self.dim), np.nan, np.float32)
+        found = np.zeros(len(keys), np.bool_)
         with self._lock:
+            for i, key in enumerate(keys) if self._new else ():
+                if (new := self._new.get(key)) is not None:
+                    features[i], found[i] = new, True
             if self._segments is None:
                 self._read_index()
-            found = self._look_up(keys)
-            if found is None:  # another process deleted or merged segments: once more
+            try:
+                self._look_up(keys, features, found)
+            except FileNotFoundError:  # deleted or merged by another process
                 self._read_index()
-                found = self._look_up(keys)
-            return found if found is not None else [self._new.get(k) for k in keys]
+                with suppress(FileNotFoundError):
+                    self._look_up(keys, features, found)
+        return features, found
 
     def add(self, key: bytes, features: NDArray[np.float32]) -> None:
         """Keep features under a key; they are written after `SEGMENT_ROWS` of them.
@@ -212,39 +225,38 @@ class FeatureStore:
                 self._open.popitem()[1][0].close()
 
     def _look_up(
-        self, keys: Sequence[bytes]
-    ) -> list[NDArray[np.float32] | None] | None:
-        """Return rows, or None where a segment that should be there is not."""
-        rows = [self._new.get(key) for key in keys]
+        self,
+        keys: Sequence[bytes],
+        features: NDArray[np.float32],
+        found: NDArray[np.bool_],
+    ) -> None:
+        """Fill in rows that are not found yet, and which were found now."""
         if len(self._keys) == 0:
-            return rows
+            return
         wanted = np.array(keys, self._keys.dtype)
         at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        hits = [
-            (int(self._places[at[i]]), i)
-            for i in np.flatnonzero(self._keys[at] == wanted)
-            if rows[i] is None
-        ]
-        hits.sort()
-        start = 0
-        while start < len(hits):
-            stop = start + 1  # images repeat, or follow one another
-            while stop < len(hits) and hits[stop][0] - hits[stop - 1][0] in (0, 1):
-                stop += 1
-            first, last = hits[start][0], hits[stop - 1][0]
+        hits = np.flatnonzero((self._keys[at] == wanted) & ~found)
+        places = self._places[at[hits]]
+        if len(hits) == 0:
+            return
+        order = np.argsort(places, kind="stable")
+        hits, places = hits[order], places[order]
+        # Images repeat, or follow one another: these are read at once.
+        starts = np.flatnonzero(places[1:] - places[:-1] > 1) + 1
+        for start, stop in pairwise([0, *starts.tolist(), len(places)]):
+            first, last = int(places[start]), int(places[stop - 1])
             segment, row = first >> _ROW_BITS, first & ((1 << _ROW_BITS) - 1)
             try:
                 file, header = self._opened(segment)
                 block = read_rows(file, header, row, row + last - first + 1)
             except FileNotFoundError:
-                return None
+                raise
             except (OSError, DamagedSegmentError) as error:
                 self._leave_out(segment, error)
-                return self._look_up(keys)
-            for place, i in hits[start:stop]:
-                rows[i] = block[place - first]
-            start = stop
-        return rows
+                self._look_up(keys, features, found)
+                return
+            features[hits[start:stop]] = block[places[start:stop] - first]
+            found[hits[start:stop]] = True
 
     def _opened(self, segment: int) -> tuple[BinaryIO, SegmentHeader]:
         if segment in self._open:

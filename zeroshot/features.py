@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 from warnings import warn
 
 import numpy as np
@@ -46,8 +46,8 @@ __all__ = [
 ]
 
 READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait for disk
-# Images that a thread prepares at a time. Handing over costs some 60 us, as much as
-# finding the features of a small image in the cache.
+# Images that a thread prepares at a time; divides BLOCK_ROWS. Handing over costs some
+# 60 us, as much as finding the features of a small image in the cache.
 CHUNK = 8
 REMEMBERED = 4 * BLOCK_ROWS  # images whose repetition is noticed without the cache
 NAMED = 5  # bad images that a warning names; the report has all
@@ -179,8 +179,7 @@ def collect_features(
     positions = [np.empty(0, np.int64)]
     errors: dict[int, str] = {}
     done = 0
-    for block in blocks:
-        rows = block.matrix if project is None else _projected(block, project)
+    for block, rows in _projected(blocks, project):
         if n is None:
             parts.append(rows)
         else:
@@ -196,6 +195,30 @@ def collect_features(
 
 
 def _projected(
+    blocks: Iterable[FeatureBlock],
+    project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
+) -> Iterator[tuple[FeatureBlock, NDArray[np.float32]]]:
+    """Yield blocks and their rows, projected while the next block is on its way.
+
+    Where all images are in the cache, projecting takes as long as half the reading, and
+    readers do not run ahead by a whole block. Measured on a processor that others used,
+    too: 0.9 of the time of one after the other.
+    """
+    if project is None:
+        yield from ((block, block.matrix) for block in blocks)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="zeroshot-project") as pool:
+        last: tuple[FeatureBlock, Future[NDArray[np.float32]]] | None = None
+        for block in blocks:
+            current = block, pool.submit(_project, block, project)
+            if last is not None:
+                yield last[0], last[1].result()
+            last = current
+        if last is not None:
+            yield last[0], last[1].result()
+
+
+def _project(
     block: FeatureBlock, project: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
     readable = ~np.isin(block.positions, list(block.errors))
@@ -296,18 +319,21 @@ def iter_features(
             progress_bar("images", n) as advance,
             closing(_read_ahead(sources, backbone, store, chunk, ahead)) as prepared,
         ):
-            for index, result in enumerate(prepared):
-                if index % BLOCK_ROWS == 0:
-                    blocks.append(_OpenBlock(index, backbone.dim))
+            for part in prepared:
+                if part.start % BLOCK_ROWS == 0:
+                    blocks.append(_OpenBlock(part.start, backbone.dim))
                 block = blocks[-1]
-                block.n += 1
-                if isinstance(result, InvalidImageError):
-                    if on_error == "raise":
+                first = block.n
+                block.n += len(part.found)
+                block.matrix[first : block.n][part.found] = part.features
+                for i, result in part.others.items():
+                    if isinstance(result, _Decoded):
+                        batch.add(result, block, first + i)
+                    elif on_error == "raise":
                         raise result
-                    block.errors[index] = str(result)
-                else:
-                    batch.add(result, block, index - block.start)
-                advance(1)
+                    else:
+                        block.errors[part.start + i] = str(result)
+                advance(len(part.found))
                 while len(blocks) > 1 and blocks[0].missing == 0:
                     yield blocks.popleft().closed(on_error)
             batch.finish()
@@ -369,18 +395,16 @@ class _Batch:
         self._places: dict[bytes, list[tuple[_OpenBlock, int]]] = {}
         self._recent: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
-    def add(self, image: "_Prepared", block: _OpenBlock, row: int) -> None:
+    def add(self, image: "_Decoded", block: _OpenBlock, row: int) -> None:
         """Put an image's features into its row, now or when they are computed."""
-        features = image.features
-        if features is None:
-            features = self._recent.get(image.key)
+        features = self._recent.get(image.key)
         if features is not None:
             block.matrix[row] = features
             return
         block.missing += 1
         places = self._places.setdefault(image.key, [])
         places.append((block, row))
-        if len(places) == 1 and image.pixels is not None:
+        if len(places) == 1:
             self._pixels.append(image.pixels)
             if len(self._pixels) == self._size:
                 self.finish()
@@ -406,16 +430,32 @@ class _Batch:
             self._recent.popitem(last=False)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """An image's key, and its features where they are known, else its pixels."""
+class _Decoded(NamedTuple):
+    """An image whose features are not in the cache."""
 
     key: bytes
-    features: NDArray[np.float32] | None = None
-    pixels: NDArray[np.uint8] | None = None
+    pixels: NDArray[np.uint8]
 
 
-_Result: TypeAlias = _Prepared | InvalidImageError
+class _Prepared(NamedTuple):
+    """Images that follow one another: stored features, and the other images.
+
+    Attributes
+    ----------
+    start : int
+        Position in the input of the first.
+    found : ndarray of shape (n,), bool
+        Which of the n images are in the cache.
+    features : ndarray of shape (k, dim), float32
+        Of these.
+    others : dict of int to _Decoded or InvalidImageError
+        By number, 0 to n - 1, in order.
+    """
+
+    start: int
+    found: NDArray[np.bool_]
+    features: NDArray[np.float32]
+    others: dict[int, _Decoded | InvalidImageError]
 
 
 def _read_ahead(
@@ -424,49 +464,54 @@ def _read_ahead(
     store: FeatureStore | None,
     chunk: int,
     ahead: int,
-) -> Generator[_Result]:
+) -> Generator[_Prepared]:
     """Prepare images in threads, in order, at most ``ahead`` chunks before they go."""
     size, resize = backbone.input_size, card_of(backbone).resize
+    nothing = np.empty((0, backbone.dim), np.float32)
     stopped = threading.Event()
 
-    def prepare(start: int, images: list[ImageSource]) -> list[_Result]:
+    def prepare(start: int, images: list[ImageSource]) -> _Prepared:
         opened = [_opened(index, image) for index, image in enumerate(images, start)]
-        keys = [image.key for image in opened if isinstance(image, _Opened)]
-        found = store.get_many(keys) if store is not None else [None] * len(keys)
-        stored = dict(zip(keys, found, strict=True))
-        results: list[_Result] = []
-        for index, image in enumerate(opened, start):
+        found = np.zeros(len(images), np.bool_)
+        features = nothing
+        if store is not None:
+            keys = [one.key for one in opened if isinstance(one, _Opened)]
+            rows, is_stored = store.get_many(keys)
+            found[[isinstance(one, _Opened) for one in opened]] = is_stored
+            features = rows[is_stored]
+        others = {}
+        for i in np.flatnonzero(~found).tolist():
             if stopped.is_set():
                 break
-            if isinstance(image, InvalidImageError):
-                results.append(image)
-                continue
-            if (features := stored[image.key]) is not None:
-                results.append(_Prepared(image.key, features=features))
-                continue
-            try:
-                pixels = (
-                    fit_image(image.content, size, resize)
-                    if isinstance(image.content, np.ndarray)
-                    else read_fitted(
-                        image.content, size, resize, index=index, name=image.name
-                    )
-                )
-            except InvalidImageError as error:
-                results.append(error)
-                continue
-            results.append(_Prepared(image.key, pixels=pixels))
-        return results
+            image = opened[i]
+            if isinstance(image, _Opened):
+                others[i] = decoded(start + i, images[i], image)
+            else:
+                others[i] = image
+        return _Prepared(start, found, features, others)
+
+    def decoded(
+        index: int, source: ImageSource, image: _Opened
+    ) -> _Decoded | InvalidImageError:
+        key, content = image
+        if isinstance(content, np.ndarray):
+            return _Decoded(key, fit_image(content, size, resize))
+        name = f"'{source}'" if isinstance(source, str | Path) else None
+        try:
+            pixels = read_fitted(content, size, resize, index=index, name=name)
+        except InvalidImageError as error:
+            return error
+        return _Decoded(key, pixels)
 
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="zeroshot-images")
-    waiting: deque[Future[list[_Result]]] = deque()
+    waiting: deque[Future[_Prepared]] = deque()
     try:
         for start, images in _chunks(sources, chunk):
             waiting.append(pool.submit(prepare, start, images))
             if len(waiting) > ahead:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
@@ -482,26 +527,21 @@ def _chunks(
         start += len(images)
 
 
-@dataclass(frozen=True)
-class _Opened:
+class _Opened(NamedTuple):
     """What an image is told by, and where its pixels come from."""
 
     key: bytes
     content: bytes | NDArray[np.uint8]
-    name: str | None
 
 
 def _opened(index: int, image: ImageSource) -> _Opened | InvalidImageError:
     try:
         if isinstance(image, str | Path):
-            content = read_bytes(image, index=index)
-            return _Opened(content_key(content), content, f"'{image}'")
-        if isinstance(image, bytes):
-            return _Opened(content_key(image), image, None)
-        pixels = read_image(image, index=index)
-        return _Opened(content_key(pixels), pixels, None)
+            image = read_bytes(image, index=index)
+        content = image if isinstance(image, bytes) else read_image(image, index=index)
     except InvalidImageError as error:
         return error
+    return _Opened(content_key(content), content)
 
 
 def _embed(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -36,14 +36,18 @@ def image_files(folder: Path) -> list[Path]:
     """
     found = []
     for parent, folders, names in os.walk(folder):
+        prefix = os.path.join(parent, "")
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
-            Path(parent, name)
+            prefix + name
             for name in names
             if not name.startswith(".")
             and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
         ]
-    return sorted(found)
+    # The order of Path objects, without 14 comparisons of such an object each: for
+    # 10,000 files these took a tenth of a second pass over the images.
+    found.sort(key=lambda path: os.path.normcase(path).split(os.sep))
+    return [Path(path) for path in found]
 
 
 def read_table(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
