@@ -9,6 +9,12 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def prepared(X):
+    """Return features as the projections prepare those that they are trained on."""
+    root = np.sign(X) * np.sqrt(np.abs(X.astype(np.float64)))
+    return unit(root - root.mean(axis=0)).astype(np.float32)
+
+
 def easy_problem():
     """Return images of 12 seen and 4 unseen classes, linear in the classes' vectors."""
     random = np.random.default_rng(0)
@@ -20,15 +26,19 @@ def easy_problem():
 
 
 def adam(gradient_at, M, learning_rate, steps):
-    """Kingma and Ba 2015 with Keras's epsilon, decayed along a half cosine."""
+    """Kingma and Ba 2015, decayed along a half cosine.
+
+    As in Keras, epsilon is the paper's "epsilon hat" (end of its section 2), which
+    stands beside the uncorrected root: entries of small gradient move less at first.
+    """
     m, v, losses = 0.0, 0.0, []
     for step in range(steps):
         loss, g = gradient_at(M)
         losses.append(loss)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        M = M - rate * m_hat / (np.sqrt(v_hat) + 1e-7)
+        rate *= math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
+        M = M - rate * m / (np.sqrt(v) + 1e-7)
     return M, losses
 
 

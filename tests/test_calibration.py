@@ -33,7 +33,7 @@ def task():
     own = 1.5 * random.standard_normal((len(NAMES), 48))
     row = np.repeat(np.arange(len(NAMES)), N_IMAGES)
     X = vectors[row] @ mixing + own[row] + random.standard_normal((len(y), 48))
-    X = X.astype(np.float32)
+    X = (np.sign(X) * X**2).astype(np.float32)  # their roots are linear in the words
     is_test = np.isin(y, UNSEEN) | (np.arange(len(y)) % 4 == 0)
     return X, y, is_test
 

@@ -71,7 +71,7 @@ def test_demo_leaves_nothing_else_behind(demo):
 
 def test_demo_shows_no_noise_of_tensorflow(demo):
     stderr = demo[1].stderr
-    assert stderr == "Drawing shapes and training (loads TensorFlow) ...\n"
+    assert stderr == "Drawing shapes and training ...\n"
 
 
 def test_demo_says_what_to_try_next(demo):

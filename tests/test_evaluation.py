@@ -95,14 +95,14 @@ def test_evaluate_same_seed_gives_the_same_figures(features, evaluation):
     assert other.results["ridge"] != evaluation.results["ridge"]
 
 
-def test_evaluate_devise_stands_beside_ridge(features):
+def test_evaluate_default_stands_beside_ridge(features):
     X, labels = features
     few = np.array([label.split()[0] in ("red", "green") for label in labels])
     result = evaluate(X[few], labels[few], None, EMBEDDINGS, n_splits=1)
     assert list(result.results) == [
-        "devise",
+        "eszsl",
         "ridge",
-        "devise, random vectors",
+        "eszsl, random vectors",
         "chance",
     ]
 

@@ -491,7 +491,9 @@ def test_features_are_refused(network):
 def test_too_few_classes_to_validate_on_are_refused(network, shapes):
     images, labels, _ = shapes
     few = np.isin(labels, ["red ring", "red cross", "blue star"])
-    classifier = ZeroShotClassifier(KerasModel(network), "random", fine_tune="auto")
+    classifier = ZeroShotClassifier(
+        KerasModel(network), "random", projection="devise", fine_tune="auto"
+    )
     with pytest.raises(LabelError, match="3 classes"):
         classifier.fit(images[few], labels[few])
 

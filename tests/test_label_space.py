@@ -36,7 +36,7 @@ def literal_csls(points, labels, seen, weight):
     for i, point in enumerate(points):
         for j, label in enumerate(labels):
             cosines = sorted(float(label @ other) for other in seen)
-            r = sum(cosines[-3:]) / 3
+            r = sum(cosines[-5:]) / 5
             scores[i, j] = point @ label / np.linalg.norm(point) - weight * r
     return scores
 

@@ -87,7 +87,10 @@ class LabelSpace:
         mean = np.zeros(class_embeddings.shape[1], np.float32)
         if center:
             mean = class_embeddings.mean(axis=0)
-        return cls(mean, _placed(class_embeddings, mean), float(hub_correction))
+        # A copy: NumPy multiplies an array with itself by another routine, whose last
+        # bits differ, and a saved model must score as it did before.
+        seen = _placed(class_embeddings, mean).copy()
+        return cls(mean, seen, float(hub_correction))
 
     def vectors(self, class_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return word vectors in this space: what a projection aims at.

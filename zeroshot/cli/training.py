@@ -51,7 +51,7 @@ def _demo(
     shape, names images of the 16 others, and writes a picture of the result. Needs no
     download.
     """
-    typer.echo("Drawing shapes and training (loads TensorFlow) ...", err=True)
+    typer.echo("Drawing shapes and training ...", err=True)
     from zeroshot.demo import run_demo
 
     typer.echo(str(run_demo(out, seed)))
