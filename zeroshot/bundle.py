@@ -37,7 +37,7 @@ __all__ = [
     "write_bundle",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: features were not rooted, so its maps are of another space
 RECORD, ARRAYS, CARD = "bundle.json", "arrays.npz", "README.md"
 
 
@@ -158,7 +158,7 @@ def read_bundle(path: Path) -> Bundle:
     Raises
     ------
     ArtifactError
-        If it is missing, broken, or of a newer format.
+        If it is missing, broken, or of another format.
     """
     if not (path / RECORD).is_file():
         raise ArtifactError(
@@ -173,8 +173,8 @@ def read_bundle(path: Path) -> Bundle:
     if version != FORMAT_VERSION:
         raise ArtifactError(
             f"Expected a bundle of format {FORMAT_VERSION}. Got '{path}' of format "
-            f"{version!r}. Read it with the version of zeroshot that wrote it, or a "
-            f"newer one."
+            f"{version!r}. Fit again, or read it with the version of zeroshot that "
+            f"wrote it."
         )
     content = _read_checked(path / ARRAYS, digest)
     try:

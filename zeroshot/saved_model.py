@@ -314,7 +314,7 @@ def _saved_parameters(classifier: Any) -> dict[str, Any]:
 
 
 def _loaded_parameters(saved: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = {"hub_correction": 0.0, **saved}  # bundles of before had none
+    parameters = dict(saved)
     if isinstance(parameters.get("fine_tune"), dict):
         parameters["fine_tune"] = FineTuning(**parameters["fine_tune"])
     candidates = parameters["candidate_labels"]
