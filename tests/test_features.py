@@ -55,7 +55,7 @@ def write_images(folder: Path, n: int) -> list[Path]:
     images, _ = plain(n)
     for i, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{i:03}.png")
-    return as_image_list(folder)
+    return [Path(file) for file in as_image_list(folder)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32, 100])

@@ -344,7 +344,11 @@ def test_as_image_list_folder_gives_sorted_images(tmp_path):
     for name in ["b/z.JPG", "a.png", "b/.hidden.png", ".h/x.png", "notes.txt", "c.tif"]:
         write(tmp_path / name, b"x")
     expected = [tmp_path / name for name in ("a.png", "b/z.JPG", "c.tif")]
-    assert as_image_list(tmp_path) == as_image_list(str(tmp_path)) == expected
+    assert (
+        as_image_list(tmp_path)
+        == as_image_list(str(tmp_path))
+        == [str(p) for p in expected]
+    )
 
 
 def test_as_image_list_folder_without_images_raises(tmp_path):

@@ -92,7 +92,7 @@ def load_image_folder(
             f"{error.strerror or error}. Check the path."
         ) from error
     folders = [entry for entry in entries if entry.is_dir()]
-    loose = len([p for p in image_files(root) if p.parent == root])
+    loose = sum(Path(file).parent == root for file in image_files(root))
     if not folders:
         raise ArtifactError(
             f"Expected a folder with one sub-folder per class. Got '{root}', which has "
@@ -119,7 +119,7 @@ def load_image_folder(
                 f"Expected a class name for every sub-folder of '{root}'. Got none for "
                 f"{_quoted(missing)}. Add these, or remove the folders."
             )
-    paths = [str(path) for files in found.values() for path in files]
+    paths = [path for files in found.values() for path in files]
     labels = [names[name] for name, files in found.items() for _ in files]
     return paths, np.array(labels, dtype=np.str_)
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from zeroshot.errors import ArtifactError
@@ -19,7 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 end in anything: its content decides."""
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[str]:
     """Return all image files below a folder, sorted; hidden files and folders not.
 
     Links to files are followed, links to folders below ``folder`` are not (they may
@@ -31,23 +32,28 @@ def image_files(folder: Path) -> list[Path]:
 
     Returns
     -------
-    files : list of Path
-        Those that end in one of `IMAGE_SUFFIXES`.
+    files : list of str
+        Those that end in one of `IMAGE_SUFFIXES`, in the order of `Path` objects. No
+        such objects: to make 10,000 took a tenth of a second pass over the images.
     """
-    found = []
-    for parent, folders, names in os.walk(folder):
-        prefix = os.path.join(parent, "")
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            prefix + name
-            for name in names
-            if not name.startswith(".")
-            and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        ]
-    # The order of Path objects, without 14 comparisons of such an object each: for
-    # 10,000 files these took a tenth of a second pass over the images.
-    found.sort(key=lambda path: os.path.normcase(path).split(os.sep))
-    return [Path(path) for path in found]
+    here = os.path.join(os.curdir, "")
+    return [path.removeprefix(here) for path in _image_files(str(folder))]
+
+
+def _image_files(folder: str) -> Iterator[str]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda e: os.path.normcase(e.name))
+    except OSError:  # a folder that may not be read
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _image_files(entry.path)
+            continue
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix in IMAGE_SUFFIXES and not entry.is_dir():
+            yield entry.path
 
 
 def read_table(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:

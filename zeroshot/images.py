@@ -321,7 +321,7 @@ def _fit(
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def _files_of_folder(folder: Path) -> list[Path]:
+def _files_of_folder(folder: Path) -> list[str]:
     files = image_files(folder)
     if not files:
         raise ArtifactError(

@@ -62,7 +62,7 @@ def load_if_labelled(
     from zeroshot.images import as_image_list
 
     if path.is_dir():
-        labelled = not any(file.parent == path for file in image_files(path))
+        labelled = not any(Path(file).parent == path for file in image_files(path))
     elif path.suffix.lower() == ".csv":
         header = [cell.lower() for cell in read_table(path)[0][1]]
         labelled = "path" in header and "label" in header
