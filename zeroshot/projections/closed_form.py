@@ -1,5 +1,6 @@
 """Projections with a closed-form solution."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -20,6 +21,24 @@ class _ClosedForm(ProjectionEstimator):
     """A linear map that is found from sums over the images."""
 
     coef_: NDArray[np.float32]
+
+    def _fit(
+        self,
+        X: NDArray[np.float32],
+        y: NDArray[np.int64],
+        T: NDArray[np.float32],
+    ) -> None:
+        self._solve_for(*self._moments(X, y, len(T)), y, T)
+
+    @abstractmethod
+    def _solve_for(
+        self,
+        gram: NDArray[np.float32],
+        sums: NDArray[np.float64],
+        y: NDArray[np.int64],
+        T: NDArray[np.float32],
+    ) -> None:
+        """Find ``coef_`` from what `_moments` returned."""
 
     def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         return X @ self.coef_
@@ -84,14 +103,6 @@ class Ridge(_ClosedForm):
         self.alpha = alpha
         self.normalize = normalize
 
-    def _fit(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        self._solve_for(*self._moments(X, y, len(T)), y, T)
-
     def _solve_for(
         self,
         gram: NDArray[np.float32],
@@ -99,7 +110,6 @@ class Ridge(_ClosedForm):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
-        """Learn from `_moments`."""
         _check_positive(alpha=self.alpha)
         self.coef_ = _solve(gram, self.alpha, sums.T @ T).astype(np.float32)
 
@@ -157,14 +167,6 @@ class ESZSL(_ClosedForm):
         self.alpha_text = alpha_text
         self.normalize = normalize
 
-    def _fit(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        self._solve_for(*self._moments(X, y, len(T)), y, T)
-
     def _solve_for(
         self,
         gram: NDArray[np.float32],
@@ -172,7 +174,6 @@ class ESZSL(_ClosedForm):
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
-        """Learn from `_moments`."""
         _check_positive(alpha=self.alpha, alpha_text=self.alpha_text)
         S = T[np.unique(y)].astype(np.float64)
         visual = _solve(gram, self.alpha, sums.T @ T)
@@ -220,14 +221,14 @@ class SAE(_ClosedForm):
         self.alpha = alpha
         self.normalize = normalize
 
-    def _fit(
+    def _solve_for(
         self,
-        X: NDArray[np.float32],
+        gram: NDArray[np.float32],
+        sums: NDArray[np.float64],
         y: NDArray[np.int64],
         T: NDArray[np.float32],
     ) -> None:
         _check_positive(alpha=self.alpha)
-        gram, sums = self._moments(X, y, len(T))
         counts = np.bincount(y, minlength=len(T))
         A = (T.T * counts) @ T.astype(np.float64)
         a, U = eigh(A)
@@ -253,24 +254,24 @@ class SAE(_ClosedForm):
 
 
 def fit_together(
-    projections: Sequence[Ridge | ESZSL],
+    projections: Sequence[Ridge | ESZSL | SAE],
     X: NDArray[np.floating[Any]],
     y: NDArray[np.integer[Any]],
     *,
     class_embeddings: NDArray[np.floating[Any]],
-) -> list[Ridge | ESZSL]:
+) -> list[Ridge | ESZSL | SAE]:
     """Fit several on the same images, in one pass over these.
 
     Parameters
     ----------
-    projections : sequence of Ridge or ESZSL
+    projections : sequence of Ridge, ESZSL or SAE
         Of one ``normalize``; cloned.
     X, y, class_embeddings
         As for `Ridge.fit`.
 
     Returns
     -------
-    fitted : list of Ridge or ESZSL
+    fitted : list of Ridge, ESZSL or SAE
         The same as from a `fit` of each.
     """
     fitted = [clone(projection) for projection in projections]
