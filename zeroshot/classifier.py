@@ -2,10 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,15 +60,10 @@ from zeroshot.projection_choice import (
 )
 from zeroshot.projections.base import Projection
 from zeroshot.projections.conse import ConSE
-from zeroshot.rejection import false_accept_rate, stand_out
+from zeroshot.rejection import false_accept_rate
 from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
-from zeroshot.scoring import (
-    Ranking,
-    cosine_scores,
-    rank_candidates,
-    softmax,
-    top_k,
-)
+from zeroshot.scored_candidates import ScoredCandidates
+from zeroshot.scoring import Ranking, cosine_scores
 
 __all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
 
@@ -79,30 +74,7 @@ UNKNOWN_LABEL = "unknown"
 # log likelihood on held-out seen classes of both real tasks (docs/defaults.md).
 DEFAULT_TEMPERATURE = 0.1
 
-
-SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many images and candidates
-
 Embeddings: TypeAlias = str | Path | TextEmbeddings
-
-
-class _Scoring(NamedTuple):
-    """Candidates (m,), their vectors and seen classes (or -1), images as points.
-
-    ``hub_penalty`` (m,) and ``penalty`` (m,), which has that of seen classes in it, are
-    what the scores lose.
-    """
-
-    candidates: NDArray[Any]
-    vectors: NDArray[np.float32]
-    class_of: NDArray[np.intp]
-    points: NDArray[np.float32]
-    hub_penalty: NDArray[np.float32]
-    penalty: NDArray[np.float32]
-
-    @property
-    def rows(self) -> NDArray[np.float32]:
-        """The candidates as `LabelSpace.rows` gives them."""
-        return np.column_stack([self.vectors, -self.hub_penalty])
 
 
 class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -340,26 +312,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         self._check_parameters()
         self.__dict__.pop("n_images_", None)  # after a fit that fails: not fitted
-        if y is None:
-            raise ValueError(
-                "This ZeroShotClassifier estimator requires y to be passed, but the "
-                "target y is None."
-            )
-        y = np.asarray(column_or_1d(y, warn=True))
-        assert_all_finite(y, input_name="y")
-        try:
-            with warnings.catch_warnings():
-                # Taken for a regression, where classes have one image each.
-                warnings.filterwarnings("ignore", "The number of unique classes")
-                check_classification_targets(y)
-        except TypeError as error:  # they cannot be sorted
-            kinds = sorted({f"'{type(label).__name__}'" for label in y.tolist()})
-            raise LabelError(
-                f"Expected labels of one kind, all strings or all numbers. Got "
-                f"{', '.join(kinds)}. Convert them, and leave out images without one."
-            ) from error
-        if len(y) == 0:
-            raise LabelError("Expected at least 2 different labels. Got none.")
+        y = _checked_labels(y)
         backbone = (
             None if self.backbone is None else registry.resolve_backbone(self.backbone)
         )
@@ -371,17 +324,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             X = validate_data(self, X, dtype=np.float32)
         else:
             X = listed_images(X)
-        if len(X) != len(y):
-            raise LabelError(
-                f"Expected one label for each image. Got {len(X)} images and {len(y)} "
-                f"labels: inconsistent numbers of samples."
-            )
-        classes, index = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise LabelError(
-                f"Expected at least 2 different labels. Got one class: {classes[0]!r}. "
-                f"Give images of more classes."
-            )
+        classes, index = _find_classes(y, len(X))
         settings = FineTuning.of(self.fine_tune)
         if settings is not None:
             network = backbone if isinstance(X, list) else None
@@ -537,10 +480,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             Labels are checked before any image is read.
         """
-        scoring = self._scoring(X, candidate_labels, embeddings)
-        best = self._best(scoring, 1)
-        accepted = self._is_accepted(scoring, best)
-        return self._named(scoring.candidates[best.columns[:, 0]], accepted)
+        scored = self._scored(X, candidate_labels, embeddings)
+        best = scored.best(1)
+        accepted = self._is_accepted(scored, best)
+        return self._named(scored.labels[best.columns[:, 0]], accepted)
 
     def predict_proba(
         self,
@@ -583,13 +526,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ValueError
             If ``multi_label`` and nothing was ``"auto"`` in `fit`.
         """
-        scoring = self._scoring(X, candidate_labels, embeddings)
-        return np.concatenate(
-            [
-                self._probabilities(scoring, scores, multi_label)
-                for scores in self._blocks(scoring)
-            ]
-        )
+        scored = self._scored(X, candidate_labels, embeddings)
+        if multi_label:
+            return scored.independent_probabilities(self._multi_label_calibration())
+        return scored.probabilities(self.temperature_)
 
     def decision_function(
         self,
@@ -600,7 +540,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     ) -> NDArray[np.float32]:
         """Return the score of each candidate.
 
-        That is the cosine, less ``hub_correction`` times the mean of the label's three
+        That is the cosine, less ``hub_correction`` times the mean of the label's five
         highest cosines with seen classes, less ``seen_penalty`` if it is a seen class.
         It depends on the image and the label, not on other images or candidates.
 
@@ -625,9 +565,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             As `predict`.
         """
-        scoring = self._scoring(X, candidate_labels, embeddings)
-        scores = np.concatenate(list(self._blocks(scoring)))
-        if len(scoring.candidates) == 2:
+        scored = self._scored(X, candidate_labels, embeddings)
+        scores = np.concatenate(list(scored.blocks()))
+        if len(scored.labels) == 2:
             difference: NDArray[np.float32] = scores[:, 1] - scores[:, 0]
             return difference
         return scores
@@ -670,8 +610,8 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         if k < 1:
             raise ValueError(f"Expected k >= 1. Got {k}.")
-        scoring = self._scoring(X, candidate_labels, embeddings)
-        return self._rank(scoring, k, multi_label)
+        scored = self._scored(X, candidate_labels, embeddings)
+        return self._rank(scored, k, multi_label)
 
     def explain(
         self,
@@ -709,11 +649,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         if k < 1:
             raise ValueError(f"Expected k >= 1. Got {k}.")
-        scoring = self._scoring(X, candidate_labels, embeddings)
-        ranked = self._rank(scoring, max(k, 2), False)
-        entries = self._entries(ranked, candidate_labels, embeddings)
+        scored = self._scored(X, candidate_labels, embeddings)
+        ranked = self._rank(scored, max(k, 2), False)
+        shown = dict.fromkeys(answer.label for best in ranked for answer in best)
+        entries = self._entries([*shown], candidate_labels, embeddings)
         classes = self.classes_.tolist()
-        cosines = cosine_scores(scoring.points, self.label_space_.seen)
+        cosines = cosine_scores(scored.points, self.label_space_.seen)
         explanations = []
         for best, near in zip(ranked, cosines, strict=True):
             known = best and not best[0].rejected
@@ -863,40 +804,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         write_bundle(Path(path), bundle, model_card(bundle.record))
 
     def _check_parameters(self) -> None:
-        temperature: Any = self.temperature
-        reject = self.reject
-        for name, fits, wanted in (
-            (
-                "hub_correction",
-                _is_number(self.hub_correction) and self.hub_correction >= 0,
-                "a number >= 0",
-            ),
-            ("center_labels", isinstance(self.center_labels, bool), "True or False"),
-            (
-                "seen_penalty",
-                self.seen_penalty == "auto" or _is_number(self.seen_penalty),
-                "a number, or 'auto'",
-            ),
-            (
-                "temperature",
-                temperature in (None, "auto")
-                or (_is_number(temperature) and temperature > 0),
-                "a number > 0, None or 'auto'",
-            ),
-            (
-                "reject",
-                reject is None
-                or isinstance(reject, str)
-                or (_is_number(reject) and -1 <= reject <= 1),
-                "a number in [-1, 1], None, 'auto' or 'auto:<rate>'",
-            ),
-        ):
-            if not fits:
-                raise ValueError(
-                    f"Expected {name} to be {wanted}. Got {getattr(self, name)!r}."
-                )
-        if isinstance(reject, str):
-            false_accept_rate(reject)
+        for name, (fits, wanted) in PARAMETERS.items():
+            value = getattr(self, name)
+            if not fits(value):
+                raise ValueError(f"Expected {name} to be {wanted}. Got {value!r}.")
+        if isinstance(self.reject, str):
+            false_accept_rate(self.reject)
 
     def _choose(
         self,
@@ -974,145 +887,48 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.image_positions_ = images.positions
         return images
 
-    def _scoring(
-        self,
-        X: Any,
-        candidate_labels: Candidates,
-        embeddings: Embeddings | None,
-    ) -> _Scoring:
+    def _scored(
+        self, X: Any, labels: Candidates, embeddings: Embeddings | None
+    ) -> ScoredCandidates:
         """Look up the candidates, then map the images.
 
         Labels come first: an unknown one costs no image work.
         """
         check_is_fitted(self)
         self._check_parameters()
-        candidates, class_embeddings = self._candidates(candidate_labels, embeddings)
-        class_of = seen_class(candidates.tolist(), self.classes_.tolist())
+        candidates, class_embeddings = self._candidates(labels, embeddings)
         vectors = self.label_space_.vectors(class_embeddings)
-        hub_penalty = self.label_space_.hub_penalty(vectors)
-        is_seen = (class_of >= 0).astype(np.float32)
-        penalty = hub_penalty + np.float32(self.seen_penalty_) * is_seen
-        points = self.transform(X)
-        return _Scoring(candidates, vectors, class_of, points, hub_penalty, penalty)
-
-    def _best(
-        self, scoring: _Scoring, k: int, temperature: float | None = None
-    ) -> Ranking:
-        """Return the candidates of the best scores; never holds all scores at once."""
-        return rank_candidates(
-            scoring.points,
-            scoring.vectors,
-            k,
-            penalty=scoring.penalty,
-            temperature=temperature,
+        return ScoredCandidates(
+            labels=candidates,
+            vectors=vectors,
+            class_of=seen_class(candidates.tolist(), self.classes_.tolist()),
+            hub_penalty=self.label_space_.hub_penalty(vectors),
+            seen_penalty=self.seen_penalty_,
+            points=self.transform(X),
         )
 
-    def _best_independent(self, scoring: _Scoring, k: int) -> Ranking:
-        """Return the candidates of the best probabilities under ``multi_label``."""
-        parts = []
-        for scores in self._blocks(scoring):
-            probabilities = self._probabilities(scoring, scores, True)
-            columns = top_k(probabilities, k)
-            parts.append(
-                (
-                    columns,
-                    np.take_along_axis(scores, columns, axis=1),
-                    np.take_along_axis(probabilities, columns, axis=1),
-                )
-            )
-        return Ranking(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-    def _blocks(self, scoring: _Scoring) -> Iterator[NDArray[np.float32]]:
-        """Yield the scores (n, n_candidates), some images at a time."""
-        points = scoring.points
-        rows = max(1, SCORES_PER_BLOCK // len(scoring.candidates))
-        for start in range(0, max(1, len(points)), rows):
-            scores = cosine_scores(points[start : start + rows], scoring.vectors)
-            yield scores - scoring.penalty
-
     def _rank(
-        self, scoring: _Scoring, k: int, multi_label: bool
+        self, scored: ScoredCandidates, k: int, multi_label: bool
     ) -> list[list[RankedLabel]]:
-        labels, seen = scoring.candidates.tolist(), scoring.class_of >= 0
-        best = self._best(scoring, 1 if multi_label else k, self.temperature_)
-        accepted = self._is_accepted(scoring, best)
+        best = scored.best(1 if multi_label else k, self.temperature_)
+        accepted = self._is_accepted(scored, best)
         if multi_label:
-            best = self._best_independent(scoring, k)
-        return [
-            [
-                RankedLabel(labels[j], score, probability, bool(seen[j]), not known)
-                for j, score, probability in zip(*image, strict=True)
-                if not math.isnan(score)
-            ]
-            for known, *image in zip(
-                accepted.tolist(),
-                *(np.asarray(part).tolist() for part in best),
-                strict=True,
-            )
-        ]
+            best = scored.best_independent(k, self._multi_label_calibration())
+        return scored.answers(best, accepted)
 
-    def _entries(
-        self,
-        ranked: Sequence[Sequence[RankedLabel]],
-        labels: Candidates,
-        embeddings: Embeddings | None,
-    ) -> dict[Any, LabelEntry | None]:
-        """Return for each label that was ranked how its vector was made."""
-        shown = list(dict.fromkeys(answer.label for best in ranked for answer in best))
-        if labels is None:
-            labels = self.candidate_labels
-        if isinstance(labels, str) or not shown:
-            return dict.fromkeys(shown)
-        if labels is None and embeddings is None:
-            entries = dict(
-                zip(self.classes_.tolist(), self.label_report_.entries, strict=True)
-            )
-            return {label: entries[label] for label in shown}
-        provider = self.embeddings_
-        if embeddings is not None:
-            provider = registry.resolve_embeddings(embeddings)
-        aliases = labels if isinstance(labels, Mapping) else {}
-        named = {label: aliases.get(label, ()) for label in shown}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ZeroShotWarning)  # said when looked up
-            _, report = embed_labels(named, provider)
-        return dict(zip(shown, report.entries, strict=True))
-
-    def _candidates(
-        self, labels: Candidates, embeddings: Embeddings | None
-    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        if labels is None:
-            labels = self.candidate_labels
-        provider = self.embeddings_
-        if embeddings is not None:
-            provider = registry.resolve_embeddings(embeddings)
-            if provider.dim != self.class_embeddings_.shape[1]:
-                raise LabelError(
-                    f"Expected embeddings that share the space of training, of "
-                    f"{self.class_embeddings_.shape[1]} dimensions. Got "
-                    f"'{provider.name}' of {provider.dim}. Give vectors aligned with "
-                    f"those of training."
-                )
-        elif labels is None:
-            return self.classes_, self.class_embeddings_
-        if not isinstance(labels, str):
-            candidates = check_candidates(
-                self.classes_.tolist() if labels is None else labels
-            )
-            row_of = {label: row for row, label in enumerate(self.classes_.tolist())}
-            if embeddings is None and all(label in row_of for label in candidates):
-                rows = [row_of[label] for label in candidates]
-                return as_label_array(candidates), self.class_embeddings_[rows]
-            labels = labels if isinstance(labels, Mapping) else candidates
-        return embed_candidates(labels, provider)[:2]
-
-    def _candidates_of(self, y: NDArray[Any]) -> Candidates:
-        """Return the candidates for images of these classes; None: the seen classes."""
-        seen, labels = self.classes_.tolist(), dict.fromkeys(y.tolist())
-        unseen = [label for label in labels if label not in set(seen)]
-        if not unseen:
-            return None
-        return unseen if len(unseen) == len(labels) else [*seen, *unseen]
+    def _is_accepted(
+        self, scored: ScoredCandidates, ranking: Ranking
+    ) -> NDArray[np.bool_]:
+        """Tell which images the first candidate of the ranking fits."""
+        best = ranking.scores[:, 0]
+        if isinstance(self.reject, Real):
+            return best >= self.reject
+        calibration = None if self.reject is None else self._calibrated("reject")
+        if calibration is None:
+            return np.isfinite(best)
+        rate = false_accept_rate(self.reject) or calibration.false_accept_rate
+        classes = self.label_space_.rows(self.class_embeddings_)
+        return scored.standing_out(ranking, rate, classes, calibration)
 
     def _named(self, labels: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
         """Return the labels, with ``unknown_label`` where nothing is known."""
@@ -1123,55 +939,67 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 labels = labels.astype(str)
         return labels
 
-    def _is_accepted(self, scoring: _Scoring, ranking: Ranking) -> NDArray[np.bool_]:
-        """Tell which images the first candidate of the ranking fits."""
-        column, best = ranking.columns[:, 0], ranking.scores[:, 0]
-        accepted: NDArray[np.bool_] = np.isfinite(best)
-        if not isinstance(self.reject, str):
-            return accepted if self.reject is None else best >= self.reject
-        calibration = self._calibrated("reject")
-        if calibration is None:
-            return accepted
-        rate = false_accept_rate(self.reject) or calibration.false_accept_rate
-        classes = self.label_space_.rows(self.class_embeddings_)
-        penalty = self.seen_penalty_
-        threshold = calibration.background.threshold(
-            rate,
-            scoring.rows,
-            scoring.class_of,
-            classes,
-            penalty,
-            calibration.temperature,
-        )
-        rows = max(1, SCORES_PER_BLOCK // len(classes))
-        for start in range(0, len(best), rows):
-            part = np.flatnonzero(accepted[start : start + rows]) + start
-            seen = LabelSpace.scores(scoring.points[part], classes) - penalty
-            accepted[part] = threshold < stand_out(
-                best[part],
-                scoring.class_of[column[part]],
-                seen,
-                calibration.temperature,
-            )
-        return accepted
+    def _candidates(
+        self, labels: Candidates, embeddings: Embeddings | None
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return the candidates and their class embeddings; looks up what is new."""
+        if labels is None:
+            labels = self.candidate_labels
+        if labels is None and embeddings is None:
+            return self.classes_, self.class_embeddings_
+        provider = self._provider(embeddings)
+        if not isinstance(labels, str):
+            seen = self.classes_.tolist()
+            candidates = check_candidates(seen if labels is None else labels)
+            row_of = {label: row for row, label in enumerate(seen)}
+            if embeddings is None and all(label in row_of for label in candidates):
+                rows = [row_of[label] for label in candidates]
+                return as_label_array(candidates), self.class_embeddings_[rows]
+            labels = labels if isinstance(labels, Mapping) else candidates
+        return embed_candidates(labels, provider)[:2]
 
-    def _probabilities(
-        self, scoring: _Scoring, scores: NDArray[np.float32], multi_label: bool
-    ) -> NDArray[np.float32]:
-        if not multi_label:
-            return softmax(scores, self.temperature_).astype(np.float32)
-        calibration = self._calibrated("multi_label")
-        if calibration is None:
-            raise ValueError(
-                f"Expected {MIN_CLASSES} seen classes or more to rate labels one by "
-                f"one. Got {len(self.classes_)}. Train on more classes."
+    def _entries(
+        self,
+        shown: Sequence[Hashable],
+        labels: Candidates,
+        embeddings: Embeddings | None,
+    ) -> Mapping[Any, LabelEntry | None]:
+        """Return for each label that is shown how its vector was made."""
+        if labels is None:
+            labels = self.candidate_labels
+        if labels is None and embeddings is None:
+            entries = self.label_report_.entries
+            return dict(zip(self.classes_.tolist(), entries, strict=True))
+        if isinstance(labels, str) or not shown:
+            return dict.fromkeys(shown)
+        aliases = labels if isinstance(labels, Mapping) else {}
+        named = {label: aliases.get(label, ()) for label in shown}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZeroShotWarning)  # said when looked up
+            _, report = embed_labels(named, self._provider(embeddings))
+        return dict(zip(shown, report.entries, strict=True))
+
+    def _provider(self, embeddings: Embeddings | None) -> TextEmbeddings:
+        """Return where candidates are looked up."""
+        if embeddings is None:
+            return self.embeddings_
+        provider = registry.resolve_embeddings(embeddings)
+        dim = self.class_embeddings_.shape[1]
+        if provider.dim != dim:
+            raise LabelError(
+                f"Expected embeddings that share the space of training, of {dim} "
+                f"dimensions. Got '{provider.name}' of {provider.dim}. Give vectors "
+                f"aligned with those of training."
             )
-        is_seen = scoring.class_of >= 0
-        return calibration.independent_probabilities(
-            scores + np.float32(self.seen_penalty_) * is_seen,
-            scoring.rows,
-            scoring.class_of,
-        ).astype(np.float32)
+        return provider
+
+    def _candidates_of(self, y: NDArray[Any]) -> Candidates:
+        """Return the candidates for images of these classes; None: the seen classes."""
+        seen, labels = self.classes_.tolist(), dict.fromkeys(y.tolist())
+        unseen = [label for label in labels if label not in set(seen)]
+        if not unseen:
+            return None
+        return unseen if len(unseen) == len(labels) else [*seen, *unseen]
 
     @property
     def seen_penalty_(self) -> float:
@@ -1250,6 +1078,15 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         return self.calibration_
 
+    def _multi_label_calibration(self) -> Calibration:
+        calibration = self._calibrated("multi_label")
+        if calibration is None:
+            raise ValueError(
+                f"Expected {MIN_CLASSES} seen classes or more to rate labels one by "
+                f"one. Got {len(self.classes_)}. Train on more classes."
+            )
+        return calibration
+
 
 def load(
     path: str | Path,
@@ -1294,6 +1131,49 @@ def load(
     )
 
 
+def _checked_labels(y: Any) -> NDArray[Any]:
+    """Return labels of one kind as an array; refuse others, and none."""
+    if y is None:
+        raise ValueError(
+            "This ZeroShotClassifier estimator requires y to be passed, but the "
+            "target y is None."
+        )
+    labels: NDArray[Any] = np.asarray(column_or_1d(y, warn=True))
+    assert_all_finite(labels, input_name="y")
+    try:
+        with warnings.catch_warnings():
+            # Taken for a regression, where classes have one image each.
+            warnings.filterwarnings("ignore", "The number of unique classes")
+            check_classification_targets(labels)
+    except TypeError as error:  # they cannot be sorted
+        kinds = sorted({f"'{type(label).__name__}'" for label in labels.tolist()})
+        raise LabelError(
+            f"Expected labels of one kind, all strings or all numbers. Got "
+            f"{', '.join(kinds)}. Convert them, and leave out images without one."
+        ) from error
+    if len(labels) == 0:
+        raise LabelError("Expected at least 2 different labels. Got none.")
+    return labels
+
+
+def _find_classes(
+    y: NDArray[Any], n_images: int
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the classes, sorted, and the class of each image."""
+    if n_images != len(y):
+        raise LabelError(
+            f"Expected one label for each image. Got {n_images} images and {len(y)} "
+            f"labels: inconsistent numbers of samples."
+        )
+    classes, index = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise LabelError(
+            f"Expected at least 2 different labels. Got one class: {classes[0]!r}. "
+            f"Give images of more classes."
+        )
+    return classes, index
+
+
 def _check_remaining(classes: NDArray[Any], index: NDArray[np.intp]) -> None:
     """Refuse if a class has no readable image left."""
     lost = np.setdiff1d(np.arange(len(classes)), index)
@@ -1309,3 +1189,26 @@ def _is_number(value: object) -> bool:
     return (
         isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     )
+
+
+# Name, what a value must pass, and in words.
+PARAMETERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "hub_correction": (lambda value: _is_number(value) and value >= 0, "a number >= 0"),
+    "center_labels": (lambda value: isinstance(value, bool), "True or False"),
+    "seen_penalty": (
+        lambda value: value == "auto" or _is_number(value),
+        "a number, or 'auto'",
+    ),
+    "temperature": (
+        lambda value: value in (None, "auto") or (_is_number(value) and value > 0),
+        "a number > 0, None or 'auto'",
+    ),
+    "reject": (
+        lambda value: (
+            value is None
+            or isinstance(value, str)
+            or (_is_number(value) and -1 <= value <= 1)
+        ),
+        "a number in [-1, 1], None, 'auto' or 'auto:<rate>'",
+    ),
+}
