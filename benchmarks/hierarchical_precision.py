@@ -1,10 +1,11 @@
 """Flat and hierarchical precision of DeViSE beside those of a softmax classifier.
 
-Made for `zero_shot_accuracy.py`, which prints both.
+Made for `zero_shot_accuracy.py`, which prints both. Beside what `zeroshot evaluate
+--hierarchy` measures: seen classes among themselves, as in the paper's table 1, and
+unseen ones among themselves.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from zeroshot.controls import softmax_baseline
 from zeroshot.embeddings import RandomEmbeddings
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.hierarchy import Hierarchy
-from zeroshot.metrics import hierarchical_precision, hit_at_k
-from zeroshot.scoring import top_k
+from zeroshot.metrics import hit_at_k
+from zeroshot.near_misses import CUTOFFS, precisions
 from zeroshot.splits import zero_shot_splits
 
-FLAT, NEAR = (1, 2, 5, 10), (1, 2, 5, 10, 20)
+FLAT = (1, 2, 5, 10)
 N_SPLITS = 5
 
 Rows = dict[str, list[list[float]]]
@@ -31,15 +32,8 @@ class Setting:
 
     features: NDArray[np.float32]
     labels: NDArray[Any]
-    node_of: dict[str, str]
     tree: Hierarchy
     embeddings: TextEmbeddings
-
-
-def read_nodes(class_names: Path) -> dict[str, str]:
-    """Return the WordNet id of each label."""
-    rows = [line.split("\t") for line in class_names.read_text("utf-8").splitlines()]
-    return {name: node for node, name in rows}
 
 
 def compare(setting: Setting) -> tuple[Rows, Rows]:
@@ -50,8 +44,7 @@ def compare(setting: Setting) -> tuple[Rows, Rows]:
     for number, split in enumerate(zero_shot_splits(y, N_SPLITS)):
         labels = [*split.seen.tolist(), *split.unseen.tolist()]
         n_seen = len(split.seen)
-        nodes = [setting.node_of[label] for label in labels]
-        hops = setting.tree.hops(nodes, nodes)
+        hops = setting.tree.hops(labels, labels)
         column = {label: j for j, label in enumerate(labels)}
         test = np.concatenate([split.seen_test, split.unseen_test])
         truth = np.array([column[label] for label in y[test].tolist()])
@@ -73,10 +66,10 @@ def compare(setting: Setting) -> tuple[Rows, Rows]:
             ours = all_scores[is_seen][:, :n_seen]
             own = truth[is_seen]
             row = [hit_at_k(ours, own, k).mean() for k in FLAT]
-            row += _near(ours, own, hops[:n_seen, :n_seen], 0)
+            row += _near(ours, own, hops[:n_seen, :n_seen])
             of_seen.setdefault(name, []).append(row)
             theirs, own = all_scores[~is_seen], truth[~is_seen]
-            row = _near(theirs, own, hops, 0)
+            row = _near(theirs, own, hops)
             of_unseen.setdefault(name, []).append(row)
             if all_scores.shape[1] > n_seen:
                 row = _near(theirs[:, n_seen:], own, hops, n_seen)
@@ -89,17 +82,12 @@ def _near(
     scores: NDArray[np.floating[Any]],
     truth: NDArray[np.intp],
     hops: NDArray[np.float64],
-    first: int,
+    first: int = 0,
 ) -> list[float]:
     """Return hierarchical precision at each k; the scores' columns begin at first."""
-    return [
-        float(
-            hierarchical_precision(top_k(scores, k) + first, truth, hops).mean()
-            if k <= scores.shape[1]
-            else np.nan
-        )
-        for k in NEAR
-    ]
+    columns = np.arange(scores.shape[1]) + first
+    means: list[float] = precisions(scores, columns, truth, hops).mean(axis=0).tolist()
+    return means
 
 
 def table(rows: Rows, titles: list[str]) -> str:
@@ -119,14 +107,14 @@ def table(rows: Rows, titles: list[str]) -> str:
 def report(setting: Setting) -> str:
     """Return both tables, with what the paper found and whether it is so here."""
     of_seen, of_unseen = compare(setting)
-    near = [f"hp@{k}" for k in NEAR]
+    near = [f"hp@{k}" for k in CUTOFFS]
     flat = [f"hit@{k}" for k in FLAT]
     means = {
         kind: {name: np.mean(values, axis=0) for name, values in rows.items()}
         for kind, rows in (("seen", of_seen), ("unseen", of_unseen))
     }
     seen, unseen = means["seen"], means["unseen"]
-    at5, at20 = len(FLAT) + NEAR.index(5), len(FLAT) + NEAR.index(20)
+    at5, at20 = len(FLAT) + CUTOFFS.index(5), len(FLAT) + CUTOFFS.index(20)
     return "\n".join(
         [
             "Test images of seen classes, candidates the seen classes (the paper's "

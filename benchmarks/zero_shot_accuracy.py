@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from hierarchical_precision import Setting, read_nodes, report
+from hierarchical_precision import Setting, report
 from numpy.typing import NDArray
 from real_tasks import Task, real_data, real_tasks
 from sklearn import linear_model
@@ -27,6 +27,7 @@ from sklearn.preprocessing import normalize
 
 from zeroshot import evaluate, registry
 from zeroshot.cache import replace_file
+from zeroshot.datasets import read_class_names
 from zeroshot.embeddings import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
@@ -207,8 +208,11 @@ def _hierarchical(task: Task, folder: Path) -> str:
     setting = Setting(
         task.features[kept],
         task.labels[kept],
-        read_nodes(folder / "images" / "tiny-imagenet-val" / "class_names.tsv"),
-        Hierarchy.from_wordnet(folder / "hierarchy"),
+        Hierarchy.from_wordnet(folder / "hierarchy").with_labels(
+            read_class_names(
+                folder / "images" / "tiny-imagenet-val" / "class_names.tsv"
+            )
+        ),
         embeddings,
     )
     return f"{task.name}, Numberbatch, {N_SPLITS} splits.\n\n{report(setting)}"

@@ -707,6 +707,52 @@ def test_evaluate_a_model_skips_classes_without_a_word_vector_if_asked(
     assert result.stderr == "warning: Left out, without a word vector: okapi\n"
 
 
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tree") / "tree.csv"
+    pairs = [(f"{c} {s}", parent) for c in COLORS for s in SHAPES for parent in (c, s)]
+    rows = [*pairs, *((word, "anything") for word in (*COLORS, *SHAPES))]
+    path.write_text("child,parent\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    return path
+
+
+def test_evaluate_with_a_tree_adds_hierarchical_precision(
+    photos, options, model, tree, tmp_path
+):
+    given = ("--splits", "1", "--unseen", "0.34", "--hierarchy", tree)
+    args = ("evaluate", photos, *options, *given)
+    ours, _, chance = json.loads(succeed(*args, "-f", "json").stdout)["rows"]
+    assert chance["gzsl_unseen_hp2"] == pytest.approx(5 / 9)  # 2 by color, 2 by shape
+    assert chance["gzsl_unseen_hp10"] is None
+    assert ours["gzsl_unseen_hp2"] > 0.7
+    table = succeed("evaluate", photos, "--model", model, "--hierarchy", tree).stdout
+    assert "| images of unseen classes | hp@1 " in table
+    (tmp_path / "small.csv").write_text("child,parent\nred star,red\nred ring,red\n")
+    error = error_of(*args[:-1], tmp_path / "small.csv")
+    assert "none for 'blue ring', 'blue square', 'blue star', 'green ring'" in error
+
+
+def test_evaluate_takes_folders_with_class_names_for_nodes_of_wordnet(
+    photos, options, tmp_path
+):
+    """The names alone would not do: "red" is said of two nodes."""
+    images, wordnet = tmp_path / "images", tmp_path / "wordnet"
+    images.mkdir()
+    wordnet.mkdir()
+    for number, color in enumerate(("red", "green", "blue"), start=1):
+        (images / f"n{number}").symlink_to(photos / f"{color} star")
+    names = tmp_path / "names.tsv"
+    names.write_text("n1\tred\nn2\tgreen\nn3\tblue\n")
+    (wordnet / "words.txt").write_text("n1\tred\nn2\tgreen\nn3\tblue\nn4\tred\n")
+    (wordnet / "imagenet_graph_edges.tsv").write_text("n1\tn5\nn2\tn5\nn3\tn4\n")
+    args = ("evaluate", images, *options, "--class-names", names, "--splits", "1")
+    result = succeed(*args, "--hierarchy", wordnet, "-f", "json")
+    assert json.loads(result.stdout)["settings"]["hierarchy_nodes"] == 5
+    (names).write_text("n1\tstar\nn2\tgreen\nn3\tblue\n")
+    # ... and a label is that of its own folder, whatever it is called.
+    succeed(*args, "--hierarchy", wordnet)
+
+
 # labels, backbones, embeddings, projections
 
 

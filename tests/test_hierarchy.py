@@ -91,6 +91,20 @@ def test_find_names_all_labels_without_one_node():
     assert "'dog'" not in message
 
 
+def test_labels_that_are_given_go_before_ids_and_names():
+    labelled = ANIMALS.with_labels({"n8": "crane", "n3": "n2", "n77": "okapi"})
+    assert labelled.find(["crane", "n2", "Canis familiaris", "n8"]) == [
+        *("n8", "n3", "n2", "n8")
+    ]
+    with pytest.raises(LabelError, match="none for 'okapi'"):
+        labelled.find(["okapi"])
+    with pytest.raises(LabelError, match="several for 'crane'"):
+        ANIMALS.find(["crane"])  # the one it was made from is not changed
+    shared = ANIMALS.with_labels({"n1": "beast", "n2": "beast"})
+    with pytest.raises(LabelError, match=r"several for 'beast' \(n1, n2\)"):
+        shared.find(["beast"])
+
+
 def test_hops_of_labels_and_candidates_are_rows_and_columns():
     hops = ANIMALS.hops(["dog", "cat"], ["house cat", "animal", "machine"])
     assert hops.tolist() == [[2, 2, np.inf], [1, 1, np.inf]]

@@ -16,6 +16,7 @@ __all__ = [
     "load_image_folder",
     "load_images",
     "make_shapes",
+    "read_class_names",
     "shape_attributes",
 ]
 
@@ -113,7 +114,7 @@ def load_image_folder(
         )
     names = {name: name for name in found}
     if class_names is not None:
-        names = _read_class_names(class_names)
+        names = read_class_names(class_names)
         if missing := [name for name in found if name not in names]:
             raise LabelError(
                 f"Expected a class name for every sub-folder of '{root}'. Got none for "
@@ -171,7 +172,24 @@ def load_image_csv(path: str | Path) -> tuple[list[str], NDArray[np.str_]]:
     return paths, np.array([row[label] for _, row in rows], dtype=np.str_)
 
 
-def _read_class_names(class_names: ClassNames) -> dict[str, str]:
+def read_class_names(class_names: ClassNames) -> dict[str, str]:
+    """Return the label of each sub-folder.
+
+    Parameters
+    ----------
+    class_names : mapping of str to str, str or Path
+        As for `load_image_folder`.
+
+    Returns
+    -------
+    names : dict of str to str
+        Labels by the names of the folders.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is no such table, or names a folder twice.
+    """
     if isinstance(class_names, Mapping):
         return dict(class_names)
     path = Path(class_names)

@@ -32,14 +32,16 @@ from zeroshot.evaluation_result import Evaluation
 from zeroshot.feature_block import OnError
 from zeroshot.feature_file import FeatureFile, open_if_features
 from zeroshot.features import Features, collect_features, extract_features
+from zeroshot.hierarchy import Hierarchy
 from zeroshot.images import ImageSource, as_image_list
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
+from zeroshot.near_misses import hierarchical_metrics, precisions
 from zeroshot.pretrained import warn_if_seen_in_pretraining
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.saved_model import check_backbone
-from zeroshot.scored_split import METRICS, chance_of, score_split
+from zeroshot.scored_split import METRICS, ScoredSplit, chance_of, score_split
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
 
 __all__ = ["METRICS", "Evaluation", "evaluate", "evaluate_model"]
@@ -64,6 +66,7 @@ def evaluate(
     seen_test: float = 0.2,
     splits: Sequence[ZeroShotSplit] | None = None,
     controls: Collection[str] = ("ridge", "random"),
+    hierarchy: Hierarchy | None = None,
     random_state: int = 0,
     on_unknown: Literal["raise", "skip"] = "raise",
     batch_size: int = 32,
@@ -107,6 +110,9 @@ def evaluate(
         Yardsticks beside the method and chance: ridge regression, the same projection
         with random vectors for the labels, and a softmax classifier of the seen classes
         (`zeroshot.controls.softmax_baseline`; slow). Default: the first two.
+    hierarchy : Hierarchy, optional
+        WordNet or a tree of your own that has a node for every label: adds the DeViSE
+        paper's hierarchical precision@k, which also credits guesses near the truth.
     random_state : int, default=0
         Seed of splits, training and control.
     on_unknown : {"raise", "skip"}, default="raise"
@@ -131,7 +137,7 @@ def evaluate(
         If ``on_unknown`` or a control is none of the above.
     LabelError
         If there are too few classes or images for such a split, or classes of a given
-        split have no word vector.
+        split have no word vector, or labels have no node in the hierarchy.
     OutOfVocabularyError
         If classes have no word vector, under ``on_unknown="raise"``.
     InvalidImageError, ArtifactError, UnknownPluginError
@@ -148,6 +154,10 @@ def evaluate(
     network = None if backbone is None else registry.resolve_backbone(backbone)
     y = np.asarray(labels)
     left_out = _unknown_classes(y, provider, on_unknown)
+    if hierarchy is not None:  # before any image is read
+        hierarchy.find(
+            [label for label in np.unique(y).tolist() if label not in left_out]
+        )
     warn_if_seen_in_pretraining(network, np.unique(y).tolist())
     images = _listed(images, network)
     sources = _sources(images)
@@ -193,9 +203,7 @@ def evaluate(
         control = RandomEmbeddings(provider.dim, seed=random_state)
         methods[f"{name}, random vectors"] = (named, control, matrix)
     rows = [*methods, *([SOFTMAX] if "softmax" in controls else []), "chance"]
-    results: dict[str, dict[str, list[float]]] = {
-        method: {metric: [] for metric in METRICS} for method in rows
-    }
+    results: dict[str, dict[str, list[float]]] = {method: {} for method in rows}
     scored = None
     with (
         progress_bar("splits", len(splits) * len(methods)) as advance,
@@ -205,6 +213,7 @@ def evaluate(
         warnings.simplefilter("ignore", ZeroShotWarning)
         for number, split in enumerate(splits):
             train = split.train[readable[split.train]]
+            hops = _hops(hierarchy, split)
             for method, (method_projection, vectors, X) in methods.items():
                 classifier = ZeroShotClassifier(
                     None,
@@ -216,13 +225,13 @@ def evaluate(
                     hub_correction=hub_correction,
                     random_state=random_state + number,
                 ).fit(X[train], y[train])
-                answers = score_split(classifier, X, y, split)
+                answers = score_split(classifier, X, y, split, hops)
                 scored = scored or answers
                 _append(results[method], answers.metrics())
                 advance(1, method)
             if "softmax" in controls:
-                _append(results[SOFTMAX], _softmax(matrix, y, split, train))
-            _append(results["chance"], chance_of(split))
+                _append(results[SOFTMAX], _softmax(matrix, y, train, answers))
+            _append(results["chance"], chance_of(answers))
     settings = _settings(network, provider, y, splits[0])
     settings |= {
         "projection": repr(named),
@@ -231,13 +240,19 @@ def evaluate(
         "left_out": left_out,
         "unreadable": list(features.errors.values()),
     }
+    if hierarchy is not None:
+        settings["hierarchy_nodes"] = len(hierarchy.nodes)
     if exact is not None:
         settings["cosine_to_exact"] = _cosines(matrix[readable], exact[readable])
     return Evaluation(results, settings, scored, sources)
 
 
 def evaluate_model(
-    classifier: ZeroShotClassifier, images: Any, labels: Sequence[Any] | NDArray[Any]
+    classifier: ZeroShotClassifier,
+    images: Any,
+    labels: Sequence[Any] | NDArray[Any],
+    *,
+    hierarchy: Hierarchy | None = None,
 ) -> Evaluation:
     """Measure a fitted classifier on labelled images.
 
@@ -252,6 +267,8 @@ def evaluate_model(
         Test images.
     labels : array-like of shape (n,)
         Label of each.
+    hierarchy : Hierarchy, optional
+        As for `evaluate`; with a node for every class that was trained on, too.
 
     Returns
     -------
@@ -266,6 +283,8 @@ def evaluate_model(
     """
     check_is_fitted(classifier)
     y = np.asarray(labels)
+    if hierarchy is not None:  # before any image is read
+        hierarchy.find([*classifier.classes_.tolist(), *np.unique(y).tolist()])
     backbone = classifier.backbone_
     if backbone is not None:
         check_backbone(backbone, classifier.backbone_fingerprint_)
@@ -288,12 +307,11 @@ def evaluate_model(
         np.flatnonzero(np.isin(y, classifier.classes_)),
         np.flatnonzero(np.isin(y, classes[is_unseen])),
     )
-    results: dict[str, dict[str, list[float]]] = {
-        method: {metric: [] for metric in METRICS} for method in ("model", "chance")
-    }
-    scored = score_split(classifier, features.matrix, y, split)
+    results: dict[str, dict[str, list[float]]] = {"model": {}, "chance": {}}
+    hops = _hops(hierarchy, split)
+    scored = score_split(classifier, features.matrix, y, split, hops)
     _append(results["model"], scored.metrics())
-    _append(results["chance"], chance_of(split))
+    _append(results["chance"], chance_of(scored))
     settings = _settings(backbone, classifier.embeddings_, y, split)
     settings |= {
         "projection": repr(classifier.projection_),
@@ -302,33 +320,50 @@ def evaluate_model(
         "left_out": [],
         "unreadable": list(features.errors.values()),
     }
+    if hierarchy is not None:
+        settings["hierarchy_nodes"] = len(hierarchy.nodes)
     sources = _sources(images)
     if sources is not None:
         sources = [sources[i] for i in features.positions.tolist()]
     return Evaluation(results, settings, scored, sources)
 
 
+def _hops(
+    hierarchy: Hierarchy | None, split: ZeroShotSplit
+) -> NDArray[np.float64] | None:
+    labels = [*split.seen.tolist(), *split.unseen.tolist()]
+    return None if hierarchy is None else hierarchy.hops(labels, labels)
+
+
 def _softmax(
     X: NDArray[np.float32],
     y: NDArray[Any],
-    split: ZeroShotSplit,
     train: NDArray[np.intp],
+    scored: ScoredSplit,
 ) -> dict[str, float]:
-    """Measure the softmax classifier, wrong on every image of an unseen class."""
-    wrong = 0.0 if len(split.unseen_test) else np.nan
+    """Measure the softmax classifier, wrong on every image of an unseen class.
+
+    The images and labels are those that another method scored.
+    """
+    place = {label: j for j, label in enumerate(scored.labels.tolist())}
+    columns = np.array([place[label] for label in np.unique(y[train]).tolist()])
+    test = X[scored.positions]
+    readable = np.asarray(np.isfinite(test).all(axis=1))
+    probabilities = np.full((len(test), len(columns)), np.nan, dtype=np.float32)
+    probabilities[readable] = softmax_baseline(X[train], y[train], test[readable])
+    correct = readable & (columns[probabilities.argmax(axis=1)] == scored.truth)
+    of_unseen = scored.of_unseen
+    wrong = 0.0 if of_unseen.any() else np.nan
     result = dict.fromkeys(METRICS, np.nan)
     result |= dict.fromkeys(("unseen_top1", "unseen_top5", "gzsl_unseen"), wrong)
-    if len(split.seen_test):
-        truth = y[split.seen_test]
-        readable = np.asarray(np.isfinite(X[split.seen_test]).all(axis=1))
-        correct = np.zeros(len(truth), dtype=np.bool_)  # an unreadable one is a miss
-        probabilities = softmax_baseline(
-            X[train], y[train], X[split.seen_test[readable]]
+    if not of_unseen.all():
+        result["gzsl_seen"] = per_class_accuracy(
+            scored.truth[~of_unseen], correct[~of_unseen]
         )
-        best = probabilities.argmax(axis=1)
-        correct[readable] = np.unique(y[train])[best] == truth[readable]
-        result["gzsl_seen"] = per_class_accuracy(truth, correct)
     result["gzsl_h"] = harmonic_mean(result["gzsl_seen"], result["gzsl_unseen"])
+    if scored.hops is not None:
+        near = precisions(probabilities, columns, scored.truth, scored.hops)
+        result |= hierarchical_metrics(near, of_unseen)
     return result
 
 
@@ -452,4 +487,4 @@ def _settings(
 
 def _append(results: dict[str, list[float]], values: dict[str, float]) -> None:
     for metric, value in values.items():
-        results[metric].append(value)
+        results.setdefault(metric, []).append(value)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from zeroshot.cache import replace_file
 from zeroshot.errors import ArtifactError
+from zeroshot.near_misses import CUTOFFS, HIERARCHICAL_METRICS
 from zeroshot.report_page import report_page
-from zeroshot.scored_split import METRICS, ScoredSplit
+from zeroshot.scored_split import ScoredSplit
 
 __all__ = ["Evaluation"]
 
@@ -38,8 +39,9 @@ class Evaluation:
     Attributes
     ----------
     results : dict of str to dict of str to list of float
-        For each method and each of `METRICS` the value of every split, in [0, 1]; NaN
-        where there was nothing to measure.
+        For each method and each of `zeroshot.evaluation.METRICS` the value of every
+        split, in [0, 1]; NaN where there was nothing to measure. With a hierarchy also
+        each of `zeroshot.near_misses.HIERARCHICAL_METRICS`.
     settings : dict
         What was evaluated: backbone, embeddings, numbers of images and classes, splits,
         seed, versions. JSON.
@@ -64,10 +66,10 @@ class Evaluation:
             {"method": method}
             | {
                 key: value
-                for metric in METRICS
+                for metric, of_splits in values.items()
                 for key, value in (
-                    (metric, float(np.mean(values[metric]))),
-                    (f"{metric}_std", float(np.std(values[metric]))),
+                    (metric, float(np.mean(of_splits))),
+                    (f"{metric}_std", float(np.std(of_splits))),
                 )
             }
             for method, values in self.results.items()
@@ -124,12 +126,13 @@ class Evaluation:
             ) from error
 
     def __str__(self) -> str:
-        """Return two tables in Markdown, and a line on what was evaluated."""
+        """Return tables in Markdown, and a line on what was evaluated."""
         s = self.settings
         lines = [
             *self._table(ACCURACIES),
             "",
             *self._table(OF_SCORES),
+            *self._near_misses(),
             "",
             f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
             f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
@@ -149,8 +152,23 @@ class Evaluation:
             )
         return "\n".join(lines)
 
-    def _table(self, titles: dict[str, str]) -> list[str]:
-        table = [("method", *titles.values())] + [
+    def _near_misses(self) -> list[str]:
+        if "hierarchy_nodes" not in self.settings:
+            return []
+        lines = []
+        for kind, metrics in HIERARCHICAL_METRICS.items():
+            titles = [f"hp@{k}" for k in CUTOFFS]
+            columns = dict(zip(metrics, titles, strict=True))
+            lines += ["", *self._table(columns, f"images of {kind} classes")]
+        return [
+            *lines,
+            "",
+            "hp@k: hierarchical precision of the k best among all classes, mean over "
+            "images.",
+        ]
+
+    def _table(self, titles: dict[str, str], first: str = "method") -> list[str]:
+        table = [(first, *titles.values())] + [
             (row["method"], *(_cell(row[m], row[f"{m}_std"]) for m in titles))
             for row in self.rows
         ]

@@ -3,6 +3,7 @@
 WordNet as ImageNet uses it, or the user's own tree.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,8 @@ class Hierarchy:
 
     A label finds its node by the node's own id, by all its names
     (``"dugong, Dugong dugon"``), or by any one of them, whatever the case and the
-    separators; a first name goes before another.
+    separators; a first name goes before another. Where that does not tell nodes apart,
+    give these labels of their own (`with_labels`).
 
     Parameters
     ----------
@@ -74,6 +76,7 @@ class Hierarchy:
     ) -> None:
         self.nodes = tuple(dict.fromkeys(node for edge in edges for node in edge))
         self._names = names
+        self._labelled: dict[str, list[str]] = {}
         self._row = {node: row for row, node in enumerate(self.nodes)}
         rows = np.array([[self._row[a], self._row[b]] for a, b in edges])
         one_way = csr_array(
@@ -151,6 +154,37 @@ class Hierarchy:
         hierarchy._set(sorted(edges), names)
         return hierarchy
 
+    def with_labels(self, labels: Mapping[str, str]) -> Self:
+        """Return the hierarchy with nodes that go by the given labels.
+
+        For names that several nodes have: "crane" is a bird and a machine.
+
+        Parameters
+        ----------
+        labels : mapping of str to str
+            Labels by the ids of their nodes, such as those of
+            `zeroshot.datasets.read_class_names`. What is no node is passed over.
+
+        Returns
+        -------
+        hierarchy : Hierarchy
+            `find` tries these labels first; ids and names still lead to nodes too.
+
+        Examples
+        --------
+        >>> tree = Hierarchy(
+        ...     {"n1": "n3", "n2": "n4"}, {"n1": ["crane"], "n2": ["crane"]}
+        ... )
+        >>> tree.with_labels({"n2": "crane"}).find(["crane"])
+        ['n2']
+        """
+        labelled = copy.copy(self)
+        labelled._labelled = {}
+        for node, label in labels.items():
+            if node in self._row:
+                labelled._labelled.setdefault(label, []).append(node)
+        return labelled
+
     def find(self, labels: Sequence[str] | NDArray[Any]) -> list[str]:
         """Return the node of each label.
 
@@ -169,7 +203,9 @@ class Hierarchy:
         """
         nodes, unknown, doubtful = [], [], []
         for label in map(str, labels):
-            found = [label] if label in self._row else self._named(label)
+            found = self._labelled.get(label) or (
+                [label] if label in self._row else self._named(label)
+            )
             nodes.append(found[0] if found else "")
             if not found:
                 unknown.append(repr(label))
@@ -181,8 +217,9 @@ class Hierarchy:
                 f"{', '.join(unknown[:10]) or 'no label'}"
                 f"{' and others' if len(unknown) > 10 else ''}, and several for "
                 f"{', '.join(doubtful[:10]) or 'no label'}"
-                f"{' and others' if len(doubtful) > 10 else ''}. Use ids of nodes, or "
-                f"leave these labels out."
+                f"{' and others' if len(doubtful) > 10 else ''}. Use ids of nodes as "
+                f"labels, say whose labels they are (Hierarchy.with_labels, or "
+                f"--class-names with ids as folders), or leave these labels out."
             )
         return nodes
 

@@ -11,6 +11,7 @@ __all__ = [
     "RejectionCurve",
     "ReliabilityBins",
     "SeenUnseenCurve",
+    "correct_lists",
     "expected_calibration_error",
     "harmonic_mean",
     "hierarchical_precision",
@@ -165,9 +166,8 @@ def hierarchical_precision(
 ) -> NDArray[np.float64]:
     """Return the share of each image's k best candidates that are near its label.
 
-    Near are the labels of the *correct list*: all candidates within the smallest
-    radius, in hops over the hierarchy, that has at least k of them. So a guess that is
-    a near relation of the true label counts, and a list of k guesses can be all right.
+    Near are the labels of the *correct list*, see `correct_lists`. So a guess that is a
+    near relation of the true label counts, and a list of k guesses can be all right.
     For k = 1 and a true label among the candidates it is flat hit@1.
 
     Parameters
@@ -203,13 +203,49 @@ def hierarchical_precision(
     >>> hierarchical_precision(np.array([[1, 3]]), np.array([0]), hops)
     array([0.5])
     """
-    k = ranked.shape[1]
+    is_correct = correct_lists(hops, ranked.shape[1])
+    precision: NDArray[np.float64] = is_correct[true_row[:, None], ranked].mean(axis=1)
+    return precision
+
+
+def correct_lists(hops: NDArray[np.floating[Any]], k: int) -> NDArray[np.bool_]:
+    """Tell which candidates count as near each label, for a list of k guesses.
+
+    All those within the smallest radius, in hops over the hierarchy, that has at least
+    k of them.
+
+    Parameters
+    ----------
+    hops : ndarray of shape (n_labels, n_candidates)
+        As for `hierarchical_precision`.
+    k : int
+        Number of guesses, 1 <= k <= n_candidates.
+
+    Returns
+    -------
+    is_correct : ndarray of shape (n_labels, n_candidates), bool
+
+    Raises
+    ------
+    ValueError
+        If ``k`` is out of range.
+
+    References
+    ----------
+    .. [1] Frome et al., "DeViSE", NeurIPS 2013, the algorithm *hCorrectSet* of its
+       supplement.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hops = np.array([[0, 2, 2, 6.0]])  # cat to cat, dog, fox, car
+    >>> correct_lists(hops, 2)
+    array([[ True,  True,  True, False]])
+    """
     if not 1 <= k <= hops.shape[1]:
         raise ValueError(f"Expected 1 <= k <= {hops.shape[1]} candidates. Got {k}.")
     radius = np.partition(hops, k - 1, axis=1)[:, k - 1]
-    is_correct = (hops <= radius[:, None]) & np.isfinite(hops)
-    precision: NDArray[np.float64] = is_correct[true_row[:, None], ranked].mean(axis=1)
-    return precision
+    return np.asarray((hops <= radius[:, None]) & np.isfinite(hops))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from zeroshot.near_misses import CUTOFFS, HIERARCHICAL_METRICS
 from zeroshot.plots import Whisker, whisker_plot
 from zeroshot.report_sections import split_sections
 from zeroshot.scored_split import ScoredSplit
@@ -57,6 +58,8 @@ def report_page(
     style = files("zeroshot").joinpath("report_style.css").read_text(encoding="utf-8")
     title = f"Zero-shot evaluation: {settings['backbone']}, {settings['embeddings']}"
     sections = [_heading(title, rows, settings), _methods(results, rows, settings)]
+    if "hierarchy_nodes" in settings:
+        sections.append(_near_misses(rows, settings))
     if scored is not None:
         method = str(rows[0]["method"])
         which = (
@@ -153,28 +156,53 @@ def _methods(
             reference=rows[-1][metric],
         )
         figures.append(f"<figure>{svg}<figcaption>{caption}</figcaption></figure>")
-    body = "".join(
-        f"<tr><td>{escape(str(row['method']))}</td>"
-        + "".join(f"<td>{_cell(row, m, settings['n_splits'])}</td>" for m in TITLES)
-        + "</tr>"
-        for row in rows
-    )
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("method", *TITLES.values())
-    )
     return (
         f"<section>\n<h2>Methods and yardsticks</h2>\n"
         f'<p class="soft">The control has a random vector for each label: what it '
         f"reaches, it reaches without any meaning of the words. Small dots are splits, "
         f"bars one standard deviation.</p>\n"
         f'<div class="pair">{"".join(figures)}</div>\n'
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>\n"
+        f"{_table(rows, TITLES, settings['n_splits'])}\n"
         f'<p class="soft">ECE: expected calibration error of unseen classes among '
         f"themselves, lower is better. AUROC and FPR95 (false accepts where 95 % are "
         f"rightly accepted, lower is better): every second unseen label is "
         f"withheld.</p>\n"
         f"</section>\n"
+    )
+
+
+def _near_misses(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> str:
+    titles = [f"hp@{k}" for k in CUTOFFS]
+    figures = "".join(
+        f"<figure>"
+        f"{_table(rows, dict(zip(metrics, titles, strict=True)), settings['n_splits'])}"
+        f"<figcaption>Images of <b>{kind} classes</b>.</figcaption></figure>"
+        for kind, metrics in HIERARCHICAL_METRICS.items()
+    )
+    return (
+        f"<section>\n<h2>How near the answers are</h2>\n"
+        f'<p class="soft">Hierarchical precision@k: the share of the k best among all '
+        f"labels that are in the correct list, the at least k labels nearest the true "
+        f"one in the hierarchy. A mean over images.</p>\n"
+        f'<div class="pair">{figures}</div>\n</section>\n'
+    )
+
+
+def _table(
+    rows: Sequence[dict[str, Any]], titles: dict[str, str], n_splits: int
+) -> str:
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("method", *titles.values())
+    )
+    body = "".join(
+        f"<tr><td>{escape(str(row['method']))}</td>"
+        + "".join(f"<td>{_cell(row, metric, n_splits)}</td>" for metric in titles)
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

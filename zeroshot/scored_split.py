@@ -25,6 +25,11 @@ from zeroshot.metrics import (
     reliability_bins,
     seen_unseen_curve,
 )
+from zeroshot.near_misses import (
+    chance_precisions,
+    hierarchical_metrics,
+    precisions,
+)
 from zeroshot.rejection import stand_out
 from zeroshot.scoring import softmax
 from zeroshot.splits import ZeroShotSplit
@@ -115,6 +120,8 @@ class ScoredSplit:
         rejects.
     penalty, temperature : float
         Those of the classifier.
+    hops : ndarray of shape (m, m), float64, or None
+        Edges between the labels in a hierarchy, if one was given.
 
     Scores and points of an unreadable image are NaN. It counts as a wrong answer; the
     curves leave it out.
@@ -132,6 +139,7 @@ class ScoredSplit:
     accepted: NDArray[np.bool_] | None
     penalty: float
     temperature: float
+    hops: NDArray[np.float64] | None = None
 
     @property
     def is_seen(self) -> NDArray[np.bool_]:
@@ -331,7 +339,8 @@ class ScoredSplit:
         Returns
         -------
         values : dict of str to float
-            NaN where nothing can be measured.
+            NaN where nothing can be measured. With a hierarchy also each of
+            `zeroshot.near_misses.HIERARCHICAL_METRICS`.
         """
         result = dict.fromkeys(METRICS, np.nan)
         names, hits = self.labels[self.truth], self.hits()
@@ -354,6 +363,10 @@ class ScoredSplit:
         if (rejection := self.rejection()) is not None:
             result["rejection_auroc"] = rejection.auroc
             result["rejection_fpr95"] = rejection.false_accepts_at(0.95)
+        if self.hops is not None:
+            everything = np.arange(len(self.labels))
+            near = precisions(self.penalised, everything, self.truth, self.hops)
+            result |= hierarchical_metrics(near, self.of_unseen)
         return result
 
 
@@ -362,6 +375,7 @@ def score_split(
     features: NDArray[np.float32],
     y: NDArray[Any],
     split: ZeroShotSplit,
+    hops: NDArray[np.float64] | None = None,
 ) -> ScoredSplit:
     """Let a fitted classifier score the test images of a split.
 
@@ -374,6 +388,8 @@ def score_split(
     y : ndarray of shape (n,)
         Their labels.
     split : ZeroShotSplit
+    hops : ndarray of shape (m, m), float64, optional
+        Edges between its labels, the seen ones first, in a hierarchy.
 
     Returns
     -------
@@ -407,6 +423,7 @@ def score_split(
         accepted,
         classifier.seen_penalty_,
         classifier.temperature_,
+        hops,
     )
 
 
@@ -439,24 +456,27 @@ def _of_readable(
     return rows
 
 
-def chance_of(split: ZeroShotSplit) -> dict[str, float]:
-    """Return what guessing reaches, for each of `METRICS`.
+def chance_of(scored: ScoredSplit) -> dict[str, float]:
+    """Return what guessing reaches, for each of the metrics.
 
     Parameters
     ----------
-    split : ZeroShotSplit
+    scored : ScoredSplit
+        Of any method: only its images and labels count.
 
     Returns
     -------
     values : dict of str to float
-        NaN where nothing can be measured, or guessing says nothing.
+        As `ScoredSplit.metrics`. NaN where nothing can be measured, or guessing says
+        nothing.
     """
-    n_unseen = len(split.unseen) if len(split.unseen_test) else np.nan
-    n_all = len(split.seen) + len(split.unseen)
-    seen = 1 / n_all if len(split.seen_test) else np.nan
-    unseen = 1 / n_all if len(split.unseen_test) else np.nan
-    rejects = len(split.unseen_test) and len(split.unseen) > 1
-    return dict.fromkeys(METRICS, np.nan) | {
+    has_seen, has_unseen = (~scored.of_unseen).any(), scored.of_unseen.any()
+    n_all = len(scored.labels)
+    n_unseen = n_all - scored.n_seen if has_unseen else np.nan
+    seen = 1 / n_all if has_seen else np.nan
+    unseen = 1 / n_all if has_unseen else np.nan
+    rejects = n_unseen > 1
+    values = dict.fromkeys(METRICS, np.nan) | {
         "unseen_top1": 1 / n_unseen,
         "unseen_top5": min(5 / n_unseen, 1.0),
         "gzsl_seen": seen,
@@ -465,3 +485,7 @@ def chance_of(split: ZeroShotSplit) -> dict[str, float]:
         "rejection_auroc": 0.5 if rejects else np.nan,
         "rejection_fpr95": 0.95 if rejects else np.nan,
     }
+    if scored.hops is not None:
+        guessed = chance_precisions(scored.truth, scored.hops)
+        values |= hierarchical_metrics(guessed, scored.of_unseen)
+    return values

@@ -1,7 +1,7 @@
 """The command that measures: evaluate."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from warnings import warn
 
 import typer
@@ -27,6 +27,9 @@ from zeroshot.cli.score_options import (
 )
 from zeroshot.cli.tables import print_csv, print_json
 from zeroshot.errors import PartialCoverageWarning
+
+if TYPE_CHECKING:
+    from zeroshot.hierarchy import Hierarchy
 
 __all__ = ["COMMANDS"]
 
@@ -107,6 +110,20 @@ def _evaluate(
             show_default=False,
         ),
     ] = None,
+    hierarchy: Annotated[
+        Path | None,
+        typer.Option(
+            "--hierarchy",
+            metavar="FILE|FOLDER",
+            help="What is a kind of what: a .csv with the columns child and parent, or "
+            "a folder with ImageNet's WordNet (imagenet_graph_edges.tsv and words.txt)."
+            " Adds hierarchical precision@k, the share of the k best labels that are "
+            "among those nearest the true one: a dog called a wolf is nearly right. "
+            "Labels are ids or names of nodes; with --class-names the folders may be "
+            "the ids.",
+            show_default=False,
+        ),
+    ] = None,
     seen_penalty: SeenPenalty = None,
     temperature: Temperature = None,
     reject: Reject = None,
@@ -141,7 +158,8 @@ def _evaluate(
     mean per-class accuracies: among the unseen classes alone (ZSL), and among all
     classes (GZSL) with the harmonic mean H; and how good the scores are: area under the
     seen-unseen curve, calibration error, and how well they tell that no label fits.
-    Beside them ridge regression, random vectors for the labels, and chance.
+    Beside them ridge regression, random vectors for the labels, and chance. With
+    --hierarchy, also how near the answers are to the truth.
     """
     from zeroshot import load
     from zeroshot.cli.labelled import load_labelled
@@ -151,6 +169,7 @@ def _evaluate(
     scores = score_settings(seen_penalty, temperature, reject)
     controls = ("ridge", "random", "softmax") if softmax else ("ridge", "random")
     on_unknown: Literal["raise", "skip"] = "skip" if skip_unknown else "raise"
+    tree = None if hierarchy is None else _read_hierarchy(hierarchy, class_names)
     if proposed_split is not None:
         if model is not None or backbone is not None or class_names is not None:
             raise typer.BadParameter(
@@ -167,6 +186,7 @@ def _evaluate(
             splits=[benchmark.split],
             **scores,
             controls=controls,
+            hierarchy=tree,
             random_state=seed,
             on_unknown=on_unknown,
         )
@@ -180,7 +200,7 @@ def _evaluate(
             paths, labels, left_out = with_vector(paths, labels, classifier.embeddings_)
             if left_out:
                 warn(left_out_line(left_out), PartialCoverageWarning, stacklevel=2)
-        evaluation = evaluate_model(classifier, paths, labels)
+        evaluation = evaluate_model(classifier, paths, labels, hierarchy=tree)
     elif backbone is not None and embeddings is not None:
         paths, labels = load_labelled(images, class_names)
         evaluation = evaluate(
@@ -193,6 +213,7 @@ def _evaluate(
             **scores,
             unseen=unseen,
             controls=controls,
+            hierarchy=tree,
             random_state=seed,
             on_unknown=on_unknown,
             batch_size=batch_size,
@@ -212,6 +233,18 @@ def _evaluate(
     if html is not None:  # last: a disk that is full loses no figures
         evaluation.save_html(html)
         typer.echo(f"Wrote {html}", err=True)
+
+
+def _read_hierarchy(path: Path, class_names: Path | None) -> "Hierarchy":
+    """Return the tree of a file or folder; folders of class names may be its nodes."""
+    from zeroshot.datasets import read_class_names
+    from zeroshot.hierarchy import Hierarchy
+
+    read = Hierarchy.from_wordnet if path.is_dir() else Hierarchy.from_csv
+    tree = read(path)
+    if class_names is None:
+        return tree
+    return tree.with_labels(read_class_names(class_names))
 
 
 COMMANDS = (
