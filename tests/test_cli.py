@@ -58,7 +58,9 @@ def in_shell(*arguments, **variables):
         [sys.executable, "-m", "zeroshot", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | variables,
+        # Importing TensorFlow sets this, and with it more is printed, not less.
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+        | variables,
     )
 
 
