@@ -46,9 +46,10 @@ __all__ = [
 ]
 
 READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait for disk
-# Images that a thread prepares at a time; divides BLOCK_ROWS. Handing over costs some
-# 60 us, as much as finding the features of a small image in the cache.
-CHUNK = 8
+# Images that a thread prepares at a time; where they are found in the cache, more and
+# more. Handing over, with threads that wait for each other, costs as much as finding
+# two images.
+CHUNK, LARGEST_CHUNK = 8, 128
 REMEMBERED = 4 * BLOCK_ROWS  # images whose repetition is noticed without the cache
 NAMED = 5  # bad images that a warning names; the report has all
 
@@ -310,8 +311,7 @@ def iter_features(
         return
     store = FeatureStore.of(backbone) if cache else None
     chunk = CHUNK if n is None else max(1, min(CHUNK, n // READERS))
-    # A batch ready, one in the making.
-    ahead = -(-2 * batch_size // chunk) + READERS
+    ahead = 2 * batch_size  # a batch ready, one in the making
     blocks: deque[_OpenBlock] = deque()
     batch = _Batch(backbone, batch_size, store)
     try:
@@ -465,13 +465,20 @@ def _read_ahead(
     chunk: int,
     ahead: int,
 ) -> Generator[_Prepared]:
-    """Prepare images in threads, in order, at most ``ahead`` chunks before they go."""
+    """Prepare images in threads, in order: ``ahead`` of them, and a chunk a thread.
+
+    While all that comes back was found in the cache, chunks grow; then a file's content
+    is let go once its key is known, and read again should it have to be decoded.
+    """
     size, resize = backbone.input_size, card_of(backbone).resize
     nothing = np.empty((0, backbone.dim), np.float32)
     stopped = threading.Event()
 
     def prepare(start: int, images: list[ImageSource]) -> _Prepared:
-        opened = [_opened(index, image) for index, image in enumerate(images, start)]
+        keep = len(images) <= CHUNK
+        opened = [
+            _opened(index, image, keep) for index, image in enumerate(images, start)
+        ]
         found = np.zeros(len(images), np.bool_)
         features = nothing
         if store is not None:
@@ -484,6 +491,8 @@ def _read_ahead(
             if stopped.is_set():
                 break
             image = opened[i]
+            if isinstance(image, _Opened) and image.content is None:
+                image = _opened(start + i, images[i])
             if isinstance(image, _Opened):
                 others[i] = decoded(start + i, images[i], image)
             else:
@@ -494,6 +503,7 @@ def _read_ahead(
         index: int, source: ImageSource, image: _Opened
     ) -> _Decoded | InvalidImageError:
         key, content = image
+        assert content is not None
         if isinstance(content, np.ndarray):
             return _Decoded(key, fit_image(content, size, resize))
         name = f"'{source}'" if isinstance(source, str | Path) else None
@@ -505,11 +515,21 @@ def _read_ahead(
 
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="zeroshot-images")
     waiting: deque[Future[_Prepared]] = deque()
+    iterator = iter(sources)
+    start = done = 0
+    n = chunk
     try:
-        for start, images in _chunks(sources, chunk):
+        # No chunk lies in two blocks.
+        while images := list(islice(iterator, min(n, -start % BLOCK_ROWS or n))):
             waiting.append(pool.submit(prepare, start, images))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
+            start += len(images)
+            while start - done > ahead + READERS * n:
+                part = waiting.popleft().result()
+                done += len(part.found)
+                are_files = all(isinstance(image, str | Path) for image in images)
+                grows = are_files and bool(part.found.all())
+                n = min(2 * n, LARGEST_CHUNK) if grows else chunk
+                yield part
         while waiting:
             yield waiting.popleft().result()
     finally:
@@ -517,27 +537,21 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _chunks(
-    sources: Iterable[ImageSource], size: int
-) -> Iterator[tuple[int, list[ImageSource]]]:
-    iterator = iter(sources)
-    start = 0
-    while images := list(islice(iterator, size)):
-        yield start, images
-        start += len(images)
-
-
 class _Opened(NamedTuple):
     """What an image is told by, and where its pixels come from."""
 
     key: bytes
-    content: bytes | NDArray[np.uint8]
+    content: bytes | NDArray[np.uint8] | None
 
 
-def _opened(index: int, image: ImageSource) -> _Opened | InvalidImageError:
+def _opened(
+    index: int, image: ImageSource, keep: bool = True
+) -> _Opened | InvalidImageError:
+    """Return an image's key and content; of a file, only if it is to be kept."""
     try:
         if isinstance(image, str | Path):
-            image = read_bytes(image, index=index)
+            read = read_bytes(image, index=index)
+            return _Opened(content_key(read), read if keep else None)
         content = image if isinstance(image, bytes) else read_image(image, index=index)
     except InvalidImageError as error:
         return error

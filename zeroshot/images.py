@@ -26,6 +26,10 @@ __all__ = [
     "read_image",
 ]
 
+# Either flag is missing on some systems. Not blocking: a named pipe is no file, and not
+# waited for.
+READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """One image: the path of a file, a file's bytes, a PIL image, or an array of shape
 (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA, uint8 or float in 0..1."""
@@ -222,11 +226,18 @@ def read_bytes(source: str | Path, *, index: int | None = None) -> bytes:
         If there is no such file, or it may not be read; names it. Carries ``index``.
     """
     try:
-        mode = os.stat(source).st_mode
-        if stat.S_ISREG(mode):
-            with open(source, "rb", buffering=0) as file:
-                return file.readall()
-        reason = "a folder" if stat.S_ISDIR(mode) else "not a file"
+        # Half the system calls of `open` and `read`: what small files cost.
+        file = os.open(source, READ_ONLY)
+        try:
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode):
+                content = os.read(file, status.st_size + 1)
+                if len(content) == status.st_size:
+                    return content
+                return Path(source).read_bytes()  # it changes, has no size, or 2 GB
+        finally:
+            os.close(file)
+        reason = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file"
     # ValueError: a null byte in the name
     except (FileNotFoundError, NotADirectoryError, ValueError):
         reason = "no such file"
