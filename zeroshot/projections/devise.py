@@ -166,13 +166,17 @@ class DeViSE(TrainedProjection):
             if self.loss == "mse":
                 return tf.reduce_mean(tf.square(points - own), axis=1)
             return 1 - tf.reduce_sum(tf.math.l2_normalize(points, axis=1) * own, axis=1)
-        hinge = hinges(tf, points, wanted, T, self.margin)
         if self.negatives == "first-violator":
+            hinge = hinges(tf, points, wanted, T, self.margin)
             # The first violator of a random order is the one of smallest priority.
             priority = tf.random.stateless_uniform(tf.shape(hinge), seed)
             first = tf.argmin(tf.where(hinge > 0, priority, 2.0), axis=1)
             return tf.gather(hinge, first, axis=1, batch_dims=1)
-        return tf.reduce_sum(hinge, axis=1)
+        # The own class would add the margin, whatever the points: cheaper than a mask.
+        own_scores = tf.reduce_sum(points * tf.gather(T, wanted), axis=1)
+        scores = tf.matmul(points, T, transpose_b=True)
+        hinge = tf.nn.relu(scores + (self.margin - own_scores)[:, None])
+        return tf.reduce_sum(hinge, axis=1) - self.margin
 
     def weight_penalty(self, tf: Any, kernels: Sequence[Any]) -> Any:
         """Return what is added to the mean loss of a batch for the length of the map.

@@ -20,6 +20,8 @@ from zeroshot.tensorflow_import import import_keras, import_tensorflow
 
 __all__ = ["TrainedProjection", "hinges", "reciprocal_ranks"]
 
+BETA_1, BETA_2 = 0.9, 0.999  # of Adam: Kingma and Ba, ICLR 2015
+
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Kernel (dim_in, dim_out) and bias (dim_out,) of a dense layer."""
 
@@ -221,8 +223,7 @@ class TrainedProjection(ProjectionEstimator):
         schedule = keras.optimizers.schedules.CosineDecay(
             self.learning_rate, steps * epochs
         )
-        optimizer = keras.optimizers.Adam(schedule)
-        optimizer.build(variables)
+        moments = [[tf.Variable(tf.zeros_like(v)) for _ in "mv"] for v in variables]
         tensors = tf.constant(X), tf.constant(y), tf.constant(T)
 
         # One compiled call an epoch over tensors in memory: 2 to 3 times the speed of
@@ -247,7 +248,23 @@ class TrainedProjection(ProjectionEstimator):
                     )
                     loss = tf.reduce_mean(losses) + self.weight_penalty(tf, kernels)
                 gradients = tape.gradient(loss, variables)
-                optimizer.apply_gradients(zip(gradients, variables, strict=True))
+                number = epoch * steps + step
+                for variable, gradient, (m, v) in zip(
+                    variables, gradients, moments, strict=True
+                ):
+                    # Adam in one pass; that of Keras makes ten, 1 ms more each step.
+                    tf.raw_ops.ResourceApplyAdam(
+                        var=variable.value.handle,
+                        m=m.handle,
+                        v=v.handle,
+                        beta1_power=BETA_1 ** tf.cast(number + 1, tf.float32),
+                        beta2_power=BETA_2 ** tf.cast(number + 1, tf.float32),
+                        lr=schedule(number),
+                        beta1=BETA_1,
+                        beta2=BETA_2,
+                        epsilon=1e-7,
+                        grad=gradient,
+                    )
                 total += tf.reduce_sum(losses)
             return total / n
 
