@@ -333,6 +333,7 @@ def iter_features(
                         raise result
                     else:
                         block.errors[part.start + i] = str(result)
+                        block.matrix[first + i] = np.nan
                 advance(len(part.found))
                 while len(blocks) > 1 and blocks[0].missing == 0:
                     yield blocks.popleft().closed(on_error)
@@ -371,7 +372,7 @@ class _OpenBlock:
         self.start = start
         self.n = 0
         self.missing = 0
-        self.matrix = np.full((BLOCK_ROWS, dim), np.nan, np.float32)
+        self.matrix = np.empty((BLOCK_ROWS, dim), np.float32)
         self.errors: dict[int, str] = {}
 
     def closed(self, on_error: OnError) -> FeatureBlock:
