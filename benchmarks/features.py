@@ -169,8 +169,9 @@ def _speed_table(images: Path, n: int) -> str:
     both = 1 / (1 / decode_only + 1 / network_only)
     return table(
         f"First pass over {n} photographs of ImageNet (short side 256), mobilenet-v2 "
-        f"at 224, empty cache; medians of {TURNS} turns, "
-        f"{os.cpu_count()} cores",
+        f"at 224, empty cache; medians of {TURNS} turns, {os.cpu_count()} cores. "
+        f"Either stage alone uses all cores, so together they can do no more than the "
+        f"last row: reading ahead fills gaps, it adds no processor",
         ("way", "images/s", "`extract_features` is", "wanted"),
         [
             ("`extract_features`, everything", rate(first), "", ""),
