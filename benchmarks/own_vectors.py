@@ -21,10 +21,11 @@ from real_tasks import Task, real_data, real_tasks
 
 from zeroshot import evaluate
 from zeroshot.embeddings import TextEmbeddings, Word2Vec
+from zeroshot.embeddings.base import SupportsNeighbours
 from zeroshot.embeddings.training import train_vectors
 from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
 from zeroshot.evaluation import Evaluation
-from zeroshot.labels import embed_labels, embed_vocabulary
+from zeroshot.labels import embed_labels
 
 CORPUS = Path("text") / "classic-books-20mb.txt.gz"
 NOUNS = (
@@ -55,15 +56,14 @@ def train(out: Path) -> None:
 
 def neighbours(embeddings: TextEmbeddings) -> str:
     """Return a table of the words nearest to the nouns, by cosine."""
-    words, Y = embed_vocabulary(embeddings, 10**6)
+    assert isinstance(embeddings, SupportsNeighbours)
     rows = ["| noun | nearest words, with the cosine |", "| --- | --- |"]
     for noun in NOUNS:
-        if noun not in words:
+        if not embeddings.lookup([noun])[1].all():
             rows.append(f"| {noun} | not in the text often enough |")
             continue
-        cosines = Y @ Y[words.index(noun)]
-        nearest = np.argsort(-cosines)[1 : N_NEIGHBOURS + 1]
-        named = ", ".join(f"{words[i]} {cosines[i]:.2f}" for i in nearest)
+        nearest = embeddings.nearest(noun, N_NEIGHBOURS)
+        named = ", ".join(f"{word} {cosine:.2f}" for word, cosine in nearest)
         rows.append(f"| {noun} | {named} |")
     return "\n".join(rows)
 
@@ -88,7 +88,7 @@ def compare(task: Task, own: TextEmbeddings) -> str:
     results = {}
     for name, file in files.items():
         evaluation = evaluate(X, y, None, file)
-        for method in ("devise", "ridge"):
+        for method in ("eszsl", "ridge"):
             results[f"{method}, {name}"] = evaluation.results[method]
     results |= {"chance": evaluation.results["chance"]}
     described = {"backbone": task.backbone, "pretraining": "ImageNet-1k"}
