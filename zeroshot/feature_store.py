@@ -169,7 +169,7 @@ class FeatureStore:
             NaN where there are none.
         found : ndarray of shape (n,), bool
         """
-        features = np.full((len(keys), self.dim), np.nan, np.float32)
+        features = np.empty((len(keys), self.dim), np.float32)
         found = np.zeros(len(keys), np.bool_)
         with self._lock:
             for i, key in enumerate(keys) if self._new else ():
@@ -183,6 +183,7 @@ class FeatureStore:
                 self._read_index()
                 with suppress(FileNotFoundError):
                     self._look_up(keys, features, found)
+        features[~found] = np.nan
         return features, found
 
     def add(self, key: bytes, features: NDArray[np.float32]) -> None:

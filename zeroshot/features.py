@@ -325,7 +325,10 @@ def iter_features(
                 block = blocks[-1]
                 first = block.n
                 block.n += len(part.found)
-                block.matrix[first : block.n][part.found] = part.features
+                where = (
+                    slice(None) if part.found.all() else part.found
+                )  # no mask: faster
+                block.matrix[first : block.n][where] = part.features
                 for i, result in part.others.items():
                     if isinstance(result, _Decoded):
                         batch.add(result, block, first + i)
@@ -486,7 +489,7 @@ def _read_ahead(
             keys = [one.key for one in opened if isinstance(one, _Opened)]
             rows, is_stored = store.get_many(keys)
             found[[isinstance(one, _Opened) for one in opened]] = is_stored
-            features = rows[is_stored]
+            features = rows if is_stored.all() else rows[is_stored]
         others = {}
         for i in np.flatnonzero(~found).tolist():
             if stopped.is_set():

@@ -229,6 +229,8 @@ def _unit_points(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return points at unit length, zeros for those not finite, and which are."""
     is_finite: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=1))
+    if is_finite.all() and len(points):
+        return normalize(points), is_finite
     unit = np.zeros_like(points)
     if is_finite.any():
         unit[is_finite] = normalize(points[is_finite])
