@@ -181,12 +181,14 @@ def main() -> None:
     parser.add_argument("--label-space", action="store_true", help="that table alone")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ZeroShotWarning)
-    tables = {"label space": label_space_table, "held-out seen classes": settings_table}
+    spaces = f"label space, mean of {N_SPLITS * HOLD_OUTS} folds"
+    settings = f"held-out seen classes, mean of {N_SPLITS} splits"
+    tables = {spaces: label_space_table, settings: settings_table}
     if arguments.label_space:
-        del tables["held-out seen classes"]
+        del tables[settings]
     for task in real_tasks():
         for what, table in tables.items():
-            title = f"## {task.name}: {what}, mean of {N_SPLITS} splits"
+            title = f"## {task.name}: {what}"
             text = table(task)
             print(f"{title}\n\n{text}\n", flush=True)
             if arguments.write:

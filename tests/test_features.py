@@ -71,6 +71,27 @@ def test_extract_features_rows_are_in_order(batch_size, cache):
     assert len(backbone.batches) == -(-71 // batch_size)
 
 
+def test_extract_features_finds_what_changed_amid_many_that_are_stored(tmp_path):
+    # Enough that chunks have grown, in which contents are not kept but read again.
+    paths = write_images(tmp_path / "images", 1300)
+    _, colors = plain(1300)
+    order = [int(path.stem) for path in paths]
+    expected = colors[order]
+    extract_features(paths, MeanColor())
+    images, new = plain(3, start=3000)
+    for place, image, color in zip((640, 641, 1250), images, new, strict=True):
+        Image.fromarray(image).save(paths[place])
+        expected[place] = color
+    paths[900].write_text("no image")
+    expected[900] = np.nan
+    backbone = MeanColor()
+    with pytest.warns(PartialCoverageWarning, match="position 900"):
+        result = extract_features(paths, backbone, on_error="nan")
+    np.testing.assert_array_equal(result.matrix, expected)
+    assert list(result.errors) == [900]
+    assert sum(backbone.batches) == 3  # nothing else is computed again
+
+
 def test_extract_features_no_images_gives_no_rows():
     backbone = MeanColor()
     assert extract_features([], backbone).matrix.shape == (0, 3)

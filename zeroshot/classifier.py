@@ -135,11 +135,12 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ``image_positions_`` says which images the rows belong to. Both leave them out
         of training, and a warning and ``image_errors_`` name them.
     fine_tune : "auto", int, str, FineTuning or None, default=None
-        DeViSE's second phase: train the last layers of a Keras backbone too, after the
-        map, with the same loss; a copy, ``backbone`` itself is not changed. How many
-        layers, the name of the first one, or `zeroshot.FineTuning` for more settings;
-        ``"auto"`` is all its defaults. None leaves the backbone frozen; so does
-        fine-tuning that does not help held-out seen classes, with a warning.
+        DeViSE's second phase, with ``projection="devise"``: train the last layers of a
+        Keras backbone too, after the map, with the same loss; a copy, ``backbone``
+        itself is not changed. How many layers, the name of the first one, or
+        `zeroshot.FineTuning` for more settings; ``"auto"`` is all its defaults. None
+        leaves the backbone frozen; so does fine-tuning that does not help held-out seen
+        classes, with a warning.
     random_state : int, RandomState instance or None, default=None
         Seeds a projection that has no ``random_state`` of its own.
 
@@ -1118,7 +1119,7 @@ def load(
     Raises
     ------
     ArtifactError
-        If the bundle is broken or of a newer format, or what it names is missing.
+        If the bundle is broken or of another format, or what it names is missing.
     FingerprintMismatchError
         If the vectors or the backbone are not those of training. A backbone that the
         bundle names is checked when the first images come.

@@ -325,10 +325,11 @@ def iter_features(
                 block = blocks[-1]
                 first = block.n
                 block.n += len(part.found)
-                where = (
-                    slice(None) if part.found.all() else part.found
-                )  # no mask: faster
-                block.matrix[first : block.n][where] = part.features
+                rows = block.matrix[first : block.n]
+                if part.found.all():
+                    rows[:] = part.features  # a third of the time with a mask
+                else:
+                    rows[part.found] = part.features
                 for i, result in part.others.items():
                     if isinstance(result, _Decoded):
                         batch.add(result, block, first + i)
