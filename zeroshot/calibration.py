@@ -1,7 +1,7 @@
 """What scores mean, learnt on folds of seen classes that play the unseen ones.
 
 In each fold some of the seen classes are left out of training, with all their images,
-and as large a share of the images of the others. A projection trained on the rest meets both
+and a fifth of the images of the others. A projection trained on the rest meets both
 for the first time: the left-out classes as the final projection meets unseen ones, the
 left-out images as it meets new images of seen classes. Test classes take no part.
 
@@ -33,9 +33,7 @@ from zeroshot.rejection import Background, stand_out
 
 __all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
 
-# A fold's projection has a tenth of the classes less than the final one. With a fifth less,
-# scores of new images are too low on the folds, and more is accepted than the stated rate.
-N_FOLDS = 10
+N_FOLDS = 5
 MIN_CLASSES = 4  # two folds of two classes: fewer leave nothing to choose between
 N_PENALTIES = 301  # quantiles of the differences that a penalty must make up for
 TEMPERATURES = (1e-3, 10.0)  # bounds of the search
