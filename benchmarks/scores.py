@@ -198,10 +198,11 @@ def fitted_to_the_test(
 ) -> float:
     """Return the AUROC that a classifier trained on the test images' answers reaches.
 
-    A limit, not a method: logistic regression, cross-validated over the test images, of
-    our statistic, the best scores and, from a softmax regression over the seen classes
-    (which knows nothing of words), the log probabilities of the listed and of the
-    withheld ones.
+    Not a method, and no strict limit (with few test images it falls below ours), but a
+    hint of what the features hold: logistic regression, cross-validated over the test
+    images, of our statistic, the best scores and, from a softmax regression over the
+    seen classes (which knows nothing of words), the log probabilities of the listed and
+    of the withheld ones. The roots want features >= 0, as MobileNetV2's are.
     """
     first, second = np.sort(scores, axis=1)[:, :-3:-1].T
     columns = [statistic, first, first - second, visual.max(axis=1)]
