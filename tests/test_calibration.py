@@ -74,21 +74,25 @@ def test_automatic_penalty_is_near_the_best_in_hindsight(task, fitted):
     assert automatic > max(by_hand) - 0.1
 
 
-def test_fold_accuracies_are_those_of_a_literal_loop(task, fitted):
-    """H on the folds, worked out again from the stored folds with plain predict."""
+def test_background_and_h_agree_with_a_literal_loop_over_the_folds(task, fitted):
+    """Train without each fold's classes and look again, with plain fit and predict."""
     X, y, is_test = task
     X, y = X[~is_test], y[~is_test]
     found = fitted.calibration_
-    folds = found.background.folds
-    # The left-out images of seen classes cannot be told from outside: U alone.
+    background = found.background
+    assert np.array_equal(SEEN[background.labels], y)  # few images: all are in it
+    assert len(np.unique(background.folds)) == 2 * found.n_folds
     unseen = []
-    for fold in range(found.n_folds):
-        held_out = np.isin(y, SEEN[folds == fold])
+    for fold in np.unique(background.folds):
+        held_out = np.isin(y, SEEN[background.folds == fold])
         clf = classifier(seen_penalty=found.seen_penalty)
         clf.fit(X[~held_out], y[~held_out])
+        points = clf.projection_.transform(X[held_out])
+        np.testing.assert_allclose(background.points[held_out], points, atol=1e-6)
         right = clf.predict(X[held_out], SEEN.tolist()) == y[held_out]
         unseen.append(per_class_accuracy(y[held_out], right))
-    # H <= 2 U / (1 + U); the folds here have a fifth more images to train on.
+    # The left-out images of seen classes cannot be told from outside: U alone.
+    # H <= 2 U / (1 + U); the projections here had more classes and images to train on.
     assert found.h < 2 * np.mean(unseen) / (1 + np.mean(unseen)) + 0.1
     assert found.h > found.h_without
 

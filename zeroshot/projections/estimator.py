@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 
 __all__ = ["ProjectionEstimator"]
 
-BLOCK_ROWS = 3072  # 24 MB of 2048 features; from 32 MB on, memory is mapped anew each time
+BLOCK_ROWS = 3072  # 24 MB of 2048 features; 32 MB would be mapped anew each time
 CACHED_ROWS = 32  # 256 kB: the passes over them stay in the processor's cache
 TINY = np.finfo(np.float32).tiny
 
