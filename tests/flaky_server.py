@@ -96,6 +96,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers["Content-Length"] = str(length)
         for name, value in (headers | extra | reply.headers).items():
             self.send_header(name, value)
+        # Unsaid, a client follows a redirect on the connection that is about to close.
+        self.send_header("Connection", "close")
         self.end_headers()
         self._send(body, reply)
 
