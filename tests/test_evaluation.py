@@ -150,7 +150,7 @@ def test_evaluate_unknown_classes_are_left_out_under_skip(with_unknown):
     assert result.results == expected.results
     assert result.settings["left_out"] == ["okapi", "zebra"]
     assert result.settings["n_images"] == known.sum()
-    assert str(result).endswith("Left out, without a word vector: okapi, zebra.")
+    assert str(result).endswith("Left out, without a word vector: okapi; zebra.")
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ class Evaluation:
             )
         if s["left_out"]:
             lines.append(
-                f"Left out, without a word vector: {', '.join(s['left_out'])}."
+                f"Left out, without a word vector: {'; '.join(s['left_out'])}."
             )
         return "\n".join(lines)
 

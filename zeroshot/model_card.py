@@ -21,7 +21,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     card : str
     """
     backbone, embeddings = record["backbone"], record["embeddings"]
-    labels = ", ".join(str(label) for label in record["classes"]["labels"])
+    labels = "; ".join(str(label) for label in record["classes"]["labels"])
     if backbone is None:
         visual = "features that were given (no backbone)"
     else:
