@@ -1,9 +1,14 @@
 """Fixtures that many tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A background job of a shell ignores Ctrl-C, and so would the programs that tests start
+# and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
