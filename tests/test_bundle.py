@@ -284,7 +284,7 @@ def test_random_state_that_is_a_generator_is_saved_as_none(features, tmp_path):
 
 def test_card_tells_what_the_model_is(saved):
     card = (saved[1] / "README.md").read_text()
-    assert "red ring" in card
+    assert f"Seen classes: {'; '.join(saved[0].classes_)}." in card
     assert "`ridge`" in card
     assert "42 images of 7 classes" in card
 

@@ -1,10 +1,6 @@
 """What scores mean, learnt on folds of seen classes that play the unseen ones.
 
-In each fold some of the seen classes are left out of training, with all their images,
-and a fifth of the images of the others. A projection trained on the rest meets both
-for the first time: the left-out classes as the final projection meets unseen ones, the
-left-out images as it meets new images of seen classes. Test classes take no part.
-Rejection is learnt on more folds of fewer classes, each without these alone.
+How the folds are made: `zeroshot.calibration_folds`.
 
 References
 ----------
@@ -22,28 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from zeroshot.calibration_folds import (
+    Folds,
+    Training,
+    train_background,
+    train_on_folds,
+)
 from zeroshot.label_space import LabelSpace
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
-from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.rejection import Background, stand_out
 
 __all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
 
-N_FOLDS = 5
-# Without a fifth of the classes, images of new ones score too low, and more is accepted
-# than the stated rate: up to 5 points on real data, 2 with ten folds (docs/scores.md).
-# The seen penalty wants the larger folds: it depends on how many classes are new.
-N_REJECTION_FOLDS = 10
 MIN_CLASSES = 4  # two folds of two classes: fewer leave nothing to choose between
 N_PENALTIES = 301  # quantiles of the differences that a penalty must make up for
 TEMPERATURES = (1e-3, 10.0)  # bounds of the search
-# The threshold of rejection is a quantile of these: 0.05 comes out as 0.05 +- 0.007.
-BACKGROUND_SIZE = 1000
 
 
 @dataclass(frozen=True)
@@ -147,28 +140,6 @@ class Calibration:
         return probabilities
 
 
-@dataclass(frozen=True)
-class _Folds:
-    """Points of images that a projection had not been trained on.
-
-    Attributes
-    ----------
-    y : (n,) class of each image
-    folds : (n_classes,) fold that a class was left out in
-    new : (n, dim_text) points of images in the fold of their class
-    known : (n, dim_text) points in the fold that left out the image alone, else NaN
-    image_folds : (n,) that fold
-    rows : (n_folds, n_classes, dim_text + 1) all labels in the space of each fold
-    """
-
-    y: NDArray[np.intp]
-    folds: NDArray[np.intp]
-    new: NDArray[np.float32]
-    known: NDArray[np.float32]
-    image_folds: NDArray[np.intp]
-    rows: NDArray[np.float32]
-
-
 def fit_calibration(
     projection: Projection,
     X: NDArray[np.float32],
@@ -204,104 +175,27 @@ def fit_calibration(
     -------
     calibration : Calibration
     """
-    n_folds = min(N_FOLDS, len(class_embeddings) // 2)
-    settings = {"center": center, "hub_correction": hub_correction}
-    parts = _train_on_folds(
-        projection, X, y, class_embeddings, settings, n_folds, random_state
-    )
+    training = Training(projection, X, y, class_embeddings, center, hub_correction)
+    parts = train_on_folds(training, random_state)
     found, h, h_without = _best_penalty(parts)
     temperature = _best_temperature(parts)
     rate, auroc = _best_rate(parts, found if penalty is None else penalty, temperature)
     slope, intercept = _fit_logistic(parts)
-    background = _fit_background(
-        projection, X, y, class_embeddings, settings, random_state
-    )
     return Calibration(
         found,
         temperature,
         rate,
         slope,
         intercept,
-        n_folds,
+        len(parts.rows),
         h,
         h_without,
         auroc,
-        background,
+        train_background(training, random_state),
     )
 
 
-def _train_on_folds(
-    projection: Projection,
-    X: NDArray[np.float32],
-    y: NDArray[np.intp],
-    T: NDArray[np.float32],
-    settings: Mapping[str, Any],
-    n_folds: int,
-    seed: int,
-) -> _Folds:
-    random = np.random.default_rng(seed)
-    folds = _deal(len(T), n_folds, random)
-    image_folds = np.full(len(y), -1)
-    for label in range(len(T)):
-        rows = np.flatnonzero(y == label)
-        if len(rows) > 1:  # a single image is never left out of its class
-            image_folds[rows] = _deal(len(rows), n_folds, random)
-    new = np.empty((len(y), T.shape[1]), np.float32)
-    known = np.full_like(new, np.nan)
-    all_rows = np.empty((n_folds, len(T), T.shape[1] + 1), np.float32)
-    with progress_bar("calibration folds", n_folds) as advance:
-        for fold in range(n_folds):
-            is_new = folds[y] == fold
-            is_known = ~is_new & (image_folds == fold)
-            train = ~is_new & ~is_known
-            space, fitted = _fit_without(projection, X, y, T, settings, train)
-            all_rows[fold] = space.rows(T)
-            new[is_new] = fitted.transform(X[is_new])
-            known[is_known] = fitted.transform(X[is_known])
-            advance()
-    return _Folds(y, folds, new, known, image_folds, all_rows)
-
-
-def _fit_background(
-    projection: Projection,
-    X: NDArray[np.float32],
-    y: NDArray[np.intp],
-    T: NDArray[np.float32],
-    settings: Mapping[str, Any],
-    seed: int,
-) -> Background:
-    random = np.random.default_rng(seed)
-    n_folds = min(N_REJECTION_FOLDS, len(T) // 2)
-    folds = _deal(len(T), n_folds, random)
-    sample = _sample(y, seed)
-    points = np.empty((len(sample), T.shape[1]), np.float32)
-    with progress_bar("rejection folds", n_folds) as advance:
-        for fold in range(n_folds):
-            is_new = folds[y] == fold
-            _, fitted = _fit_without(projection, X, y, T, settings, ~is_new)
-            rows = is_new[sample]
-            points[rows] = fitted.transform(X[sample[rows]])
-            advance()
-    return Background(points, y[sample], folds)
-
-
-def _fit_without(
-    projection: Projection,
-    X: NDArray[np.float32],
-    y: NDArray[np.intp],
-    T: NDArray[np.float32],
-    settings: Mapping[str, Any],
-    train: NDArray[np.bool_],
-) -> tuple[LabelSpace, Projection]:
-    """Return space and projection of the images in train and of their classes."""
-    # Rows without an image are left out: some projections look at them all.
-    classes, rows = np.unique(y[train], return_inverse=True)
-    space = LabelSpace.fit(T[classes], **settings)
-    fitted = clone(projection).fit(X[train], rows, class_embeddings=space.seen)
-    return space, fitted
-
-
-def _best_penalty(parts: _Folds) -> tuple[float, float, float]:
+def _best_penalty(parts: Folds) -> tuple[float, float, float]:
     """Return the penalty of the best H, that H and the H without; means over folds."""
     sides = []
     for fold in np.unique(parts.folds):
@@ -338,7 +232,7 @@ def _h(seen: Any, unseen: Any, penalty: float) -> float:
     return harmonic_mean(*accuracies)
 
 
-def _best_temperature(parts: _Folds) -> float:
+def _best_temperature(parts: Folds) -> float:
     tasks = []
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
@@ -358,9 +252,7 @@ def _best_temperature(parts: _Folds) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _best_rate(
-    parts: _Folds, penalty: float, temperature: float
-) -> tuple[float, float]:
+def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float, float]:
     """Return the false-accept rate of the best balanced accuracy, and the AUROC."""
     is_known, values = [], []
     for fold in np.unique(parts.folds):
@@ -379,7 +271,7 @@ def _best_rate(
     return float(np.clip(best, 0.01, 0.99)), float(roc_auc_score(truth, statistic))
 
 
-def _fit_logistic(parts: _Folds) -> tuple[float, float]:
+def _fit_logistic(parts: Folds) -> tuple[float, float]:
     is_own = parts.y[:, None] == np.arange(len(parts.folds))[None, :]
     scores = np.empty(is_own.shape, np.float32)
     for fold, labels in enumerate(parts.rows):
@@ -402,20 +294,3 @@ def _label_statistics(
     mean = others.sum(axis=0) / n
     squares = np.where(is_own, 0, (scores - mean) ** 2).sum(axis=0) / n
     return mean, np.maximum(np.sqrt(squares), np.finfo(np.float32).eps)
-
-
-def _sample(y: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
-    """Return rows of some images, as many of each class where there are as many."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(y))
-    nth: dict[int, int] = {}
-    turn = np.empty(len(y), np.intp)
-    for row in order:
-        turn[row] = nth[y[row]] = nth.get(y[row], -1) + 1
-    return np.sort(order[np.argsort(turn[order], kind="stable")][:BACKGROUND_SIZE])
-
-
-def _deal(n: int, n_folds: int, random: np.random.Generator) -> NDArray[np.intp]:
-    """Return a fold for each of n things, the folds as equal as can be."""
-    dealt: NDArray[np.intp] = random.permutation(np.arange(n) % n_folds)
-    return dealt

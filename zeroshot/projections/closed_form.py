@@ -177,7 +177,8 @@ class ESZSL(_ClosedForm):
         _check_positive(alpha=self.alpha, alpha_text=self.alpha_text)
         S = T[np.unique(y)].astype(np.float64)
         visual = _solve(gram, self.alpha, _product(sums.T, T))
-        self.coef_ = _solve(S.T @ S, self.alpha_text, visual.T).T.astype(np.float32)
+        textual = _product(S.T, S)
+        self.coef_ = _solve(textual, self.alpha_text, visual.T).T.astype(np.float32)
 
 
 class SAE(_ClosedForm):
@@ -230,7 +231,7 @@ class SAE(_ClosedForm):
     ) -> None:
         _check_positive(alpha=self.alpha)
         counts = np.bincount(y, minlength=len(T))
-        A = (T.T * counts) @ T.astype(np.float64)
+        A = _product(T.T * counts, T)
         a, U = eigh(A)
         b, V = eigh(gram, driver="evd")
         # Where both eigenvalues are 0, C is 0 too, and so is W.
