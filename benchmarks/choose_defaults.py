@@ -21,15 +21,16 @@ import numpy as np
 from real_tasks import Task, real_tasks
 from zero_shot_accuracy import PlainRidge
 
-from zeroshot import ZeroShotClassifier, label_space
-from zeroshot.cache import replace_file
+from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import open_vectors
 from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
-from zeroshot.label_space import LabelSpace
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import hit_at_k, per_class_accuracy
 from zeroshot.projections import ESZSL, DeViSE, Ridge
+from zeroshot.scoring import label_space
+from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.splits import hold_out_classes, zero_shot_splits
+from zeroshot.storage.cache import replace_file
 
 N_SPLITS = 5
 TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)

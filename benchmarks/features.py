@@ -36,14 +36,14 @@ from PIL import Image
 from real_tasks import VECTORS
 
 from zeroshot import registry
-from zeroshot.backbones.keras_table import applications
-from zeroshot.backbones.keras_weights import build_without_top
-from zeroshot.cache import replace_file
-from zeroshot.cached_files import clear_cache
+from zeroshot.backbones.keras.table import applications
+from zeroshot.backbones.keras.weights import build_without_top
+from zeroshot.cli.cached_files import clear_cache
 from zeroshot.embeddings import open_vectors
 from zeroshot.features import extract_features
-from zeroshot.image_decoding import ENOUGH
 from zeroshot.images import as_image_list, fit_image, read_fitted, read_image
+from zeroshot.images.decoding import ENOUGH
+from zeroshot.storage.cache import replace_file
 
 PAGE = Path(__file__).parent.parent / "docs" / "features.md"
 MEASURED = "## Measured\n"

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from real_tasks import VECTORS, real_data
 
 from zeroshot import FineTuning, ZeroShotClassifier
-from zeroshot.cache import replace_file
 from zeroshot.datasets import load_image_folder
 from zeroshot.embeddings import open_vectors
 from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import harmonic_mean, hit_at_k, per_class_accuracy
 from zeroshot.splits import hold_out_classes, zero_shot_splits
+from zeroshot.storage.cache import replace_file
 
 PAGE = Path(__file__).parent.parent / "docs" / "fine-tuning.md"
 MARKS = "<!-- table -->", "<!-- end of table -->"

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot import ZeroShotClassifier
-from zeroshot.controls import softmax_baseline
 from zeroshot.embeddings import RandomEmbeddings
 from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.evaluation.baselines import softmax_baseline
+from zeroshot.evaluation.hierarchical_precision import CUTOFFS, precisions
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.metrics import hit_at_k
-from zeroshot.near_misses import CUTOFFS, precisions
 from zeroshot.splits import zero_shot_splits
 
 FLAT = (1, 2, 5, 10)

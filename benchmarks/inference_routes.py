@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.keras_network import Network, scale_pixels
-from zeroshot.backbones.keras_table import applications
-from zeroshot.backbones.keras_weights import build_without_top, published_weights
-from zeroshot.backbones.litert_network import (
+from zeroshot.backbones.keras.litert_conversion import (
     ConversionError,
     LiteRTNetwork,
     convert,
     photographs,
     read_converted,
 )
+from zeroshot.backbones.keras.network import Network, scale_pixels
+from zeroshot.backbones.keras.table import applications
+from zeroshot.backbones.keras.weights import build_without_top, published_weights
 
 ROUNDS = 5
 BATCH = 32

@@ -26,12 +26,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from zeroshot import ZeroShotClassifier
-from zeroshot.cache import replace_file
-from zeroshot.candidates import seen_class
+from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.embeddings import open_vectors
 from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
-from zeroshot.imagenet_classes import imagenet_classes
 from zeroshot.labels import embed_labels
+from zeroshot.labels.candidates import seen_class
 from zeroshot.metrics import (
     expected_calibration_error,
     harmonic_mean,
@@ -39,8 +38,9 @@ from zeroshot.metrics import (
     per_class_accuracy,
     rejection_curve,
 )
-from zeroshot.rejection import stand_out
+from zeroshot.scoring.rejection import stand_out
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
+from zeroshot.storage.cache import replace_file
 
 N_SPLITS, FEW_SPLITS = 30, 5
 RATES = (0.05, 0.1, 0.2)

@@ -26,7 +26,6 @@ from sklearn.base import BaseEstimator
 from sklearn.preprocessing import normalize
 
 from zeroshot import evaluate, registry
-from zeroshot.cache import replace_file
 from zeroshot.datasets import read_class_names
 from zeroshot.embeddings import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
@@ -35,6 +34,7 @@ from zeroshot.evaluation import Evaluation
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.labels import embed_labels
 from zeroshot.projections import DeViSE
+from zeroshot.storage.cache import replace_file
 
 INTRODUCTION = """# Accuracy on real data
 

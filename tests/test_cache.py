@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zeroshot.cache import cache_root, replace_directory, replace_file
+from zeroshot.storage.cache import cache_root, replace_directory, replace_file
 
 
 def test_cache_root_is_the_folder_of_the_environment(monkeypatch, tmp_path):
@@ -126,7 +126,7 @@ def test_replace_gives_the_mode_of_a_file_written_plainly(mask, tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from zeroshot.cache import replace_directory, replace_file
+from zeroshot.storage.cache import replace_directory, replace_file
 os.umask({mask})
 with replace_file(Path("file")) as f:
     f.write_text("x")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from zeroshot.backbones import ColorHOG
-from zeroshot.cached_files import clear_cache, list_cache, verify_cache
+from zeroshot.cli.cached_files import clear_cache, list_cache, verify_cache
 from zeroshot.embeddings import GloVe
 from zeroshot.embeddings.catalogue import catalogue_entry
 from zeroshot.errors import ArtifactError
-from zeroshot.feature_segment import write_segment
 from zeroshot.features import extract_features
+from zeroshot.features.segment import write_segment
 from zeroshot.shapes import make_shapes
 
 NAME = "glove.6B.50d"
@@ -228,7 +228,7 @@ def test_clear_refuses_while_another_process_makes_a_file(vectors, cache_folder)
     code = """
 import sys
 from pathlib import Path
-from zeroshot.large_files import exclusive
+from zeroshot.storage.large_files import exclusive
 with exclusive(Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.read()

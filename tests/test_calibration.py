@@ -15,7 +15,7 @@ from zeroshot.errors import PartialCoverageWarning
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.projections import Ridge
-from zeroshot.rejection import stand_out
+from zeroshot.scoring.rejection import stand_out
 
 N_CLASSES, N_IMAGES, DIM = 40, 12, 16
 EMBEDDINGS = RandomEmbeddings(DIM, seed=3)

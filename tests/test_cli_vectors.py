@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from zeroshot.cli import app
 from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
-from zeroshot.feature_store import FeatureStore
+from zeroshot.features.store import FeatureStore
 
 NAME = "glove.6B.50d"
 WORDS = {

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from zeroshot.controls import softmax_baseline
+from zeroshot.evaluation.baselines import softmax_baseline
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

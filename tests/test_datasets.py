@@ -9,7 +9,7 @@ from PIL import Image
 
 from zeroshot.datasets import load_image_csv, load_image_folder, load_images
 from zeroshot.errors import ArtifactError, LabelError, PartialCoverageWarning
-from zeroshot.image_files import read_table
+from zeroshot.images.files import read_table
 from zeroshot.shapes import COLORS, SHAPES, make_shapes, shape_attributes
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot.demo import hold_out_combinations, run_demo
+from zeroshot.cli.demo import hold_out_combinations, run_demo
 from zeroshot.errors import ArtifactError
-from zeroshot.picture_sheet import write_sheet
+from zeroshot.images.picture_sheet import write_sheet
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from flaky_server import FlakyServer, Reply
 
-import zeroshot.unpacking
-from zeroshot.download import download
+import zeroshot.storage.unpacking
 from zeroshot.errors import ArtifactError
-from zeroshot.large_files import readable_size, verify
-from zeroshot.unpacking import unpack_member
+from zeroshot.storage.download import download
+from zeroshot.storage.large_files import readable_size, verify
+from zeroshot.storage.unpacking import unpack_member
 
 CONTENT = random.Random(0).randbytes(1_000_003)
 OTHER = random.Random(1).randbytes(1_000_003)
@@ -559,8 +559,8 @@ CHILD = """
 import sys
 import requests, urllib3
 from pathlib import Path
-from zeroshot.download import download
-from zeroshot.unpacking import unpack_member
+from zeroshot.storage.download import download
+from zeroshot.storage.unpacking import unpack_member
 print("ready", flush=True)
 MAIN
 """
@@ -764,7 +764,7 @@ def test_unpack_of_an_empty_archive_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["zip", "gz"])
 def test_unpack_of_a_bomb_stops(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(zeroshot.unpacking, "NEVER_A_BOMB", 1 << 20)
+    monkeypatch.setattr(zeroshot.storage.unpacking, "NEVER_A_BOMB", 1 << 20)
     archive = tmp_path / f"a.{kind}"
     if kind == "zip":
         zipped(archive, {"a.txt": bytes(8 << 20)})
@@ -774,7 +774,7 @@ def test_unpack_of_a_bomb_stops(tmp_path, monkeypatch, kind):
 
 
 def test_unpack_of_a_bomb_that_lies_about_its_size_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr(zeroshot.unpacking, "NEVER_A_BOMB", 1 << 20)
+    monkeypatch.setattr(zeroshot.storage.unpacking, "NEVER_A_BOMB", 1 << 20)
     archive = zipped(tmp_path / "a.zip", {"a.txt": bytes(8 << 20)})
     content = bytearray(archive.read_bytes())
     directory = content.index(b"PK\x01\x02")
@@ -829,7 +829,7 @@ def test_unpack_of_no_file_is_refused(tmp_path):
 
 def test_unpack_larger_than_the_free_space_is_refused(tmp_path, monkeypatch):
     # No disk is small enough here: the declared size is made large instead.
-    monkeypatch.setattr(zeroshot.unpacking, "LARGEST_RATIO", 1 << 60)
+    monkeypatch.setattr(zeroshot.storage.unpacking, "LARGEST_RATIO", 1 << 60)
     archive = zipped(tmp_path / "a.zip", {"a.txt": CONTENT})
     content = bytearray(archive.read_bytes())
     directory = content.index(b"PK\x01\x02")

@@ -10,8 +10,8 @@ import pytest
 
 from tests.test_features import MeanColor, plain
 from zeroshot.errors import ArtifactError, ZeroShotWarning
-from zeroshot.feature_store import SEGMENT_ROWS, FeatureStore, features_limit
 from zeroshot.features import extract_features
+from zeroshot.features.store import SEGMENT_ROWS, FeatureStore, features_limit
 from zeroshot.images import content_key
 
 
@@ -199,7 +199,7 @@ WRITER = """
 import sys
 import numpy as np
 from pathlib import Path
-from zeroshot.feature_store import FeatureStore
+from zeroshot.features.store import FeatureStore
 from tests.test_feature_store import key
 start = int(sys.argv[2])
 print("ready", flush=True)

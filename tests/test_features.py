@@ -19,9 +19,9 @@ from zeroshot.errors import (
     PluginContractError,
     ZeroShotWarning,
 )
-from zeroshot.feature_segment import write_segment
-from zeroshot.feature_store import SEGMENT_ROWS
 from zeroshot.features import extract_features, iter_features
+from zeroshot.features.segment import write_segment
+from zeroshot.features.store import SEGMENT_ROWS
 from zeroshot.images import as_image_list, content_key, fit_image, read_image
 from zeroshot.shapes import make_shapes
 

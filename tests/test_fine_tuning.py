@@ -14,7 +14,7 @@ import zeroshot
 from zeroshot import FineTuning, ZeroShotClassifier, make_shapes
 from zeroshot.backbones import KerasApplication, KerasModel
 from zeroshot.backbones.base import SupportsFineTuning
-from zeroshot.backbones.keras_fine_tuning import TrainableEnd
+from zeroshot.backbones.keras.fine_tuning import TrainableEnd
 from zeroshot.embeddings import Attributes
 from zeroshot.errors import (
     ArtifactError,

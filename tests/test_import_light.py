@@ -78,9 +78,10 @@ def test_modules_are_all_found():
 @pytest.mark.parametrize("name", ["zeroshot", *MODULES])
 def test_all_is_sorted_and_every_name_exists(name):
     module = import_module(name)
-    assert list(module.__all__) == sorted(module.__all__, key=constants_then_classes)
-    assert set(module.__all__) <= set(dir(module))
-    for public in module.__all__:
+    names = getattr(module, "__all__", [])  # some packages are a folder only
+    assert names == sorted(names, key=constants_then_classes)
+    assert set(names) <= set(dir(module))
+    for public in names:
         assert hasattr(module, public)
 
 

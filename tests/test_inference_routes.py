@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from zeroshot.backbones import KerasApplication, KerasModel
-from zeroshot.backbones.keras_network import scale_pixels
-from zeroshot.backbones.keras_table import applications
+from zeroshot.backbones.keras.network import scale_pixels
+from zeroshot.backbones.keras.table import applications
 
 # Keras 3.15 with NumPy 2.4, whenever it writes weights.
 pytestmark = pytest.mark.filterwarnings(
@@ -104,7 +104,7 @@ def test_kept_conversion_is_used_without_building_the_network(monkeypatch):
     backbone = KerasApplication("mobilenet", weights=None, input_size=32)
     images = photographs(32)
     features = backbone.embed(images)
-    monkeypatch.setattr("zeroshot.backbones.keras_applications.build_without_top", None)
+    monkeypatch.setattr("zeroshot.backbones.keras.applications.build_without_top", None)
     again = KerasApplication("mobilenet", weights=None, input_size=32).embed(images)
     np.testing.assert_array_equal(again, features)
 
@@ -171,7 +171,7 @@ def test_network_with_other_features_after_conversion_runs_as_a_graph(
     monkeypatch, caplog
 ):
     # No network is known that the converter gets wrong, so nothing is good enough.
-    monkeypatch.setattr("zeroshot.backbones.litert_network.TOLERANCE", -1.0)
+    monkeypatch.setattr("zeroshot.backbones.keras.litert_conversion.TOLERANCE", -1.0)
     model, images = make_model(), photographs(16)
     features = KerasModel(model).embed(images)
     assert "its features differ by" in caplog.text
@@ -243,7 +243,7 @@ def test_features_of_every_family_equal_plain_keras(name, monkeypatch, caplog):
     import keras
 
     from zeroshot.backbones import keras_applications
-    from zeroshot.backbones.keras_weights import build_without_top
+    from zeroshot.backbones.keras.weights import build_without_top
 
     side = 96
     model = build_without_top(name, (side, side), None)

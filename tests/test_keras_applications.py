@@ -19,9 +19,9 @@ from sklearn.base import clone
 
 from zeroshot import registry
 from zeroshot.backbones import Backbone, KerasApplication
-from zeroshot.backbones.keras_network import scale_pixels
-from zeroshot.backbones.keras_table import applications
-from zeroshot.backbones.keras_weights import published_weights
+from zeroshot.backbones.keras.network import scale_pixels
+from zeroshot.backbones.keras.table import applications
+from zeroshot.backbones.keras.weights import published_weights
 from zeroshot.errors import (
     ArtifactError,
     InvalidImageError,

@@ -6,7 +6,7 @@ from sklearn.preprocessing import normalize
 import zeroshot
 from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import Attributes
-from zeroshot.label_space import LabelSpace
+from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.splits import ClassDisjointKFold
 
 N_CLASSES, DIM_TEXT, DIM_VISUAL, PER_CLASS = 20, 12, 30, 10
@@ -78,7 +78,7 @@ def test_two_seen_classes_are_fewer_than_neighbours_and_work(vectors):
 def test_blocks_of_labels_change_nothing(vectors, monkeypatch):
     space = LabelSpace.fit(vectors[:8])
     expected = space.rows(vectors)
-    monkeypatch.setattr("zeroshot.label_space.COSINES_PER_BLOCK", 24)
+    monkeypatch.setattr("zeroshot.scoring.label_space.COSINES_PER_BLOCK", 24)
     np.testing.assert_allclose(space.rows(vectors), expected, atol=1e-6)
 
 

@@ -21,11 +21,11 @@ from zeroshot.errors import (
     PluginContractError,
     ZeroShotWarning,
 )
-from zeroshot.label_report import LabelEntry, LabelReport
 from zeroshot.labels import (
     check_candidates,
     embed_labels,
 )
+from zeroshot.labels.report import LabelEntry, LabelReport
 
 
 class Words:
@@ -675,7 +675,7 @@ def test_import_labels_loads_neither_tensorflow_nor_sklearn():
 
 @pytest.fixture(scope="module")
 def numberbatch(real_data):
-    from zeroshot.embeddings.word_vectors import WordVectors
+    from zeroshot.embeddings.vectors.word_vectors import WordVectors
 
     return WordVectors(real_data / "vectors" / "numberbatch-en-41k-300d.txt.gz")
 

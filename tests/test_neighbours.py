@@ -13,9 +13,9 @@ from vector_files import packed, written
 from zeroshot.embeddings import Attributes, FastText, RandomEmbeddings, open_vectors
 from zeroshot.embeddings import neighbours as neighbours_module
 from zeroshot.embeddings.base import SupportsNeighbours
-from zeroshot.embeddings.neighbours import nearest, open_vocabulary
-from zeroshot.embeddings.vector_cache import cached_path
-from zeroshot.embeddings.word_vectors import WordVectors
+from zeroshot.embeddings.vectors.neighbours import nearest, open_vocabulary
+from zeroshot.embeddings.vectors.vector_cache import cached_path
+from zeroshot.embeddings.vectors.word_vectors import WordVectors
 from zeroshot.errors import (
     OutOfVocabularyError,
     PluginContractError,

@@ -16,9 +16,9 @@ from zeroshot.errors import (
     SeenInPretrainingWarning,
 )
 from zeroshot.features import extract_features
-from zeroshot.pretrained import seen_in_pretraining
 from zeroshot.projections import Ridge
 from zeroshot.shapes import shape_attributes
+from zeroshot.training.pretrained import seen_in_pretraining
 
 EMBEDDINGS = Attributes(*shape_attributes())
 UNSEEN = ["red star", "blue ring"]

@@ -8,13 +8,13 @@ from sklearn.preprocessing import normalize
 import zeroshot
 from zeroshot import ZeroShotClassifier, projection_choice
 from zeroshot.embeddings import Attributes
-from zeroshot.label_space import LabelSpace
 from zeroshot.metrics import per_class_accuracy
-from zeroshot.projection_choice import AutoProjection, choose_projection
 from zeroshot.projections import ESZSL, Ridge
 from zeroshot.projections.closed_form import fit_together
+from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.splits import ClassDisjointKFold
 from zeroshot.testing import check_projection
+from zeroshot.training.projection_choice import AutoProjection, choose_projection
 
 N_CLASSES, DIM_TEXT, DIM_VISUAL, PER_CLASS = 24, 10, 30, 8
 NAMES = [f"class {i:02}" for i in range(N_CLASSES)]

@@ -15,10 +15,10 @@ from zeroshot.embeddings import Attributes
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import ArtifactError
 from zeroshot.evaluation import evaluate_model
+from zeroshot.evaluation.plot_parts import axis
+from zeroshot.evaluation.plots import Line, line_plot
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import seen_unseen_curve
-from zeroshot.plot_parts import axis
-from zeroshot.plots import Line, line_plot
 from zeroshot.projections import Ridge
 from zeroshot.shapes import shape_attributes
 

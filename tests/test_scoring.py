@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from zeroshot import scoring
-from zeroshot.scoring import cosine_scores, rank_candidates, softmax, top_k
+from zeroshot.scoring import cosine_scores, rank_candidates, ranking, softmax, top_k
 
 GRID = arrays(
     np.float64,
@@ -102,9 +101,9 @@ def test_top_k_of_a_row_of_nan_leaves_the_other_rows_alone():
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a size that makes many of a few dozen candidates."""
-    monkeypatch.setattr(scoring, "ROWS", 3)
-    monkeypatch.setattr(scoring, "COLUMNS", 10)
-    monkeypatch.setattr(scoring, "GROUPS", 4)
+    monkeypatch.setattr(ranking, "ROWS", 3)
+    monkeypatch.setattr(ranking, "COLUMNS", 10)
+    monkeypatch.setattr(ranking, "GROUPS", 4)
 
 
 def literal_ranking(scores, k):

@@ -12,7 +12,7 @@ from flaky_server import FlakyServer, Reply
 
 from zeroshot import registry
 from zeroshot.backbones import TFHub
-from zeroshot.backbones.tfhub_folder import module_folder
+from zeroshot.backbones.exported.tfhub_folder import module_folder
 from zeroshot.errors import ArtifactError, InvalidImageError, PluginContractError
 from zeroshot.testing import check_backbone
 

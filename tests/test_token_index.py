@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from vector_files import packed, printed, start_lookup, written
 
 from zeroshot.embeddings import token_index, unpacked
-from zeroshot.embeddings.token_index import TokenIndex, cached_index
-from zeroshot.embeddings.word_vectors import WordVectors
+from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
+from zeroshot.embeddings.vectors.word_vectors import WordVectors
 from zeroshot.errors import ArtifactError, ZeroShotError, ZeroShotWarning
 
 FORMS = ["glove", "word2vec", "vec", "crlf", "blank", "binary", "c-binary"]

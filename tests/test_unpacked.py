@@ -11,9 +11,9 @@ from filelock import FileLock
 from vector_files import packed, printed, start_lookup, written
 
 from zeroshot.embeddings import open_vectors, unpacked
-from zeroshot.embeddings.unpacked import unpacked_file
-from zeroshot.embeddings.vector_cache import cached_path
-from zeroshot.embeddings.word_vectors import WordVectors
+from zeroshot.embeddings.vectors.unpacked import unpacked_file
+from zeroshot.embeddings.vectors.vector_cache import cached_path
+from zeroshot.embeddings.vectors.word_vectors import WordVectors
 from zeroshot.errors import ArtifactError, ZeroShotWarning
 
 PACKINGS = ["gz", "bz2", "xz", "zip"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from zeroshot.embeddings import GloVe, TextEmbeddings, Word2Vec, open_vectors
-from zeroshot.embeddings.word_vectors import WordVectors
+from zeroshot.embeddings.vectors.word_vectors import WordVectors
 from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
 
 WORDS = ["zebra", "okapi", "Zürich", "слон", "東京", "🦓", "polar_bear", "3", "don't"]

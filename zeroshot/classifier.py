@@ -20,16 +20,8 @@ from sklearn.utils.validation import (
 )
 
 from zeroshot import registry
-from zeroshot.answers import Explanation, RankedLabel
 from zeroshot.backbones.base import Backbone
-from zeroshot.bundle import read_bundle, write_bundle
-from zeroshot.calibration import MIN_CLASSES, Calibration, fit_calibration
-from zeroshot.candidates import (
-    Candidates,
-    as_label_array,
-    embed_candidates,
-    seen_class,
-)
+from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
     InvalidImageError,
@@ -37,33 +29,41 @@ from zeroshot.errors import (
     PartialCoverageWarning,
     ZeroShotWarning,
 )
-from zeroshot.feature_block import OnError
-from zeroshot.feature_file import FeatureFile, open_if_features
-from zeroshot.features import (
+from zeroshot.features.block import OnError
+from zeroshot.features.file import FeatureFile, open_if_features
+from zeroshot.features.pipeline import (
     Features,
     collect_features,
     extract_features,
     listed_images,
 )
-from zeroshot.fine_tuning import check_fine_tuning, fine_tune
-from zeroshot.fine_tuning_settings import FineTuning, FineTuningReport
-from zeroshot.label_report import LabelEntry, LabelReport
-from zeroshot.label_space import LabelSpace
-from zeroshot.labels import check_candidates, embed_labels
-from zeroshot.model_card import model_card
-from zeroshot.pretrained import classifier_head, embed_head_classes
-from zeroshot.projection_choice import (
+from zeroshot.labels.candidates import (
+    Candidates,
+    as_label_array,
+    embed_candidates,
+    seen_class,
+)
+from zeroshot.labels.cascade import check_candidates, embed_labels
+from zeroshot.labels.report import LabelEntry, LabelReport
+from zeroshot.projections.base import Projection
+from zeroshot.projections.conse import ConSE
+from zeroshot.saving.bundle import read_bundle, write_bundle
+from zeroshot.saving.fitted import check_backbone, from_bundle, to_bundle
+from zeroshot.saving.model_card import model_card
+from zeroshot.scoring.answers import Explanation, RankedLabel
+from zeroshot.scoring.calibration import MIN_CLASSES, Calibration, fit_calibration
+from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.scoring.ranking import Ranking, cosine_scores
+from zeroshot.scoring.rejection import false_accept_rate
+from zeroshot.scoring.scored_candidates import ScoredCandidates
+from zeroshot.training.fine_tuning import check_fine_tuning, fine_tune
+from zeroshot.training.pretrained import classifier_head, embed_head_classes
+from zeroshot.training.projection_choice import (
     AutoProjection,
     ProjectionChoice,
     choose_projection,
     draw_seed,
 )
-from zeroshot.projections.base import Projection
-from zeroshot.projections.conse import ConSE
-from zeroshot.rejection import false_accept_rate
-from zeroshot.saved_model import check_backbone, from_bundle, to_bundle
-from zeroshot.scored_candidates import ScoredCandidates
-from zeroshot.scoring import Ranking, cosine_scores
 
 __all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
 
@@ -105,7 +105,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     hub_correction : float, default=0.5
         A remedy for labels that are near everything: a label's scores lose this times
         the mean of its five highest cosines with seen classes, as in CSLS
-        (`zeroshot.label_space`). 0 means none: scores are cosines.
+        (`zeroshot.scoring.label_space`). 0 means none: scores are cosines.
     center_labels : bool, default=False
         Subtract the mean of the seen classes' vectors from all label vectors, and make
         them unit length again, before training and when predicting.
@@ -113,7 +113,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
         it an unseen class almost never wins against seen ones. ``"auto"`` takes the
         best on folds of the seen classes, which `fit` then makes
-        (`zeroshot.calibration`).
+        (`zeroshot.scoring.calibration`).
     temperature : float, "auto" or None, default=None
         Divides the scores before the softmax of `predict_proba`, > 0. None means 0.1,
         which is not calibrated for your classes; ``"auto"`` is, on the folds.
@@ -290,7 +290,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             Any form that `zeroshot.images.as_image_list` takes: paths, a folder, bytes,
             PIL images, arrays. A 2-D array of numbers is a matrix of features, which
             must be the backbone's own, as those of a file that ``zeroshot embed`` wrote
-            must be (given by its path, or as a `zeroshot.feature_file.FeatureFile`).
+            must be (given by its path, or as a `zeroshot.features.file.FeatureFile`).
         y : array-like of shape (n,)
             Label of each image; at least 2 different ones.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.errors import ArtifactError, LabelError, PartialCoverageWarning
-from zeroshot.image_files import image_files, read_table
+from zeroshot.images.files import image_files, read_table
 from zeroshot.shapes import make_shapes, shape_attributes
 
 __all__ = [

@@ -4,6 +4,7 @@ WordNet as ImageNet uses it, or the user's own tree.
 """
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from zeroshot.errors import ArtifactError, LabelError
-from zeroshot.image_files import read_table
-from zeroshot.spelling import SEPARATORS
+from zeroshot.images.files import read_table
 
 __all__ = ["HOP_LISTS", "Hierarchy", "read_hop_list"]
 
@@ -357,4 +357,4 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(filter(None, SEPARATORS.split(text.casefold())))
+    return " ".join(re.findall(r"[\w']+", text.casefold().replace("_", " ")))

@@ -227,7 +227,7 @@ def resolve_backbone(spec: str | type | Backbone) -> Backbone:
 
         return Concatenated([resolve_backbone(part) for part in parts])
     if isinstance(spec, str) and spec.startswith("int8:"):
-        from zeroshot.backbones.quantised import Quantised
+        from zeroshot.backbones.keras.quantised import Quantised
 
         return Quantised(resolve_backbone(spec.removeprefix("int8:")))
     return cast(Backbone, _resolve("backbones", spec))

@@ -1,33 +1,26 @@
-"""Visual backbones, each imported on first use."""
+"""Networks: images in, features out.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+In: images that the core has decoded and resized, (n, height, width, 3) uint8 RGB. Out:
+features, (n, dim) float32. To add one, write a class that keeps the contract of
+`zeroshot.backbones.base.Backbone` and register it under the entry-point group
+``zeroshot.backbones`` (docs/plugins.md).
+"""
+
+from typing import TYPE_CHECKING
+
+from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.backbones.base import Backbone, BackboneCard
     from zeroshot.backbones.callable_backbone import CallableBackbone
     from zeroshot.backbones.color_hog import ColorHOG
     from zeroshot.backbones.concatenated import Concatenated
-    from zeroshot.backbones.keras_applications import KerasApplication
-    from zeroshot.backbones.keras_model import KerasModel
-    from zeroshot.backbones.litert_model import LiteRTModel
-    from zeroshot.backbones.onnx_model import ONNXModel
-    from zeroshot.backbones.quantised import Quantised
-    from zeroshot.backbones.tfhub import TFHub
-
-_HOMES = {
-    "Backbone": "zeroshot.backbones.base",
-    "BackboneCard": "zeroshot.backbones.base",
-    "CallableBackbone": "zeroshot.backbones.callable_backbone",
-    "ColorHOG": "zeroshot.backbones.color_hog",
-    "Concatenated": "zeroshot.backbones.concatenated",
-    "KerasApplication": "zeroshot.backbones.keras_applications",
-    "KerasModel": "zeroshot.backbones.keras_model",
-    "LiteRTModel": "zeroshot.backbones.litert_model",
-    "ONNXModel": "zeroshot.backbones.onnx_model",
-    "Quantised": "zeroshot.backbones.quantised",
-    "TFHub": "zeroshot.backbones.tfhub",
-}
+    from zeroshot.backbones.exported.litert import LiteRTModel
+    from zeroshot.backbones.exported.onnx import ONNXModel
+    from zeroshot.backbones.exported.tfhub import TFHub
+    from zeroshot.backbones.keras.applications import KerasApplication
+    from zeroshot.backbones.keras.model import KerasModel
+    from zeroshot.backbones.keras.quantised import Quantised
 
 __all__ = [
     "Backbone",
@@ -43,12 +36,19 @@ __all__ = [
     "TFHub",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'zeroshot.backbones' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Backbone": "base",
+        "BackboneCard": "base",
+        "CallableBackbone": "callable_backbone",
+        "ColorHOG": "color_hog",
+        "Concatenated": "concatenated",
+        "KerasApplication": "keras.applications",
+        "KerasModel": "keras.model",
+        "LiteRTModel": "exported.litert",
+        "ONNXModel": "exported.onnx",
+        "Quantised": "keras.quantised",
+        "TFHub": "exported.tfhub",
+    },
+)

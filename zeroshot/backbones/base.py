@@ -176,7 +176,7 @@ class SupportsFineTuning(Protocol):
             From scaled pixels to features, or to a feature map that is averaged over
             its positions. With a graph, so that it can be cut at a layer.
         scaling : str or callable
-            See `zeroshot.backbones.keras_network.Scaling`.
+            See `zeroshot.backbones.keras.network.Scaling`.
         """
 
     def weights_of(self, model: Any) -> WeightsFile:

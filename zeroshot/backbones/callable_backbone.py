@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
-from zeroshot.backbones.keras_network import check_images, pair_of
+from zeroshot.backbones.keras.network import check_images, pair_of
 from zeroshot.errors import PluginContractError
 
 __all__ = ["CallableBackbone"]

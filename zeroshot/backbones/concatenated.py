@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zeroshot.backbones.base import Backbone, BackboneCard, card_of
-from zeroshot.backbones.keras_network import check_images, digest_of
+from zeroshot.backbones.keras.network import check_images, digest_of
 from zeroshot.errors import PluginContractError
 
 __all__ = ["Concatenated"]
@@ -19,7 +19,7 @@ class Concatenated:
 
     Each part's features are made unit length first, so that none drowns the others by
     its scale. Images are decoded once, at the largest size of any part; a part that
-    wants a smaller one gets them shrunk (as by `zeroshot.images`), which
+    wants a smaller one gets them shrunk (as by `zeroshot.images.sources`), which
     differs a little from what it gets alone.
 
     Parameters

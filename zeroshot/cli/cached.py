@@ -20,9 +20,9 @@ def _list(output: OutputFormat = Format.table) -> None:
     kept up to 10 GB (environment variable ZEROSHOT_FEATURES_LIMIT): those not used for
     the longest time go first.
     """
-    from zeroshot.cache import cache_root
-    from zeroshot.cached_files import list_cache
-    from zeroshot.large_files import readable_size
+    from zeroshot.cli.cached_files import list_cache
+    from zeroshot.storage.cache import cache_root
+    from zeroshot.storage.large_files import readable_size
 
     files = list_cache()
     total = sum(entry.size for entry in files)
@@ -55,7 +55,7 @@ def _verify(output: OutputFormat = Format.table) -> None:
     put there by hand, so there is none), features with their checksum. What was worked
     out from vector files is checked at every use. Exit code 1 if something is damaged.
     """
-    from zeroshot.cached_files import verify_cache
+    from zeroshot.cli.cached_files import verify_cache
 
     checks = verify_cache()
     rows = [
@@ -111,9 +111,9 @@ def _clear(
     if not any(what.values()):
         raise typer.BadParameter("Say what: --features, --vectors, --networks, --all.")
 
-    from zeroshot.cache import cache_root
-    from zeroshot.cached_files import clear_cache, is_cleared, list_cache
-    from zeroshot.large_files import readable_size
+    from zeroshot.cli.cached_files import clear_cache, is_cleared, list_cache
+    from zeroshot.storage.cache import cache_root
+    from zeroshot.storage.large_files import readable_size
 
     wanted = [entry for entry in list_cache() if is_cleared(entry, **what)]
     if wanted and not yes:

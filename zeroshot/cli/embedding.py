@@ -57,7 +57,7 @@ def _embed(
     backbone; they need neither the images nor TensorFlow then.
     """
     from zeroshot.cli.labelled import load_if_labelled
-    from zeroshot.feature_export import export_features
+    from zeroshot.features.export import export_features
 
     sources, labels = load_if_labelled(images, class_names)
     exported = export_features(

@@ -163,7 +163,7 @@ def _evaluate(
     """
     from zeroshot import load
     from zeroshot.cli.labelled import load_labelled
-    from zeroshot.evaluation import evaluate, evaluate_model
+    from zeroshot.evaluation.protocol import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
     scores = score_settings(seen_penalty, temperature, reject)

@@ -38,7 +38,7 @@ def _check(
         raise typer.BadParameter("Give labels, or --labels-file.")
 
     from zeroshot import registry
-    from zeroshot.labels import embed_labels
+    from zeroshot.labels.cascade import embed_labels
 
     _, report = embed_labels(candidates, registry.resolve_embeddings(embeddings))
     content = report.to_dict()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zeroshot.embeddings.base import TextEmbeddings
-    from zeroshot.feature_file import FeatureFile
+    from zeroshot.features.file import FeatureFile
 
 __all__ = [
     "find_classes",
@@ -216,8 +216,8 @@ def with_vector(
     """
     import numpy as np
 
-    from zeroshot.feature_file import take
-    from zeroshot.labels import embed_labels
+    from zeroshot.features.file import take
+    from zeroshot.labels.cascade import embed_labels
 
     try:
         embed_labels(np.unique(labels).tolist(), embeddings)

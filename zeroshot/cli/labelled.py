@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zeroshot.feature_file import FeatureFile
+    from zeroshot.features.file import FeatureFile
 
 __all__ = ["load_if_labelled", "load_labelled"]
 
@@ -25,7 +25,7 @@ def load_labelled(
         As `zeroshot.datasets.load_images`; if a file of features has no labels.
     """
     from zeroshot.datasets import load_images
-    from zeroshot.feature_file import FeatureFile, open_if_features
+    from zeroshot.features.file import FeatureFile, open_if_features
 
     opened = open_if_features(path)
     if not isinstance(opened, FeatureFile):
@@ -58,8 +58,8 @@ def load_if_labelled(
         As `zeroshot.datasets.load_images` and `zeroshot.images.as_image_list`.
     """
     from zeroshot.datasets import load_images
-    from zeroshot.image_files import image_files, read_table
-    from zeroshot.images import as_image_list
+    from zeroshot.images.files import image_files, read_table
+    from zeroshot.images.sources import as_image_list
 
     if path.is_dir():
         labelled = not any(Path(file).parent == path for file in image_files(path))

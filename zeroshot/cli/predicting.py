@@ -29,9 +29,9 @@ from zeroshot.cli.tables import print_csv, print_json, print_table
 from zeroshot.errors import ArtifactError, ZeroShotError
 
 if TYPE_CHECKING:
-    from zeroshot.answers import RankedLabel
     from zeroshot.classifier import ZeroShotClassifier
-    from zeroshot.feature_file import FeatureFile
+    from zeroshot.features.file import FeatureFile
+    from zeroshot.scoring.answers import RankedLabel
 
 __all__ = ["COMMANDS"]
 
@@ -199,7 +199,7 @@ def _open(
 ) -> "tuple[ZeroShotClassifier, list[str]]":
     """Return the model that comes first, or one made of the options; and the images."""
     from zeroshot import ZeroShotClassifier, load
-    from zeroshot.bundle import is_bundle
+    from zeroshot.saving.bundle import is_bundle
 
     first, *images = sources
     if is_bundle(Path(first)) or backbone is None or embeddings is None:
@@ -213,8 +213,8 @@ def _open(
 
 def _opened(images: list[str]) -> "tuple[FeatureFile | list[str], list[str]]":
     """Return what to predict, and what to call each row."""
-    from zeroshot.feature_file import FeatureFile, open_if_features
-    from zeroshot.images import as_image_list
+    from zeroshot.features.file import FeatureFile, open_if_features
+    from zeroshot.images.sources import as_image_list
 
     opened = [open_if_features(given) for given in images]
     files = [file for file in opened if isinstance(file, FeatureFile)]

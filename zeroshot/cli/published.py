@@ -186,7 +186,7 @@ def _pattern(entry: "CatalogueEntry") -> str:
 
 
 def _cells(group: "list[CatalogueEntry]", note: str) -> list[str]:
-    from zeroshot.large_files import readable_size
+    from zeroshot.storage.large_files import readable_size
 
     entry = group[0]
     size = entry.size or entry.size_about
@@ -204,7 +204,7 @@ def _cells(group: "list[CatalogueEntry]", note: str) -> list[str]:
 
 
 def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
-    from zeroshot.large_files import readable_size
+    from zeroshot.storage.large_files import readable_size
 
     size = entry.size or entry.size_about
     about = "" if entry.size else "about "

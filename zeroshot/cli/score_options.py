@@ -89,7 +89,7 @@ def score_settings(
 
 
 def _checked(option: str, text: str) -> str:
-    from zeroshot.rejection import false_accept_rate
+    from zeroshot.scoring.rejection import false_accept_rate
 
     try:
         false_accept_rate(text)

@@ -52,7 +52,7 @@ def _demo(
     download.
     """
     typer.echo("Drawing shapes and training ...", err=True)
-    from zeroshot.demo import run_demo
+    from zeroshot.cli.demo import run_demo
 
     typer.echo(str(run_demo(out, seed)))
     typer.echo(
@@ -173,8 +173,8 @@ def _fit(
 
     from zeroshot import ZeroShotClassifier, registry
     from zeroshot.cli.labelled import load_labelled
-    from zeroshot.feature_file import take
-    from zeroshot.labels import embed_labels
+    from zeroshot.features.file import take
+    from zeroshot.labels.cascade import embed_labels
     from zeroshot.splits import hold_out_classes
 
     provider = registry.resolve_embeddings(embeddings)
@@ -254,7 +254,7 @@ def _fit(
 
 def _check_place(out: Path) -> None:
     """Refuse, before any work, a place where no model can be written."""
-    from zeroshot.bundle import check_place
+    from zeroshot.saving.bundle import check_place
 
     check_place(out)
     parent = next(p for p in out.absolute().parents if os.path.lexists(p))

@@ -68,7 +68,7 @@ def _nearest(
     """
     from zeroshot import registry
     from zeroshot.embeddings.base import SupportsNeighbours
-    from zeroshot.embeddings.neighbours import nearest
+    from zeroshot.embeddings.vectors.neighbours import nearest
 
     provider = registry.resolve_embeddings(embeddings)
     found = (

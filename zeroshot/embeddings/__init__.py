@@ -1,26 +1,22 @@
-"""Providers of word vectors, each imported on first use."""
+"""Word vectors: words in, vectors out.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+In: words, as they are written. Out: vectors, (n, dim) float32, and which words were
+found. To add a provider, write a class that keeps the contract of
+`zeroshot.embeddings.base.TextEmbeddings` and register it under the entry-point group
+``zeroshot.embeddings`` (docs/plugins.md).
+"""
+
+from typing import TYPE_CHECKING
+
+from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.embeddings.attributes import Attributes
     from zeroshot.embeddings.base import TextEmbeddings
-    from zeroshot.embeddings.fasttext import FastText
-    from zeroshot.embeddings.opening import open_vectors
     from zeroshot.embeddings.random import RandomEmbeddings
-    from zeroshot.embeddings.word_vectors import GloVe, Word2Vec, WordVectors
-
-_HOMES = {
-    "Attributes": "zeroshot.embeddings.attributes",
-    "FastText": "zeroshot.embeddings.fasttext",
-    "GloVe": "zeroshot.embeddings.word_vectors",
-    "RandomEmbeddings": "zeroshot.embeddings.random",
-    "TextEmbeddings": "zeroshot.embeddings.base",
-    "Word2Vec": "zeroshot.embeddings.word_vectors",
-    "WordVectors": "zeroshot.embeddings.word_vectors",
-    "open_vectors": "zeroshot.embeddings.opening",
-}
+    from zeroshot.embeddings.vectors.fasttext import FastText
+    from zeroshot.embeddings.vectors.opening import open_vectors
+    from zeroshot.embeddings.vectors.word_vectors import GloVe, Word2Vec, WordVectors
 
 __all__ = [
     "Attributes",
@@ -33,12 +29,16 @@ __all__ = [
     "open_vectors",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'zeroshot.embeddings' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Attributes": "attributes",
+        "FastText": "vectors.fasttext",
+        "GloVe": "vectors.word_vectors",
+        "RandomEmbeddings": "random",
+        "TextEmbeddings": "base",
+        "Word2Vec": "vectors.word_vectors",
+        "WordVectors": "vectors.word_vectors",
+        "open_vectors": "vectors.opening",
+    },
+)

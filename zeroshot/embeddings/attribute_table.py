@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zeroshot.embeddings.matlab_file import read_matlab
-from zeroshot.embeddings.vector_file import describe_content, open_archive, open_stream
+from zeroshot.embeddings.vectors.vector_file import (
+    describe_content,
+    open_archive,
+    open_stream,
+)
 from zeroshot.errors import ArtifactError
 
 __all__ = ["Table", "checked_table", "read_table", "recognise_table"]

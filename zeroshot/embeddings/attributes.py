@@ -189,7 +189,7 @@ class Attributes:
     def nearest(
         self, word_or_vector: str | ArrayLike, k: int = 10
     ) -> list[tuple[str, float]]:
-        """Return the labels of greatest cosine; see `zeroshot.embeddings.neighbours`.
+        """Return the labels of greatest cosine (`zeroshot.embeddings.vectors`).
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class Attributes:
         neighbours : list of tuple of str and float
             Nearest first; labels and cosines in [-1, 1].
         """
-        from zeroshot.embeddings.neighbours import nearest
+        from zeroshot.embeddings.vectors.neighbours import nearest
 
         return nearest(self, word_or_vector, k)
 

@@ -22,7 +22,8 @@ class TextEmbeddings(Protocol):
     """A table of word vectors, or something that behaves like one.
 
     It only looks words up. Spelling variants, phrases, aliases and what to do about
-    unknown words are the business of `zeroshot.labels`, once, for all providers.
+    unknown words are the business of `zeroshot.labels.cascade`, once, for all
+    providers.
     """
 
     @property

@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from zeroshot.cache import cache_root
 from zeroshot.errors import ArtifactError, UnknownPluginError
+from zeroshot.storage.cache import cache_root
 
 __all__ = [
     "CatalogueEntry",
@@ -191,10 +191,10 @@ def catalogue_name(path: Path) -> str | None:
 def find_vectors(name: str, *, download: bool = True, progress: bool = True) -> Path:
     """Return the file of published word vectors, fetching it if need be.
 
-    It is looked for in the cache, ``vectors/`` in `zeroshot.cache.cache_root`: the file
-    itself, then the packed download, which may have been put there by hand. Before
-    anything is fetched, its size and licence are told on stderr. An archive that serves
-    several names is kept; another is deleted after unpacking.
+    It is looked for in the cache, ``vectors/`` in `zeroshot.storage.cache.cache_root`:
+    the file itself, then the packed download, which may have been put there by hand.
+    Before anything is fetched, its size and licence are told on stderr. An archive that
+    serves several names is kept; another is deleted after unpacking.
 
     Parameters
     ----------
@@ -224,8 +224,8 @@ def find_vectors(name: str, *, download: bool = True, progress: bool = True) -> 
     if entry.archive is None:
         _fetch(entry, entry.path, download, progress)
         return entry.path
-    from zeroshot.large_files import exclusive  # loads filelock
-    from zeroshot.unpacking import unpack_member
+    from zeroshot.storage.large_files import exclusive  # loads filelock
+    from zeroshot.storage.unpacking import unpack_member
 
     # One lock around both steps: a second process must not fetch again what the first
     # has just unpacked and deleted.
@@ -246,8 +246,8 @@ def _fetch(
     """Make sure that the download is there; return whether it was not."""
     if destination.is_file():
         return False
-    from zeroshot.download import download, offline
-    from zeroshot.large_files import readable_size, remark
+    from zeroshot.storage.download import download, offline
+    from zeroshot.storage.large_files import readable_size, remark
 
     if offline() or not allowed:
         places = " or ".join(

@@ -7,9 +7,9 @@ words. Languages written without spaces (Chinese, Thai) must be segmented first.
 
 Words that stand together more often than by chance become one word, joined by ``_``
 (``polar_bear``, up to four words), as in [1]_ section 4, but scored by normalised
-pointwise mutual information [3]_; `zeroshot.labels` finds them for the label "polar
-bear". The paper [2]_ trained on 5.4 billion words of Wikipedia, with 500 dimensions and
-a window of 20; the defaults here suit smaller text.
+pointwise mutual information [3]_; `zeroshot.labels.cascade` finds them for the label
+"polar bear". The paper [2]_ trained on 5.4 billion words of Wikipedia, with 500
+dimensions and a window of 20; the defaults here suit smaller text.
 
 References
 ----------
@@ -33,10 +33,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from zeroshot.cache import replace_file
-from zeroshot.embeddings.vector_file import describe_content, open_packed
+from zeroshot.embeddings.vectors.vector_file import describe_content, open_packed
 from zeroshot.errors import ArtifactError, MissingExtraError
 from zeroshot.progress import progress_bar
+from zeroshot.storage.cache import replace_file
 
 __all__ = ["TrainedVectors", "train_vectors"]
 

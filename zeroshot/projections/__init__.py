@@ -1,7 +1,14 @@
-"""Projections from visual features into the word-vector space."""
+"""Projections: images and class embeddings meet in one space.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+In: features with the class embeddings of their labels, for training. Out: a map from
+features to points that are compared with label vectors. To add one, write an estimator
+that keeps the contract of `zeroshot.projections.base.Projection` and register it under
+the entry-point group ``zeroshot.projections`` (docs/plugins.md).
+"""
+
+from typing import TYPE_CHECKING
+
+from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.projections.base import Projection
@@ -10,25 +17,27 @@ if TYPE_CHECKING:
     from zeroshot.projections.conse import ConSE
     from zeroshot.projections.devise import DeViSE
 
-__all__ = ["ALE", "ESZSL", "SAE", "SJE", "ConSE", "DeViSE", "Projection", "Ridge"]
+__all__ = [
+    "ALE",
+    "ESZSL",
+    "SAE",
+    "SJE",
+    "ConSE",
+    "DeViSE",
+    "Projection",
+    "Ridge",
+]
 
-_HOMES = {
-    "ALE": "zeroshot.projections.bilinear",
-    "ConSE": "zeroshot.projections.conse",
-    "DeViSE": "zeroshot.projections.devise",
-    "ESZSL": "zeroshot.projections.closed_form",
-    "Projection": "zeroshot.projections.base",
-    "Ridge": "zeroshot.projections.closed_form",
-    "SAE": "zeroshot.projections.closed_form",
-    "SJE": "zeroshot.projections.bilinear",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'zeroshot.projections' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ALE": "bilinear",
+        "ConSE": "conse",
+        "DeViSE": "devise",
+        "ESZSL": "closed_form",
+        "Projection": "base",
+        "Ridge": "closed_form",
+        "SAE": "closed_form",
+        "SJE": "bilinear",
+    },
+)

@@ -142,7 +142,7 @@ class DeViSE(TrainedProjection):
         """Return the loss of each image of a batch, without the weight penalty.
 
         The map and, after it, the backbone's last layers are trained with this
-        function (`zeroshot.fine_tuning`).
+        function (`zeroshot.training.fine_tuning`).
 
         Parameters
         ----------

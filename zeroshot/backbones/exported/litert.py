@@ -1,0 +1,112 @@
+"""LiteRT (TensorFlow Lite) files as backbones."""
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.backbones.exported.model_file import (
+    ModelFile,
+    OpenedModel,
+    choose,
+    pooled,
+    size_of,
+)
+from zeroshot.backbones.keras.litert_conversion import interpreter_of
+from zeroshot.errors import ArtifactError, PluginContractError
+
+__all__ = ["LiteRTModel"]
+
+
+class LiteRTModel(ModelFile):
+    """A network in a LiteRT file (``.tflite``), of floats or quantised.
+
+    Where input or output are quantised to 8 bits, pixels are scaled first and then
+    quantised as the file says, and features come back as float32.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    output : str, optional
+        Name of the output that holds the features, (n, dim) or a feature map that is
+        averaged over its positions; needed where there are several.
+    scaling : str
+        What the network expects of pixels: ``"tf"`` (-1 to 1), ``"unit"`` (0 to 1),
+        ``"identity"`` (0 to 255), ``"torch"`` or ``"caffe"``; see
+        `zeroshot.backbones.keras.network.Scaling`. For a quantised network, what it
+        expected before.
+    input_size : int or (int, int), optional
+        Height and width, in pixels; required where the network leaves it open.
+    resize : {"crop", "squash"}, default="crop"
+        How the core brings an image to size.
+
+    Notes
+    -----
+    The spec string is ``"litert:"``, the path and options as in a URL:
+    ``"litert:/mobilenet.tflite?scaling=tf"``.
+    """
+
+    NAME = "litert"
+
+    def _open(self) -> OpenedModel:
+        content = self._file().read_bytes()
+        try:
+            interpreter = interpreter_of(content)
+        except Exception as error:  # ValueError and RuntimeError, also for what it runs
+            raise ArtifactError(
+                f"Expected a LiteRT model. Got '{self.path}', which TensorFlow cannot "
+                f"load: {error}. Check the file."
+            ) from error
+        inputs = interpreter.get_input_details()
+        if len(inputs) != 1 or inputs[0]["dtype"] not in (
+            np.float32,
+            np.uint8,
+            np.int8,
+        ):
+            kinds = [f"{i['name']}: {np.dtype(i['dtype'])}" for i in inputs]
+            raise PluginContractError(
+                f"Expected a network with one input, RGB images of float32, uint8 or "
+                f"int8. Got '{self.path}' with {', '.join(kinds)}. Use one for images."
+            )
+        shape = [None if n < 0 else int(n) for n in inputs[0]["shape_signature"]]
+        size = size_of(shape, self._input_size, self.path)
+        outputs = {each["name"]: each for each in interpreter.get_output_details()}
+        output = outputs[choose("output", list(outputs), self.output)]
+        place = inputs[0]["index"]
+        interpreter.resize_tensor_input(place, (1, *size, 3))
+        interpreter.allocate_tensors()
+        lock = threading.Lock()
+
+        def run(pixels: NDArray[Any]) -> NDArray[Any]:
+            rows = []
+            with lock:
+                for image in _quantised(pixels, inputs[0]):
+                    interpreter.set_tensor(place, image[None])
+                    interpreter.invoke()
+                    result = interpreter.get_tensor(output["index"])
+                    rows.append(pooled(_dequantised(result, output)))
+            return np.concatenate(rows)
+
+        return OpenedModel(run, size)
+
+
+def _quantised(pixels: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
+    """Return pixels as the input wants them: q = round(x / scale) + zero point."""
+    kind = tensor["dtype"]
+    scale, zero = tensor["quantization"]
+    if kind == np.float32:
+        return pixels
+    limits = np.iinfo(kind)
+    whole = np.round(pixels / scale if scale else pixels) + zero
+    quantised: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(kind)
+    return quantised
+
+
+def _dequantised(result: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
+    scale, zero = tensor["quantization"]
+    if result.dtype == np.float32 or not scale:
+        scale, zero = 1, 0
+    features: NDArray[Any] = (result.astype(np.float32) - zero) * np.float32(scale)
+    return features

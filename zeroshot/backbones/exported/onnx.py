@@ -1,0 +1,109 @@
+"""ONNX files as backbones, run by ONNX Runtime, which is an extra."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.backbones.exported.model_file import (
+    ModelFile,
+    OpenedModel,
+    choose,
+    in_batches,
+    pooled,
+    size_of,
+)
+from zeroshot.errors import ArtifactError, MissingExtraError, PluginContractError
+
+__all__ = ["ONNXModel"]
+
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+
+
+class ONNXModel(ModelFile):
+    """A network in an ONNX file, as PyTorch and others write it.
+
+    Images go in as (n, 3, height, width) or (n, height, width, 3), whichever the
+    network declares; a network of a fixed batch size gets that. Needs ONNX Runtime:
+    ``pip install 'zeroshot[onnx]'``.
+
+    Parameters
+    ----------
+    path : path
+        A file that holds its weights itself.
+    output : str, optional
+        Name of the output that holds the features, (n, dim) or a feature map that is
+        averaged over its positions; needed where there are several.
+    scaling : str
+        What the network expects of pixels: ``"torch"`` (0 to 1, then ImageNet's mean
+        and deviation: most networks from PyTorch), ``"tf"``, ``"unit"``,
+        ``"identity"`` or ``"caffe"``; see `zeroshot.backbones.keras.network.Scaling`.
+    input_size : int or (int, int), optional
+        Height and width, in pixels; required where the network leaves it open.
+    resize : {"crop", "squash"}, default="crop"
+        How the core brings an image to size.
+
+    Notes
+    -----
+    The spec string is ``"onnx:"``, the path and options as in a URL:
+    ``"onnx:/resnet.onnx?scaling=torch&size=224&output=features"``.
+    """
+
+    NAME = "onnx"
+
+    def _open(self) -> OpenedModel:
+        runtime = _import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        content = self._file().read_bytes()
+        try:
+            session = runtime.InferenceSession(
+                content, options, providers=runtime.get_available_providers()
+            )
+        except Exception as error:  # of its own, without a common base
+            raise ArtifactError(
+                f"Expected an ONNX model in one file. Got '{self.path}', which ONNX "
+                f"Runtime cannot load: {error}. Export it again, its weights within."
+            ) from error
+        inputs = session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in TYPES:
+            raise PluginContractError(
+                f"Expected a network with one input, RGB images. Got '{self.path}' "
+                f"with {', '.join(f'{i.name}: {i.type}' for i in inputs)}. Use one "
+                f"for images."
+            )
+        kind = TYPES[inputs[0].type]
+        shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
+        channels_first = len(shape) == 4 and shape[1] == 3 and shape[3] != 3
+        if channels_first:
+            shape = [shape[0], shape[2], shape[3], shape[1]]
+        size = size_of(shape, self._input_size, self.path)
+        output = choose(
+            "output", [each.name for each in session.get_outputs()], self.output
+        )
+
+        def run(pixels: NDArray[Any]) -> NDArray[Any]:
+            if channels_first:
+                pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+            result = session.run([output], {inputs[0].name: pixels.astype(kind)})[0]
+            return pooled(np.asarray(result), 1 if channels_first else -1)
+
+        return OpenedModel(lambda pixels: in_batches(run, pixels, shape[0]), size)
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            "Expected ONNX Runtime, which runs ONNX files. Got no such package. Run: "
+            "pip install 'zeroshot[onnx]'"
+        ) from error
+    module: ModuleType = onnxruntime
+    return module

@@ -1,0 +1,170 @@
+"""TF-Hub modules and other SavedModels as backbones."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.backbones.base import BackboneCard, Resize
+from zeroshot.backbones.exported.model_file import (
+    ModelFile,
+    OpenedModel,
+    choose,
+    in_batches,
+    pooled,
+    size_of,
+)
+from zeroshot.backbones.exported.tfhub_folder import (
+    folder_sha256,
+    is_url,
+    module_folder,
+)
+from zeroshot.backbones.keras.network import Scaling
+from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.tensorflow_import import import_tensorflow
+
+__all__ = ["TFHub"]
+
+
+class TFHub(ModelFile):
+    """A feature vector from TF-Hub, or any SavedModel that takes images.
+
+    Modules of TF1 (the hub format), of TF2 and exports of Keras 3 are read. A
+    SavedModel is a program: use only those that you trust.
+
+    Parameters
+    ----------
+    handle : path or URL
+        A folder with ``saved_model.pb``, a tar archive of one (``.tar.gz``), the URL of
+        such an archive, or the address of a model on TF-Hub or Kaggle.
+    signature : str, optional
+        Which function of the module is called; needed where there are several and none
+        is called ``serving_default`` or ``default``.
+    output : str, optional
+        Which of its outputs holds the features, (n, dim) or a feature map that is
+        averaged over its positions; needed where there are several and none is called
+        ``default``.
+    scaling : str, default="unit"
+        What the module expects of pixels. Image modules on TF-Hub take 0 to 1, which is
+        ``"unit"``; see `zeroshot.backbones.keras.network.Scaling`.
+    input_size : int or (int, int), optional
+        Height and width, in pixels; default is the module's. Required where the module
+        leaves it open.
+    resize : {"crop", "squash"}, default="crop"
+        How the core brings an image to size.
+
+    Notes
+    -----
+    What is downloaded or unpacked is kept in ``TFHUB_CACHE_DIR`` where that is set,
+    else in the cache. The fingerprint is that of the content: a folder, its archive and
+    its URL have the same one.
+
+    The spec string is ``"tfhub:"``, the handle and options as in a URL:
+    ``"tfhub:/module?size=224&scaling=unit"``. A URL with a query of its own needs an
+    option behind it: ``"tfhub:https://host/module?format=tar?size=224"``.
+    """
+
+    NAME = "tfhub"
+    OPTIONS = ("signature", "output", "scaling", "size", "resize")
+
+    def __init__(
+        self,
+        handle: str | Path,
+        *,
+        signature: str | None = None,
+        output: str | None = None,
+        scaling: Scaling = "unit",
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize = "crop",
+    ) -> None:
+        super().__init__(
+            handle,
+            output=output,
+            scaling=scaling,
+            input_size=input_size,
+            resize=resize,
+        )
+        self.signature = signature
+
+    @property
+    def card(self) -> BackboneCard:
+        """Where it was fetched; nothing else is known of its origin."""
+        url = str(self.path) if is_url(str(self.path)) else ""
+        return BackboneCard(resize=self.resize, weights_url=url)
+
+    def _place(self) -> str:
+        return str(self.path) if is_url(str(self.path)) else super()._place()
+
+    def _content(self) -> str:
+        return folder_sha256(module_folder(self._place()))
+
+    def _open(self) -> OpenedModel:
+        tf = import_tensorflow()
+        folder = module_folder(self._place())
+        hub_format = (folder / "tfhub_module.pb").is_file()
+        try:
+            # Of a TF1 module's graphs, the one without tags is for inference.
+            module = tf.saved_model.load(str(folder), tags=[] if hub_format else None)
+        except Exception as error:  # TensorFlow raises many kinds for a foreign file
+            raise ArtifactError(
+                f"Expected a SavedModel. Got '{self.path}', which TensorFlow cannot "
+                f"load: {error}. Fetch it again."
+            ) from error
+        function = _function(tf, module, self.signature, str(self.path))
+        shape = function.shape
+        size = size_of(shape, self._input_size, self.path)
+
+        def run(pixels: NDArray[Any]) -> NDArray[Any]:
+            result = function.call(tf.cast(tf.constant(pixels), function.kind))
+            if isinstance(result, dict):
+                name = choose("output", sorted(result), self.output, "default")
+                result = result[name]
+            return pooled(np.asarray(result, np.float32))
+
+        return OpenedModel(
+            # The module dies with the last reference to it, and its variables with it.
+            lambda pixels, _=module: in_batches(run, pixels, shape[0]),  # type: ignore[misc]
+            size,
+        )
+
+
+class _Function(NamedTuple):
+    """What is called, and the images that it takes: shape and type."""
+
+    call: Any
+    shape: tuple[int | None, ...]
+    kind: Any
+
+
+def _function(tf: Any, module: Any, signature: str | None, origin: str) -> _Function:
+    """Return the function of a module that takes images."""
+    call: Any
+    signatures = dict(module.signatures)
+    if signatures:
+        usual = "serving_default" if "serving_default" in signatures else "default"
+        chosen = signatures[choose("signature", list(signatures), signature, usual)]
+        inputs = chosen.structured_input_signature[1]
+        specs = list(inputs.values())
+
+        def call(pixels: Any) -> Any:
+            return chosen(**dict.fromkeys(inputs, pixels))
+
+    else:  # a TF2 module without signatures
+        call = getattr(module, "__call__", None)  # noqa: B004 - it is called itself
+        traced = getattr(call, "concrete_functions", None) or []
+        specs = list(traced[0].structured_input_signature[0][:1]) if traced else []
+    if len(specs) != 1 or not isinstance(specs[0], tf.TensorSpec):
+        raise PluginContractError(
+            f"Expected a function of one input, RGB images. Got '{origin}', whose "
+            f"inputs are {', '.join(map(str, specs)) or 'none'}. Name another with "
+            f"signature=, or use a module of image feature vectors."
+        )
+    spec = specs[0]
+    if not (spec.dtype.is_floating or spec.dtype.is_integer) or spec.shape.rank != 4:
+        raise PluginContractError(
+            f"Expected a network of RGB images, (n, height, width, 3). Got '{origin}', "
+            f"whose input is {spec.dtype.name} of shape {spec.shape}. Use a module of "
+            f"image feature vectors."
+        )
+    return _Function(call, tuple(spec.shape.as_list()), spec.dtype)

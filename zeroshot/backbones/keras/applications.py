@@ -1,0 +1,362 @@
+"""Every network of `keras.applications`, by name, without its classifier."""
+
+import difflib
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.backbones.base import BackboneCard, ClassifierHead, WeightsFile
+from zeroshot.backbones.keras.head import keras_head
+from zeroshot.backbones.keras.network import (
+    LOADING,
+    Network,
+    Scaling,
+    check_images,
+    digest_of,
+    file_sha256,
+    pair_of,
+)
+from zeroshot.backbones.keras.routes import Route, fastest_route
+from zeroshot.backbones.keras.table import Application, applications
+from zeroshot.backbones.keras.weights import (
+    TUNED_FILE,
+    build_with_content,
+    build_without_top,
+    content_of,
+    existing_file,
+    published_weights,
+)
+from zeroshot.errors import PluginContractError, UnknownPluginError
+
+__all__ = ["KerasApplication"]
+
+
+class KerasApplication:
+    """A network of `keras.applications`, cut after its global average pooling.
+
+    Images are brought to size by the core; the pixels are scaled here, as the network
+    was trained. Nothing is loaded, and TensorFlow is not imported, before the first
+    `embed`.
+
+    Parameters
+    ----------
+    model : str, default="mobilenet-v2"
+        Name of the network, such as ``"resnet50"``; `applications` has them all.
+    weights : "imagenet", path or None, default="imagenet"
+        ``"imagenet"`` is the file that Keras publishes, from Keras' own cache or
+        downloaded by Keras. A path is a weights file with or without the classifier,
+        in any form that Keras loads (``.h5``, ``.weights.h5``, ``.keras``). None gives
+        random weights, the same ones each time.
+    input_size : int or (int, int), optional
+        Height and width, in pixels; default is what the network was trained on.
+        Every size uses the same weights. (Keras would take other files for MobileNet
+        and MobileNetV2 at sizes below 224.)
+
+    Notes
+    -----
+    A file for EfficientNet B0 to B7 is read as the published one: the rescaling that
+    Keras adds only for ``weights="imagenet"`` is always added. For a network of that
+    kind that you trained from random weights, use ``KerasModel``.
+
+    The spec string is the name, a colon, the size (``160``, or ``160x224`` for height x
+    width), a comma, and the weights (a path or ``none``). Size and weights may be left
+    out: ``"mobilenet-v2"``, ``"mobilenet-v2:128"``, ``"mobilenet-v2:/path/file.h5"``,
+    ``"mobilenet-v2:128,none"``.
+
+    Examples
+    --------
+    >>> backbone = KerasApplication("resnet50", input_size=160)
+    >>> backbone.dim, backbone.input_size, backbone.spec
+    (2048, (160, 160), 'resnet50:160')
+    """
+
+    _route: Route | None = None
+    _file: tuple[Path, str] | None = None
+    _tuned: WeightsFile | None = None
+
+    def __init__(
+        self,
+        model: str = "mobilenet-v2",
+        *,
+        weights: str | Path | None = "imagenet",
+        input_size: int | tuple[int, int] | None = None,
+    ) -> None:
+        self.model = model
+        self.weights = weights
+        self._input_size = input_size
+
+    @classmethod
+    def from_spec(cls, name: str, argument: str | None) -> Self:
+        """Make the backbone that a spec string names; see the notes of the class.
+
+        Parameters
+        ----------
+        name : str
+            The registered name.
+        argument : str or None
+            What follows the colon.
+
+        Returns
+        -------
+        backbone : KerasApplication
+
+        Raises
+        ------
+        PluginContractError
+            If nothing follows the colon or the comma.
+        """
+        if argument is None:
+            return cls(name)
+        size, weights = _parse(name, argument)
+        return cls(name, weights=weights, input_size=size)
+
+    @property
+    def spec(self) -> str | None:
+        """Spec string from which an equal backbone is made; its path is absolute.
+
+        None for a fine-tuned one.
+        """
+        if self._tuned is not None:
+            return None
+        parts = []
+        if self.input_size != (self._row.size, self._row.size):
+            height, width = self.input_size
+            parts.append(str(height) if height == width else f"{height}x{width}")
+        if self.weights is None:
+            parts.append("none")
+        elif self.weights != "imagenet":
+            parts.append(str(Path(str(self.weights)).expanduser().absolute()))
+        return ":".join([self.model, ",".join(parts)] if parts else [self.model])
+
+    @property
+    def name(self) -> str:
+        """Registry name, such as ``"mobilenet-v2"``."""
+        return self.model
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+        return self._row.dim
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width, in pixels, of the images that `embed` is given."""
+        given = self._input_size
+        return pair_of(self._row.size if given is None else given)
+
+    @property
+    def card(self) -> BackboneCard:
+        """Where the network and its weights come from."""
+        row = self._row
+        if self.weights == "imagenet":
+            return BackboneCard(
+                "crop", row.pretraining, row.url, row.licence, row.citation
+            )
+        pretraining = "nothing (random weights)" if self.weights is None else ""
+        return BackboneCard("crop", pretraining, citation=row.citation)
+
+    @property
+    def fingerprint(self) -> str:
+        """Text that changes whenever features would.
+
+        It covers the network, the content of the weights file (wherever it lies), size,
+        pooling, scaling and resize rule, and imports no TensorFlow. With
+        ``weights="imagenet"`` and no file yet, it downloads the file.
+
+        Raises
+        ------
+        ArtifactError
+            If the weights file is missing.
+        """
+        if self._tuned is not None:
+            weights = hashlib.sha256(self._tuned.content).hexdigest()
+        else:
+            file = self._weights_file()
+            weights = file[1] if file else "random, He, seeded by name, 1"
+        facts = {
+            "model": self.model,
+            "weights": weights,
+            "input_size": self.input_size,
+            "pooling": "avg",
+            "scaling": self._row.scaling,
+            "resize": self.card.resize,
+        }
+        return f"{self.model}-{digest_of(facts)}"
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the features of a batch; the first call loads the network.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, height, width, 3), uint8
+            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
+
+        Returns
+        -------
+        features : ndarray of shape (n, dim), float32
+
+        Raises
+        ------
+        ArtifactError
+            If the weights are missing or do not fit the network.
+        InvalidImageError
+            If the batch has another shape or type.
+        PluginContractError
+            If ``input_size`` is too small for the network.
+        """
+        check_images(images, self.input_size, self.name)
+        if len(images) == 0:
+            return np.empty((0, self.dim), np.float32)
+        with LOADING:
+            if self._route is None:
+                self._route = fastest_route(self._load, self.fingerprint)
+        return self._route(images)
+
+    def network(self) -> Network:
+        """Build the network anew, with its weights.
+
+        Returns
+        -------
+        network : Network
+        """
+        return self._load()
+
+    def classifier_head(self) -> ClassifierHead:
+        """Return the classifier of ImageNet-1k that the network was trained with.
+
+        Returns
+        -------
+        head : ClassifierHead
+            Its weights come from the published file with the classifier, or from
+            ``weights`` if that is a path.
+
+        Raises
+        ------
+        PluginContractError
+            If the classifier is more than one layer (VGG, MobileNetV3, ConvNeXt), or
+            the weights are random.
+        ArtifactError
+            If the file is missing or has no classifier.
+        """
+        if self._tuned is not None:
+            raise PluginContractError(
+                f"Expected a backbone as it was pretrained. Got a fine-tuned "
+                f"'{self.model}', whose features are no longer those that the "
+                f"classifier was trained on. Use '{self.model}' itself."
+            )
+        return keras_head(self.model, self._row, self.weights)
+
+    @property
+    def tuned_weights(self) -> WeightsFile | None:
+        """Weights that it has instead of those it was made with; None if untuned."""
+        return self._tuned
+
+    def trainable_copy(self) -> tuple[Any, Scaling]:
+        """Return a copy of the network to be trained, and how pixels are scaled.
+
+        Returns
+        -------
+        model : keras.Model
+        scaling : str
+        """
+        return self._build(), self._row.scaling
+
+    def weights_of(self, model: Any) -> WeightsFile:
+        """Return the weights of a trained copy, as a file.
+
+        Parameters
+        ----------
+        model : keras.Model
+            From `trainable_copy`.
+
+        Returns
+        -------
+        weights : WeightsFile
+            ``keras.applications`` can load it, without the classifier.
+        """
+        spec = self.with_weights(None).spec
+        return WeightsFile(TUNED_FILE, spec, content_of(self.model, model))
+
+    def with_weights(self, weights: WeightsFile | None) -> Self:
+        """Return this backbone with other weights.
+
+        Parameters
+        ----------
+        weights : WeightsFile or None
+            From `weights_of`; None for those that it was made with.
+
+        Returns
+        -------
+        backbone : KerasApplication
+        """
+        backbone = type(self)(
+            self.model, weights=self.weights, input_size=self._input_size
+        )
+        backbone._tuned = weights
+        return backbone
+
+    def _load(self) -> Network:
+        return Network(self._build(), self.input_size, self._row.scaling)
+
+    def _build(self) -> Any:
+        if self._tuned is not None:
+            return build_with_content(self.model, self.input_size, self._tuned.content)
+        weights = self._weights_file()
+        path = weights[0] if weights else None
+        return build_without_top(self.model, self.input_size, path)
+
+    def _weights_file(self) -> tuple[Path, str] | None:
+        """Return path and SHA-256 of the weights file, or None for random weights."""
+        row = self._row
+        if self.weights is not None and self._file is None:
+            if self.weights == "imagenet":
+                path = published_weights(row.file, row.url, row.hash)
+            else:
+                path = existing_file(self.weights)
+            self._file = path, file_sha256(path)
+        return self._file
+
+    @property
+    def _row(self) -> Application:
+        table = applications()
+        if self.model not in table:
+            close = difflib.get_close_matches(str(self.model), table, n=3)
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise UnknownPluginError(
+                f"Expected the name of a network of keras.applications. Got "
+                f"{self.model!r}.{hint} Known: {', '.join(sorted(table))}."
+            )
+        return table[self.model]
+
+    def __repr__(self) -> str:
+        return (
+            f"KerasApplication({self.model!r}, weights={self.weights!r}, "
+            f"input_size={self._input_size!r})" + (" fine-tuned" if self._tuned else "")
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_route": None, "_file": None}
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+
+def _parse(name: str, argument: str) -> tuple[int | tuple[int, int] | None, str | None]:
+    """Return input size and weights of ``"160x224,none"`` or of one of the two."""
+    first, comma, rest = argument.partition(",")
+    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", first, re.ASCII)
+    if numbers is None:
+        size, weights = None, argument
+    else:
+        height, width = int(numbers[1]), int(numbers[2] or numbers[1])
+        size, weights = (height, width), rest if comma else "imagenet"
+    if not weights:
+        raise PluginContractError(
+            f"Expected a size, weights, or '<size>,<weights>' after '{name}:'. "
+            f"Got '{name}:{argument}'. Write a size such as 160, a path, or none."
+        )
+    return size, None if weights == "none" else weights

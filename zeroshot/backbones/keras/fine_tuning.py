@@ -1,0 +1,296 @@
+"""The last layers of a Keras network, cut off and trained together with a map."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.backbones.keras.network import scale_pixels
+from zeroshot.errors import PluginContractError
+from zeroshot.tensorflow_import import import_keras, import_tensorflow
+
+__all__ = ["Layer", "TrainableEnd"]
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Kernel (dim_in, dim_out) and bias (dim_out,) of a dense layer of the map."""
+
+Loss = Callable[[Any, Any, Any, Any, Any], Any]
+"""From TensorFlow, points, rows of true classes, class embeddings, a seed to losses."""
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+class TrainableEnd:
+    """A network in two parts: a frozen beginning, and an end to be trained.
+
+    What is trained is exactly the layers asked for. The cut lies at the last place
+    before them that a single tensor passes, so that the beginning's output (the "map"
+    of an image) is all that training needs. Everything runs in inference mode: dropout
+    is off; batch norm keeps its statistics, its scale and its offset.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From scaled pixels to features or a feature map; its weights will change.
+    scaling : str or callable
+        See `zeroshot.backbones.keras.network.Scaling`.
+    layers : int or str
+        How many of the last layers that have weights (batch norm not counted), or the
+        name of the first layer to train.
+
+    Attributes
+    ----------
+    trained : list of str
+        Names of the layers that are trained, first to last.
+    cut : str
+        Name of the last layer of the frozen beginning; empty if nothing is frozen.
+    map_shape : tuple of int
+        Of an image's output at the cut.
+    model : keras.Model
+        The whole network; trained with the end.
+
+    Raises
+    ------
+    PluginContractError
+        If there is no such layer, or the model has no graph that can be cut.
+    """
+
+    def __init__(self, model: Any, scaling: Any, layers: int | str) -> None:
+        tf, keras = import_tensorflow(), import_keras()
+        if not getattr(model, "inputs", None):
+            raise PluginContractError(
+                f"Expected a Keras model with a graph of layers (functional or "
+                f"sequential) to fine-tune. Got '{type(model).__name__}'. Build it "
+                f"with keras.Model(inputs, outputs)."
+            )
+        model.trainable = True  # a user's model may have been frozen
+        trained = _layers_to_train(keras, model, layers)
+        self.trained = [layer.name for layer in trained]
+        self.cut, beginning, self._end = _cut_before(keras, model, trained)
+        self.map_shape = tuple(beginning.output.shape[1:])
+        if None in self.map_shape:
+            size = tuple(model.inputs[0].shape[1:])
+            raise PluginContractError(
+                f"Expected a model of fixed input size to fine-tune. Got {size} of "
+                f"'{model.name}'. Build it with keras.Input of the size of your images."
+            )
+        self.model = model
+        self._scaling = scaling
+        self._variables = [w for layer in trained for w in _weights(keras, layer)]
+        self._initial = [w.numpy() for w in self._variables]
+
+        # Any number of images: nothing is traced again for a last, smaller batch.
+        pixels_in = [tf.TensorSpec((None, *model.inputs[0].shape[1:]))]
+        maps_in = [tf.TensorSpec((None, *self.map_shape))]
+
+        @tf.function(input_signature=pixels_in, autograph=False)
+        def beginning_of(pixels: Any) -> Any:
+            return beginning(pixels, training=False)
+
+        @tf.function(input_signature=maps_in, autograph=False)
+        def features_of(maps: Any) -> Any:
+            return self._features(maps)
+
+        self._beginning_of, self._features_of = beginning_of, features_of
+
+    def maps(
+        self, images: NDArray[np.uint8], boxes: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float16]:
+        """Compute the frozen beginning's output.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, height, width, 3), uint8
+            RGB, of the backbone's input size.
+        boxes : ndarray of shape (n, 4), float32, optional
+            For each image the part to look at: top, left, bottom, right, in [0, 1],
+            scaled to the whole size; mirrored where left > right.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, *map_shape), float16
+            Half the memory; the rounding, 5e-4 relative, is small beside augmentation.
+        """
+        tf = import_tensorflow()
+        pixels: NDArray[np.float32] = images.astype(np.float32)
+        if boxes is not None:
+            pixels = tf.image.crop_and_resize(
+                pixels, boxes, np.arange(len(images)), images.shape[1:3]
+            ).numpy()
+        scaling = self._scaling
+        scale = scaling if callable(scaling) else lambda x: scale_pixels(x, scaling)
+        maps = self._beginning_of(tf.constant(np.asarray(scale(pixels), np.float32)))
+        clipped: NDArray[np.float16] = (
+            maps.numpy().clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
+        )
+        return clipped
+
+    def features(
+        self, maps: NDArray[np.float16], batch_size: int = 128
+    ) -> NDArray[np.float32]:
+        """Compute features from maps, with the end as it is now.
+
+        Parameters
+        ----------
+        maps : ndarray of shape (n, *map_shape), float16
+        batch_size : int, default=128
+            Images at once.
+
+        Returns
+        -------
+        features : ndarray of shape (n, dim), float32
+        """
+        tf = import_tensorflow()
+        return np.concatenate(
+            [
+                self._features_of(
+                    tf.constant(maps[start : start + batch_size], tf.float32)
+                ).numpy()
+                for start in range(0, max(1, len(maps)), batch_size)
+            ]
+        )
+
+    def reset(self) -> None:
+        """Give the end the weights that it had at first."""
+        for variable, value in zip(self._variables, self._initial, strict=True):
+            variable.assign(value)
+
+    def training_step(
+        self,
+        layers: Sequence[Layer],
+        *,
+        mean: NDArray[np.float32] | None,
+        class_embeddings: NDArray[np.float32],
+        loss: Loss,
+        penalty: Callable[[Any, Sequence[Any]], Any],
+        learning_rate: float,
+        train_biases: bool,
+    ) -> tuple[Callable[..., float], Callable[[], list[Layer]]]:
+        """Compile one step of training of the end and the map together.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            The map's dense layers, ReLU between them; where training begins.
+        mean : ndarray of shape (dim,), float32, or None
+            Subtracted from the signed roots of the features, which then are made unit
+            length; None leaves features as they are.
+        class_embeddings : ndarray of shape (n_classes, dim_text), float32
+        loss, penalty : callable
+            The projection's own: losses of a batch, and what is added for the kernels.
+        learning_rate : float
+            Of Adam.
+        train_biases : bool
+            Whether the map's biases are trained; a linear map has none.
+
+        Returns
+        -------
+        step : callable
+            From maps (n, *map_shape), rows of true classes (n,) and the number of the
+            step to the mean loss of the batch before the step.
+        current : callable
+            Returns the map's layers as they are.
+        """
+        tf, keras = import_tensorflow(), import_keras()
+        kernels = [keras.Variable(kernel) for kernel, _ in layers]
+        biases = [keras.Variable(bias, trainable=train_biases) for _, bias in layers]
+        variables = [*self._variables, *kernels, *(biases if train_biases else [])]
+        optimizer = keras.optimizers.Adam(learning_rate)
+        optimizer.build(variables)
+        T = tf.constant(class_embeddings)
+
+        def points_of(features: Any) -> Any:
+            if mean is not None:
+                # As `ProjectionEstimator` prepares them; zeros stay zeros. The root's
+                # slope grows without bound towards 0, so below 1e-8 there is none.
+                root = tf.sqrt(tf.maximum(tf.abs(features), 1e-8)) * tf.sign(features)
+                features = tf.math.l2_normalize(root - mean, axis=1, epsilon=1e-30)
+            for number, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
+                features = tf.matmul(features, kernel) + bias
+                if number < len(kernels) - 1:
+                    features = tf.nn.relu(features)
+            return features
+
+        signature = [
+            tf.TensorSpec((None, *self.map_shape), tf.float16),
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((2,), tf.int32),
+        ]
+
+        @tf.function(input_signature=signature, autograph=False)
+        def compiled(maps: Any, wanted: Any, seed: Any) -> Any:
+            with tf.GradientTape() as tape:
+                features = self._features(tf.cast(maps, tf.float32))
+                losses = tf.reduce_mean(loss(tf, points_of(features), wanted, T, seed))
+                total = losses + penalty(tf, kernels)
+            gradients = tape.gradient(total, variables)
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return losses
+
+        def step(
+            maps: NDArray[np.float16], wanted: NDArray[np.int64], seed: tuple[int, int]
+        ) -> float:
+            return float(compiled(tf.constant(maps), tf.constant(wanted), seed))
+
+        def current() -> list[Layer]:
+            return [
+                (kernel.numpy(), bias.numpy())
+                for kernel, bias in zip(kernels, biases, strict=True)
+            ]
+
+        return step, current
+
+    def _features(self, maps: Any) -> Any:
+        tf = import_tensorflow()
+        output = self._end(maps, training=False)
+        # As in `Network`: a feature map is averaged over its positions.
+        return tf.reduce_mean(output, (1, 2)) if len(output.shape) == 4 else output
+
+
+def _layers_to_train(keras: Any, model: Any, layers: int | str) -> list[Any]:
+    """Return the layers to train, without batch norm and layers without weights."""
+    all_layers = model.layers
+    if isinstance(layers, str):
+        names = [layer.name for layer in all_layers]
+        if layers not in names:
+            close = difflib.get_close_matches(layers, names, n=3)
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise PluginContractError(
+                f"Expected the name of a layer of '{model.name}' to fine-tune from. "
+                f"Got '{layers}'.{hint} Its last layers: {', '.join(names[-8:])}."
+            )
+        all_layers = all_layers[names.index(layers) :]
+    trainable = [layer for layer in all_layers if _weights(keras, layer)]
+    if isinstance(layers, int):
+        trainable = trainable[-layers:]
+    if not trainable:
+        raise PluginContractError(
+            f"Expected layers with weights to fine-tune. Got none in '{model.name}' "
+            f"from '{layers}' on. Name an earlier layer."
+        )
+    return trainable
+
+
+def _weights(keras: Any, layer: Any) -> list[Any]:
+    """Return what may be trained of a layer, or of the layers of a model inside."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return []
+    inner = getattr(layer, "layers", None)
+    if inner is None:
+        return list(layer.trainable_weights)
+    return [weight for each in inner for weight in _weights(keras, each)]
+
+
+def _cut_before(keras: Any, model: Any, trained: list[Any]) -> tuple[str, Any, Any]:
+    """Cut a model before the trained layers, where one tensor passes; nearest first."""
+    first = min(model.layers.index(layer) for layer in trained)
+    for layer in reversed(model.layers[:first]):
+        try:
+            end = keras.Model(layer.output, model.outputs[0])
+        except (ValueError, AttributeError):  # other tensors go past this layer
+            continue
+        if set(map(id, trained)) <= set(map(id, end.layers)):
+            return layer.name, keras.Model(model.inputs[0], layer.output), end
+    return "", keras.Model(model.inputs[0], model.inputs[0]), model

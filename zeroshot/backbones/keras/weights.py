@@ -1,0 +1,307 @@
+"""Weights of `keras.applications`: found, fetched, and put into a network."""
+
+import hashlib
+import io
+import math
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from zeroshot.backbones.keras.network import TORCH_DEVIATION
+from zeroshot.backbones.keras.table import Application, applications
+from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.tensorflow_import import import_keras
+
+__all__ = [
+    "TUNED_FILE",
+    "build_with_content",
+    "build_without_top",
+    "content_of",
+    "existing_file",
+    "published_weights",
+    "weights_folder",
+]
+
+TUNED_FILE = "backbone.weights.h5"  # Keras chooses the form by the ending
+
+
+def weights_folder() -> Path:
+    """Return Keras' folder: ``$KERAS_HOME/models``, else ``~/.keras/models``."""
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    return Path(home).expanduser() / "models"
+
+
+def published_weights(name: str, url: str, digest: str | None) -> Path:
+    """Return the local file of published weights, downloading it if need be.
+
+    A file that is there needs no TensorFlow; a download is Keras' own
+    (``keras.utils.get_file``), into a temporary folder first, so that a killed one
+    leaves nothing half-made.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file in Keras' cache.
+    url : str
+        Where Keras publishes it.
+    digest : str or None
+        MD5 or SHA-256 that Keras demands, hexadecimal; None where it demands none.
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    ArtifactError
+        If the file is not there, or is not the published one, and cannot be downloaded;
+        says where to put which file.
+    """
+    path = weights_folder() / name
+    if path.is_file() and (digest is None or _digest(path, digest) == digest):
+        return path
+    state = "a file of other content" if path.is_file() else "no such file"
+    try:
+        _download(url, digest, path)
+    except Exception as error:  # Keras raises plain Exception when it is offline
+        raise ArtifactError(
+            f"Expected the weights '{path.name}' in '{path.parent}'. Got {state}, and "
+            f"the download failed: {error}. Get {url} and put it there under that name "
+            f"(the environment variable KERAS_HOME names the folder above it), or pass "
+            f'weights="/path/to/{path.name}".'
+        ) from error
+    return path
+
+
+def existing_file(weights: str | Path) -> Path:
+    """Return the path of a weights file that the user named.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no such file.
+    """
+    path = Path(str(weights)).expanduser()
+    if not path.is_file():
+        raise ArtifactError(
+            f"Expected a weights file, 'imagenet' or None. Got '{weights}', which is "
+            f"not a file. Check the path."
+        )
+    return path
+
+
+def build_without_top(
+    name: str, input_size: tuple[int, int], weights: Path | None
+) -> Any:
+    """Build a network of `keras.applications` that ends in global average pooling.
+
+    Parameters
+    ----------
+    name : str
+        Name in the table.
+    input_size : tuple of int
+        Height and width.
+    weights : Path or None
+        A weights file, with or without the classifier. None draws random weights, the
+        same ones for the same name.
+
+    Returns
+    -------
+    model : keras.Model
+        Float32, channels last, whatever the user has configured.
+
+    Raises
+    ------
+    ArtifactError
+        If the file does not fit the network.
+    PluginContractError
+        If the input size is too small for it.
+    """
+    row = applications()[name]
+    with _keras_defaults() as keras:
+        try:
+            model = getattr(keras.applications, row.constructor)(
+                include_top=False,
+                weights=None,
+                input_shape=(*input_size, 3),
+                pooling="avg",
+            )
+        except ValueError as error:
+            raise PluginContractError(
+                f"Expected an input size that '{name}' can work with. Got "
+                f"{input_size}: {error}. Choose a larger one; it was "
+                f"trained on {row.size}."
+            ) from error
+        if weights is None:
+            _set_random_weights(model, seed=name)
+        else:
+            _load_weights(keras, model, row, weights)
+    return model
+
+
+def build_with_content(name: str, input_size: tuple[int, int], content: bytes) -> Any:
+    """Build a network as `build_without_top` does, with weights from memory.
+
+    Parameters
+    ----------
+    name : str
+        Name in the table.
+    input_size : tuple of int
+        Height and width.
+    content : bytes
+        Of a ``.weights.h5`` file, as `content_of` returns it.
+
+    Returns
+    -------
+    model : keras.Model
+
+    Raises
+    ------
+    ArtifactError
+        If the content does not fit the network.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TUNED_FILE
+        path.write_bytes(content)
+        return build_without_top(name, input_size, path)
+
+
+def content_of(name: str, model: Any) -> bytes:
+    """Return the weights of a network as the content of a ``.weights.h5`` file.
+
+    Parameters
+    ----------
+    name : str
+        Name in the table.
+    model : keras.Model
+        As `build_without_top` made it, with any weights; left as it is.
+
+    Returns
+    -------
+    content : bytes
+        Equal for equal weights.
+    """
+    keras = import_keras()
+    scaled = [
+        layer
+        for layer in model.layers
+        if applications()[name].extra_rescaling
+        and isinstance(layer, keras.layers.Normalization)
+    ]
+    kept = [layer.get_weights() for layer in scaled]
+    for layer, (mean, variance, *count) in zip(scaled, kept, strict=True):
+        layer.set_weights([mean, variance / TORCH_DEVIATION, *count])  # see loading
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras' own, with NumPy 2.4
+            path = Path(folder) / TUNED_FILE
+            model.save_weights(path)
+            return _without_names(path)
+    finally:
+        for layer, weights in zip(scaled, kept, strict=True):
+            layer.set_weights(weights)
+
+
+def _without_names(path: Path) -> bytes:
+    """Return a weights file without names of layers, which count models ("input_1").
+
+    They are notes for people: Keras finds layers by their kind and order.
+    """
+    import h5py
+
+    copied = path.with_name("copied.h5")
+    with h5py.File(path) as saved, h5py.File(copied, "w") as file:
+        for name in saved:
+            saved.copy(name, file, without_attrs=True)
+    return copied.read_bytes()
+
+
+def _download(url: str, digest: str | None, path: Path) -> None:
+    keras = import_keras()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Keras prints its progress on stdout, which is for results.
+    shown = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder,
+        redirect_stdout(shown),
+    ):
+        fetched = keras.utils.get_file(
+            path.name, url, cache_dir=folder, cache_subdir="", file_hash=digest
+        )
+        Path(fetched).replace(path)
+
+
+def _digest(path: Path, like: str) -> str:
+    algorithm = "sha256" if len(like) == 64 else "md5"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+@contextmanager
+def _keras_defaults() -> Iterator[ModuleType]:
+    """Give Keras with float32 and channels last, whatever the user has configured."""
+    keras = import_keras()
+    policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield keras
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_image_data_format(layout)
+
+
+def _set_random_weights(model: Any, seed: str) -> None:
+    """Draw kernels as He et al. 2015 (fan in), from a seed; leave all else as it is.
+
+    Keras' own initial values depend on global state, and shrink towards zero in deep
+    networks whose batch norm has seen nothing.
+    """
+    random = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
+    for variable in model.trainable_weights:
+        shape = tuple(variable.shape)
+        if len(shape) > 1:
+            depthwise = shape[-1] == 1
+            fan_in = math.prod(shape[: -2 if depthwise else -1])
+            kernel = random.standard_normal(shape, np.float32)
+            variable.assign(kernel * np.float32(math.sqrt(2 / fan_in)))
+
+
+def _load_weights(keras: ModuleType, model: Any, row: Application, path: Path) -> None:
+    try:
+        model.load_weights(path)
+    except Exception as error:  # h5py and Keras raise many kinds for a foreign file
+        try:
+            _load_without_top(keras, model, row, path)
+        except Exception:
+            raise ArtifactError(
+                f"Expected weights of '{row.constructor}'. Got '{path}', which Keras "
+                f"cannot load into it: {error} Use a file made for this network, such "
+                f"as {row.url}"
+            ) from error
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.weights:
+            mean, variance, *count = layer.get_weights()
+            if row.extra_rescaling:
+                # With weights="imagenet" Keras divides by sqrt(deviation) once more
+                # (efficientnet.py, tensorflow issue 49930): the same as this variance.
+                variance = variance * TORCH_DEVIATION
+            layer.set_weights([mean, variance, *count])
+            layer.finalize_state()
+
+
+def _load_without_top(
+    keras: ModuleType, model: Any, row: Application, path: Path
+) -> None:
+    """Load a file with the classifier, whose weights come last, and drop those."""
+    full = getattr(keras.applications, row.constructor)(weights=None)
+    full.load_weights(path)
+    model.set_weights(full.get_weights()[: len(model.get_weights())])

@@ -1,0 +1,377 @@
+"""Word vectors from a file: GloVe, word2vec (text and binary) and fastText .vec."""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zeroshot.embeddings.base import check_words
+from zeroshot.embeddings.vectors.indexed_rows import find_rows, scan_tokens, token_hash
+from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
+from zeroshot.embeddings.vectors.unpacked import unpacked_file
+from zeroshot.embeddings.vectors.vector_cache import (
+    FileStamp,
+    cached_path,
+    content_key,
+    file_stamp,
+)
+from zeroshot.embeddings.vectors.vector_file import content_fingerprint
+from zeroshot.embeddings.vectors.vector_layout import VectorLayout, recognise_layout
+from zeroshot.embeddings.vectors.vector_rows import (
+    as_tokens,
+    read_all_rows,
+    read_rows,
+    read_tokens,
+)
+from zeroshot.errors import ArtifactError, PluginContractError
+
+if TYPE_CHECKING:
+    from zeroshot.embeddings.vectors.unit_matrix import UnitMatrix
+
+__all__ = ["GloVe", "Word2Vec", "WordVectors"]
+
+BLOCK_WORDS = 4096  # 5 MB of vectors of 300 numbers
+
+
+class WordVectors:
+    """A file of word vectors, read on demand.
+
+    The form (text without or with a header, word2vec binary) and the packing (gzip,
+    bzip2, xz, zip with one member) are recognised by content, so every subclass reads
+    every form; they differ in their name. Nothing is read before first use. The first
+    lookup scans the file (about 0.3 s per GB) and keeps an index of its tokens in the
+    cache; every later one, in any process, seeks and parses only the rows it wants.
+    A packed file is unpacked into the cache first. Where the cache cannot be written, a
+    warning says so and the same is done again in each process.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; ``~`` stands for the home folder.
+
+    Attributes
+    ----------
+    path : str or path-like
+        As given.
+
+    Notes
+    -----
+    Bytes in tokens that are no UTF-8 do no harm: they appear as lone surrogates in
+    `vocabulary` (``errors="surrogateescape"``). A token that occurs twice has its first
+    row.
+
+    Examples
+    --------
+    >>> vectors = WordVectors("glove.6B.300d.txt")
+    >>> vectors.lookup(["zebra", "okapi"])  # doctest: +SKIP
+    """
+
+    name = "word2vec"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._file = Path(os.path.abspath(Path(path).expanduser()))
+        self._known: dict[str, NDArray[np.float32] | None] = {}
+        self._units: UnitMatrix | None = None
+
+    @classmethod
+    def from_spec(cls, name: str, argument: str | None) -> Self:
+        """Make a provider from a spec string, such as ``"glove:/path/to/file"``.
+
+        Parameters
+        ----------
+        name : str
+            Registered name (unused: the class has it).
+        argument : str or None
+            Path of the file.
+
+        Raises
+        ------
+        PluginContractError
+            If there is no path.
+        """
+        if not argument:
+            raise PluginContractError(
+                f"Expected '{cls.name}:/path/to/file'. Got '{cls.name}' without a path."
+                f" Name the file of word vectors after a colon."
+            )
+        return cls(argument)
+
+    @property
+    def dim(self) -> int:
+        """Length of a word vector; reads the first MiB of the file.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is missing or no file of word vectors.
+        """
+        return self._layout.dim
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the form, the size and parts of the content of the file.
+
+        See `zeroshot.embeddings.vectors.vector_file.content_fingerprint` for what it
+        covers. Independent of where the file lies, its name and its times.
+        """
+        return content_fingerprint(self._file, self._layout.form)
+
+    @property
+    def spec(self) -> str:
+        """The name in the catalogue for a file of it, else name and absolute path."""
+        from zeroshot.embeddings.catalogue import catalogue_name
+
+        return catalogue_name(self._file) or f"{self.name}:{self._file}"
+
+    def lookup(
+        self, words: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Look words up, exactly as they are written.
+
+        Parameters
+        ----------
+        words : sequence of str
+            May be empty and may repeat a word.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, dim), float32
+            As stored, not normalised; NaN where a word was not found.
+        found : ndarray of shape (n,), bool
+            Which words were found.
+
+        Raises
+        ------
+        ArtifactError
+            If the file or a wanted row is broken; names the file and the line or byte.
+        PluginContractError
+            If ``words`` is a bare string or holds anything but strings.
+        """
+        words = check_words(words)
+        new = {word for word in words if word not in self._known}
+        self._known.update(self._read(new))
+        vectors = np.full((len(words), self.dim), np.nan, dtype=np.float32)
+        found = np.zeros(len(words), dtype=np.bool_)
+        for row, word in enumerate(words):
+            vector = self._known[word]
+            if vector is not None:
+                vectors[row], found[row] = vector, True
+        return vectors, found
+
+    def vocabulary(self) -> Iterator[str]:
+        """Yield every word of the file once, in its order; makes one pass.
+
+        Yields
+        ------
+        word : str
+
+        Raises
+        ------
+        ArtifactError
+            If the pass meets a broken row.
+        """
+        self._check_unchanged()
+        is_first = self._first_occurrence()
+        for token in read_tokens(self._file, self._layout):
+            if is_first(token):
+                yield token.decode("utf-8", "surrogateescape")
+
+    def nearest(
+        self, word_or_vector: str | ArrayLike, k: int = 10
+    ) -> list[tuple[str, float]]:
+        """Return the words of greatest cosine (`zeroshot.embeddings.vectors`).
+
+        Parameters
+        ----------
+        word_or_vector : str or array-like of shape (dim,)
+            A word is not among its own neighbours.
+        k : int, default=10
+            How many.
+
+        Returns
+        -------
+        neighbours : list of tuple of str and float
+            Words and cosines in [-1, 1], nearest first.
+
+        Raises
+        ------
+        ArtifactError, OutOfVocabularyError, PluginContractError
+            As in `zeroshot.embeddings.vectors.neighbours.nearest`.
+        """
+        from zeroshot.embeddings.vectors.neighbours import nearest
+
+        return nearest(self, word_or_vector, k)
+
+    def unit_matrix(self, n_words: int | None = None) -> "UnitMatrix":
+        """Return the unit vectors of the first words, from the cache or built there.
+
+        Parameters
+        ----------
+        n_words : int, optional
+            How many are needed; all by default. There may be more.
+
+        Returns
+        -------
+        units : zeroshot.embeddings.vectors.unit_matrix.UnitMatrix
+
+        Raises
+        ------
+        ArtifactError
+            If the file is broken.
+        """
+        from zeroshot.embeddings.vectors.unit_matrix import cached_units
+
+        self._check_unchanged()
+        units = self._units
+        if units is None or not units.has(n_words):
+            units = self._units = cached_units(
+                cached_path(self._file, ".units"),
+                content_key(self._file, self.fingerprint),
+                self.dim,
+                self.blocks,
+                n_words,
+                self._n_rows,
+            )
+        return units
+
+    def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yield all words and vectors, some thousand at once, in one pass.
+
+        Yields
+        ------
+        words : list of str
+        vectors : ndarray of shape (n, dim), float32
+
+        Raises
+        ------
+        ArtifactError
+            If a row is broken or not finite.
+        """
+        self._check_unchanged()
+        is_first = self._first_occurrence()
+        words, vectors = [], []
+        for token, vector in read_all_rows(self._file, self._layout):
+            if is_first(token):
+                words.append(token.decode("utf-8", "surrogateescape"))
+                vectors.append(vector)
+                if len(words) == BLOCK_WORDS:
+                    yield words, np.array(vectors)
+                    words, vectors = [], []
+        if words:
+            yield words, np.array(vectors)
+
+    @cached_property
+    def _layout(self) -> VectorLayout:
+        self._check_unchanged()
+        return recognise_layout(self._file)
+
+    @cached_property
+    def _source(self) -> Path | None:
+        """The file unpacked; None if it is packed and only a pass can read it."""
+        return unpacked_file(self._file)
+
+    @cached_property
+    def _index(self) -> TokenIndex:
+        assert self._source is not None
+        scan = partial(scan_tokens, self._file, self._source, self._layout)
+        return cached_index(self._file, self._source, self._layout.form, scan)
+
+    @cached_property
+    def _stamp(self) -> FileStamp:
+        return file_stamp(self._file)
+
+    @property
+    def _n_rows(self) -> int:
+        return 0 if self._source is None else len(self._index.keys)
+
+    def _first_occurrence(self) -> Callable[[bytes], bool]:
+        """Return what tells whether a token, given in order, is met the first time."""
+        # Only tokens whose hash another row has are remembered: of a million, hundreds.
+        repeated = None if self._source is None else self._index.repeated_hashes()
+        seen = set()
+
+        def is_first(token: bytes) -> bool:
+            if repeated is not None and token_hash(token, self._layout) not in repeated:
+                return True
+            if token in seen:
+                return False
+            seen.add(token)
+            return True
+
+        return is_first
+
+    def _check_unchanged(self) -> None:
+        # Else some vectors would be those of one file and some those of another.
+        if file_stamp(self._file) != self._stamp:
+            raise ArtifactError(
+                f"Expected '{self._file}' as it was on first use. Got a file that was "
+                f"changed since. Open it again."
+            )
+
+    def _rows(self, tokens: Collection[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        if not tokens:
+            return {}
+        self._check_unchanged()
+        if self._source is None:
+            return read_rows(self._file, self._layout, tokens)
+        return find_rows(self._file, self._source, self._layout, self._index, tokens)
+
+    def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
+        tokens = as_tokens(words)
+        rows = self._rows(tokens.keys())
+        return dict.fromkeys(words) | {
+            tokens[token]: row for token, row in rows.items()
+        }
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Only the path travels: another process reads the file again when it needs to.
+        return {"path": self.path, "_file": self._file, "_known": {}}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({os.fspath(self.path)!r})"
+
+
+class GloVe(WordVectors):
+    """Word vectors in GloVe's form: lines of a word and numbers, no header.
+
+    Reads every form that `WordVectors` reads.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, such as ``glove.6B.300d.txt``.
+
+    References
+    ----------
+    .. [1] Pennington, Socher, Manning, "GloVe: Global Vectors for Word Representation",
+       EMNLP 2014.
+    """
+
+    name = "glove"
+
+
+class Word2Vec(WordVectors):
+    """Word vectors in word2vec's form, text or binary: a header, then the rows.
+
+    Reads every form that `WordVectors` reads.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, such as ``GoogleNews-vectors-negative300.bin.gz``.
+
+    References
+    ----------
+    .. [1] Mikolov et al., "Distributed Representations of Words and Phrases and their
+       Compositionality", NIPS 2013.
+    """
+
+    name = "word2vec"

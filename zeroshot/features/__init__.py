@@ -1,0 +1,41 @@
+"""Images to one matrix of features.
+
+In: images of any form, or a file of features. Out: features, (n, dim) float32, with
+positions and errors; remembered by the content of each image. To add a place that
+features come from, open ``pipeline.py``.
+"""
+
+from typing import TYPE_CHECKING
+
+from zeroshot.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zeroshot.features.pipeline import (
+        Features,
+        collect_features,
+        extract_features,
+        iter_features,
+        listed_images,
+        warn_of_bad_images,
+    )
+
+__all__ = [
+    "Features",
+    "collect_features",
+    "extract_features",
+    "iter_features",
+    "listed_images",
+    "warn_of_bad_images",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Features": "pipeline",
+        "collect_features": "pipeline",
+        "extract_features": "pipeline",
+        "iter_features": "pipeline",
+        "listed_images": "pipeline",
+        "warn_of_bad_images": "pipeline",
+    },
+)

@@ -1,0 +1,374 @@
+"""Files of features, ``.npz`` or ``.parquet``: taken wherever images are.
+
+An ``.npz`` holds ``features`` (n, dim), ``paths``, ``labels`` (where there are any),
+``error_rows`` and ``errors``, and ``about``, a JSON text with the backbone. A
+``.parquet`` holds the columns ``path``, ``label``, ``error`` and ``features``, and
+``about`` in its metadata. Neither can run code.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.errors import (
+    ArtifactError,
+    FingerprintMismatchError,
+    InvalidImageError,
+    MissingExtraError,
+)
+from zeroshot.features.block import BLOCK_ROWS, FeatureBlock, OnError
+
+__all__ = [
+    "ABOUT",
+    "FORMAT",
+    "SUFFIXES",
+    "FeatureFile",
+    "import_parquet",
+    "open_if_features",
+    "read_features",
+    "take",
+]
+
+SUFFIXES = (".npz", ".parquet")
+ABOUT = "about"
+FORMAT = 1
+
+# What NumPy, zipfile, zlib and pyarrow (whose errors are ValueErrors and OSErrors) say
+# of a file that is broken or another's.
+_BROKEN: tuple[type[Exception], ...] = (
+    *(ValueError, KeyError, TypeError, OSError, EOFError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """A file of features; the features themselves are read as they are needed.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    dim : int
+        Length of a row.
+    paths : list of str
+        Path of each row's image, as it was given; empty where images had none.
+    labels : ndarray of shape (n,), str, or None
+        Label of each row's image.
+    errors : dict of int to str
+        Row of each image that could not be read, whose features are NaN, and the
+        reason.
+    backbone : dict
+        ``"name"``, ``"spec"`` (or None) and ``"fingerprint"`` of the backbone.
+    versions : dict of str to str
+        Of the packages that wrote it.
+    rows : ndarray of shape (n,), int64
+        Which rows of the file these are, increasing; see `take`.
+    """
+
+    path: Path
+    dim: int
+    paths: list[str]
+    labels: NDArray[np.str_] | None
+    errors: dict[int, str]
+    backbone: dict[str, str | None]
+    versions: dict[str, str]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the backbone that computed the features."""
+        return str(self.backbone["fingerprint"])
+
+    def check(self, fingerprint: str) -> None:
+        """Refuse if the features are another backbone's.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of the backbone whose features are wanted.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            If the two differ.
+        """
+        if fingerprint != self.fingerprint:
+            raise FingerprintMismatchError(
+                f"Expected features of the backbone of fingerprint '{fingerprint}'. "
+                f"Got '{self.path}' with features of '{self.backbone['name']}' of "
+                f"fingerprint '{self.fingerprint}': other weights, layer, input size "
+                f"or scaling. Run 'zeroshot embed' with the same backbone."
+            )
+
+    def take(self, positions: Sequence[int] | NDArray[np.integer[Any]]) -> Self:
+        """Return some of the rows.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            Increasing, from 0.
+
+        Returns
+        -------
+        part : FeatureFile
+            Of the same file.
+
+        Raises
+        ------
+        ValueError
+            If the positions do not increase.
+        """
+        chosen = np.asarray(positions, np.int64)
+        if (np.diff(chosen) <= 0).any():
+            raise ValueError("Expected increasing positions. Sort them.")
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            paths=[self.paths[i] for i in chosen] if self.paths else [],
+            labels=None if self.labels is None else self.labels[chosen],
+            errors={
+                new: self.errors[old]
+                for new, old in enumerate(chosen.tolist())
+                if old in self.errors
+            },
+        )
+
+    def blocks(self, on_error: OnError = "raise") -> Iterator[FeatureBlock]:
+        """Read the features, some 1000 rows at a time.
+
+        Parameters
+        ----------
+        on_error : {"raise", "skip", "nan"}, default="raise"
+            What to do about images that could not be read when the file was made: raise
+            the reason of the first, leave their rows out, or give them, NaN.
+
+        Yields
+        ------
+        block : FeatureBlock
+
+        Raises
+        ------
+        InvalidImageError
+            Under ``on_error="raise"``.
+        ArtifactError
+            If the file is damaged.
+        """
+        if self.errors and on_error == "raise":
+            first = min(self.errors)
+            raise InvalidImageError(self.errors[first], first)
+        read = _npz_rows if self.path.suffix.lower() == ".npz" else _parquet_rows
+        start = done = 0
+        try:
+            for matrix in read(self.path, self.dim):
+                stop = start + len(matrix)
+                end = int(np.searchsorted(self.rows, stop))
+                positions = np.arange(done, end)
+                wanted = matrix[self.rows[done:end] - start]
+                errors = {
+                    i: self.errors[i] for i in range(done, end) if i in self.errors
+                }
+                if errors and on_error == "skip":
+                    kept = ~np.isin(positions, list(errors))
+                    positions, wanted = positions[kept], wanted[kept]
+                start, done = stop, end
+                yield FeatureBlock(positions, wanted, errors)
+        except _BROKEN as error:
+            raise _broken(self.path, error) from error
+        if done != len(self):
+            raise _broken(self.path, f"it has {start} rows")
+
+
+def open_if_features(images: Any) -> Any:
+    """Return the file of features whose path is given; anything else as it is.
+
+    Parameters
+    ----------
+    images : object
+        Where it is a path that ends in ``.npz`` or ``.parquet``, that file is opened.
+
+    Returns
+    -------
+    images : object
+        A `FeatureFile`, or what was given.
+
+    Raises
+    ------
+    ArtifactError, MissingExtraError
+        As `read_features`.
+    """
+    if isinstance(images, str | Path) and Path(images).suffix.lower() in SUFFIXES:
+        return read_features(images)
+    return images
+
+
+def read_features(path: str | Path) -> FeatureFile:
+    """Open a file of features that `zeroshot.features.export.export_features` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.npz`` or ``.parquet``.
+
+    Returns
+    -------
+    file : FeatureFile
+
+    Raises
+    ------
+    ArtifactError
+        If there is no such file, or it is damaged or another's.
+    MissingExtraError
+        If it is a ``.parquet`` and pyarrow is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(
+            f"Expected a file of features. Got '{path}': no such file. Check the path."
+        )
+    try:
+        return _open_npz(path) if path.suffix.lower() == ".npz" else _open_parquet(path)
+    except _BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def take(
+    images: list[str] | FeatureFile, positions: Sequence[int] | NDArray[Any]
+) -> list[str] | FeatureFile:
+    """Return some images of a list, or rows of a file.
+
+    Parameters
+    ----------
+    images : list of str or FeatureFile
+    positions : sequence of int
+        Increasing, from 0.
+
+    Returns
+    -------
+    part : list of str or FeatureFile
+    """
+    if isinstance(images, FeatureFile):
+        return images.take(positions)
+    return [images[i] for i in positions]
+
+
+def import_parquet() -> Any:
+    """Return the module ``pyarrow.parquet``.
+
+    Returns
+    -------
+    module : module
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        return import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Expected the package 'pyarrow', which reads and writes Parquet. Got: "
+            f'{error}. Run: pip install "zeroshot[parquet]"'
+        ) from error
+
+
+def _broken(path: Path, reason: object) -> ArtifactError:
+    return ArtifactError(
+        f"Expected a file of features that 'zeroshot embed' wrote. Got '{path}', which "
+        f"is damaged or something else ({reason}). Write it anew."
+    )
+
+
+def _open_npz(path: Path) -> FeatureFile:
+    with zipfile.ZipFile(path) as archive, archive.open("features.npy") as file:
+        shape = _array_shape(file)
+    with np.load(path, allow_pickle=False) as arrays:
+        about = arrays[ABOUT].item()
+        paths = arrays["paths"].tolist() if "paths" in arrays else []
+        labels = arrays.get("labels")
+        rows, reasons = arrays["error_rows"], arrays["errors"]
+    errors = dict(zip(rows.tolist(), reasons.tolist(), strict=True))
+    return _assembled(path, about, shape, paths, labels, errors)
+
+
+def _open_parquet(path: Path) -> FeatureFile:
+    with import_parquet().ParquetFile(path) as file:
+        about = file.schema_arrow.metadata[ABOUT.encode()].decode()
+        columns = file.read([n for n in file.schema_arrow.names if n != "features"])
+        shape = (
+            file.metadata.num_rows,
+            file.schema_arrow.field("features").type.list_size,
+        )
+    reasons = columns["error"].to_pylist()
+    errors = {i: reason for i, reason in enumerate(reasons) if reason is not None}
+    paths = [path or "" for path in columns["path"].to_pylist()]
+    labels = None
+    if "label" in columns.column_names:
+        labels = np.array(columns["label"].to_pylist(), np.str_)
+    return _assembled(path, about, shape, paths, labels, errors)
+
+
+def _assembled(
+    path: Path,
+    about: str,
+    shape: tuple[int, ...],
+    paths: list[str],
+    labels: NDArray[np.str_] | None,
+    errors: dict[int, str],
+) -> FeatureFile:
+    paths = paths if any(paths) else []
+    record = json.loads(about)
+    if record["format"] > FORMAT:
+        raise ArtifactError(
+            f"Expected a file of features of format {FORMAT} or older. Got '{path}' of "
+            f"format {record['format']}. Use a newer zeroshot."
+        )
+    n, dim = shape
+    lengths = {len(paths or range(n)), len(range(n) if labels is None else labels), n}
+    if len(lengths) != 1 or not all(0 <= row < n for row in errors):
+        raise ValueError("paths, labels and features are of different lengths")
+    backbone = {key: record["backbone"][key] for key in ("name", "spec", "fingerprint")}
+    return FeatureFile(
+        path, dim, paths, labels, errors, backbone, record["versions"], np.arange(n)
+    )
+
+
+def _array_shape(file: Any) -> tuple[int, ...]:
+    """Read the header of an array and leave the file at its first number."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, in_columns, dtype = read(file)
+    if dtype != np.float32 or in_columns or len(shape) != 2:
+        raise ValueError(f"features of {dtype} and shape {shape}")
+    return tuple(shape)
+
+
+def _npz_rows(path: Path, dim: int) -> Iterator[NDArray[np.float32]]:
+    with zipfile.ZipFile(path) as archive, archive.open("features.npy") as file:
+        n, _ = _array_shape(file)
+        for start in range(0, n, BLOCK_ROWS):
+            rows = min(BLOCK_ROWS, n - start)
+            content = file.read(4 * dim * rows)
+            yield np.frombuffer(content, "<f4").reshape(rows, dim)
+        file.read(1)  # at its end, the checksum is compared
+
+
+def _parquet_rows(path: Path, dim: int) -> Iterator[NDArray[np.float32]]:
+    with import_parquet().ParquetFile(path) as file:
+        for batch in file.iter_batches(BLOCK_ROWS, columns=["features"]):
+            flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+            yield np.asarray(flat, np.float32).reshape(-1, dim)

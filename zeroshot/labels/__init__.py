@@ -1,0 +1,28 @@
+"""Labels to class embeddings: the only place where a label becomes words.
+
+In: candidate labels of any accepted form. Out: their vectors of unit length, which of
+them were seen, and a report of how each was found. To add a way to spell a word, open
+``spelling.py``; a step of the search, ``cascade.py``.
+"""
+
+from typing import TYPE_CHECKING
+
+from zeroshot.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zeroshot.labels.cascade import Labels, check_candidates, embed_labels
+
+__all__ = [
+    "Labels",
+    "check_candidates",
+    "embed_labels",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Labels": "cascade",
+        "check_candidates": "cascade",
+        "embed_labels": "cascade",
+    },
+)

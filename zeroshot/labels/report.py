@@ -1,0 +1,204 @@
+"""How a list of labels became class embeddings, and what to beware of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["How", "LabelEntry", "LabelReport", "first_few"]
+
+How: TypeAlias = Literal[
+    "exact", "variant", "phrase", "alias", "number", "subwords", "mean"
+]
+
+# Numberbatch, ImageNet-1k names: above 0.8 lie 30 % of 212 pairs of WordNet synonyms
+# (median cosine 0.67) but 9 of 117,370 pairs of different classes (violin and cello).
+NEAR_SYNONYM_COSINE = 0.8
+# Were nearest neighbours spread at random, a label would be the nearest of 6 or more
+# others once in 1,700 labels (Poisson with mean 1).
+HUB_COUNT = 6
+ROWS_PER_BLOCK = 1024  # of the matrix of cosines between all labels
+SHOWN = 10  # items named in a message
+
+
+@dataclass(frozen=True)
+class LabelEntry:
+    """How one label got its class embedding.
+
+    Parameters
+    ----------
+    label : str
+        Text of the label.
+    how : {"exact", "variant", "phrase", "alias", "number", "subwords", "mean"}
+        The step that succeeded, see `zeroshot.labels.cascade`. ``"subwords"`` is a
+        composed word, or a mean in which one takes part.
+    words : tuple of str
+        The words whose vectors were used, as the provider spells them.
+    missing : tuple of str
+        Words of the label that were left out because the provider lacks them.
+    """
+
+    label: str
+    how: How
+    words: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """How a list of labels became class embeddings, and what to beware of.
+
+    Parameters
+    ----------
+    entries : tuple of LabelEntry
+        One per label, in the order given.
+    identical : tuple of tuple of str
+        Groups of labels that got the very same vector: they cannot be told apart.
+    class_embeddings : ndarray of shape (n_labels, dim_text), float32
+        Rows of unit length; `near_synonyms` and `hubs` are computed from them when
+        first asked for.
+    """
+
+    entries: tuple[LabelEntry, ...]
+    identical: tuple[tuple[str, ...], ...]
+    class_embeddings: NDArray[np.float32] = field(repr=False, compare=False)
+
+    @property
+    def coverage(self) -> float:
+        """Share of labels with no word left out, in [0, 1]."""
+        return sum(not entry.missing for entry in self.entries) / len(self.entries)
+
+    @property
+    def near_synonyms(self) -> tuple[tuple[str, str, float], ...]:
+        """Pairs of labels and their cosine where it is at least 0.8, closest first.
+
+        Only reported: such labels are mistaken for each other often, but they are not
+        wrong. Pairs that are in `identical` are left out.
+        """
+        return self._neighbourhood[0]
+
+    @property
+    def hubs(self) -> tuple[tuple[str, int], ...]:
+        """Labels that are the nearest neighbour of at least 6 others, and of how many.
+
+        The count is N_1 of [1]_ among the class embeddings (mean 1). Hubs attract
+        images of other classes too.
+
+        References
+        ----------
+        .. [1] Radovanović et al., "Hubs in Space", JMLR 11, 2010, section 3.
+        """
+        return self._neighbourhood[1]
+
+    @cached_property
+    def _neighbourhood(
+        self,
+    ) -> tuple[tuple[tuple[str, str, float], ...], tuple[tuple[str, int], ...]]:
+        Y, names = self.class_embeddings, [entry.label for entry in self.entries]
+        same = {label: n for n, group in enumerate(self.identical) for label in group}
+        pairs, nearest_of = [], np.zeros(len(Y), np.int64)
+        for start in range(0, len(Y) if len(Y) > 1 else 0, ROWS_PER_BLOCK):
+            cosines = Y[start : start + ROWS_PER_BLOCK] @ Y.T
+            rows = np.arange(len(cosines))
+            cosines[rows, start + rows] = -np.inf
+            nearest_of += np.bincount(cosines.argmax(axis=1), minlength=len(Y))
+            for row, column in np.argwhere(cosines >= NEAR_SYNONYM_COSINE):
+                a, b = names[start + row], names[column]
+                if start + row < column and same.get(a, a) != same.get(b, b):
+                    pairs.append((a, b, min(float(cosines[row, column]), 1.0)))
+        hubs = [
+            (names[i], int(nearest_of[i]))
+            for i in np.argsort(-nearest_of, kind="stable")
+        ]
+        return (
+            tuple(sorted(pairs, key=lambda pair: -pair[2])),
+            tuple(hub for hub in hubs if hub[1] >= HUB_COUNT),
+        )
+
+    @classmethod
+    def from_dict(
+        cls, content: Mapping[str, Any], class_embeddings: NDArray[np.float32]
+    ) -> Self:
+        """Return the report that `to_dict` was called on.
+
+        Parameters
+        ----------
+        content : mapping
+            As `to_dict` returned it.
+        class_embeddings : ndarray of shape (n_labels, dim_text), float32
+            The rows of the report.
+
+        Returns
+        -------
+        report : LabelReport
+        """
+        return cls(
+            tuple(
+                LabelEntry(e["label"], e["how"], tuple(e["words"]), tuple(e["missing"]))
+                for e in content["entries"]
+            ),
+            tuple(tuple(group) for group in content["identical"]),
+            class_embeddings,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as lists, dicts, strings and numbers, ready for JSON.
+
+        Returns
+        -------
+        content : dict
+            With ``"coverage"``, ``"entries"``, ``"identical"``, ``"near_synonyms"`` and
+            ``"hubs"``.
+        """
+        return {
+            "coverage": self.coverage,
+            "entries": [asdict(entry) for entry in self.entries],
+            "identical": [list(group) for group in self.identical],
+            "near_synonyms": [list(pair) for pair in self.near_synonyms],
+            "hubs": [list(hub) for hub in self.hubs],
+        }
+
+    def __str__(self) -> str:
+        """Return a plain-text table of the labels, then what to beware of."""
+        rows = [("label", "how", "words", "left out")] + [
+            (e.label, e.how, ", ".join(e.words), ", ".join(e.missing))
+            for e in self.entries
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            )
+            for row in rows
+        ]
+        complete = round(self.coverage * len(self.entries))
+        lines += ["", f"{complete} of {len(self.entries)} labels with no word left out"]
+        for title, found in (
+            ("Same vector", [" = ".join(group) for group in self.identical]),
+            (
+                "Near synonyms",
+                [f"{a} ~ {b} ({c:.2f})" for a, b, c in self.near_synonyms],
+            ),
+            ("Hubs", [f"{a} (nearest of {n} others)" for a, n in self.hubs]),
+        ):
+            if found:
+                lines.append(f"{title}: {first_few(found)}")
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def first_few(items: Sequence[str]) -> str:
+    """Return the first 10 items, joined by commas, and how many more there are.
+
+    Parameters
+    ----------
+    items : sequence of str
+
+    Returns
+    -------
+    text : str
+    """
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more

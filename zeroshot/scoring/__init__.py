@@ -1,0 +1,37 @@
+"""Points and labels to scores, probabilities, ranks and "none of these".
+
+In: points of images, vectors of labels, what was learnt on folds. Out: answers. To
+change what a score loses or gains, open ``label_space.py`` and ``calibration.py``.
+"""
+
+from typing import TYPE_CHECKING
+
+from zeroshot.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zeroshot.scoring.ranking import (
+        Ranking,
+        cosine_scores,
+        rank_candidates,
+        softmax,
+        top_k,
+    )
+
+__all__ = [
+    "Ranking",
+    "cosine_scores",
+    "rank_candidates",
+    "softmax",
+    "top_k",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Ranking": "ranking",
+        "cosine_scores": "ranking",
+        "rank_candidates": "ranking",
+        "softmax": "ranking",
+        "top_k": "ranking",
+    },
+)

@@ -1,0 +1,118 @@
+"""What a classifier answers about one image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from zeroshot.labels.report import LabelEntry
+
+__all__ = ["Explanation", "RankedLabel"]
+
+
+class RankedLabel(NamedTuple):
+    """One candidate for an image, from `ZeroShotClassifier.rank`.
+
+    Attributes
+    ----------
+    label : hashable
+        The candidate label.
+    score : float
+        As `ZeroShotClassifier.decision_function` returns it: a cosine, less the
+        corrections for hubs and for seen classes.
+    probability : float
+        In [0, 1], among the candidates; see `ZeroShotClassifier.predict_proba`.
+    seen : bool
+        Whether it names a class of training (`zeroshot.labels.candidates.is_seen`).
+    rejected : bool
+        Whether ``reject`` makes `ZeroShotClassifier.predict` answer ``unknown_label``
+        for the image; the same for all its candidates.
+    """
+
+    label: Any
+    score: float
+    probability: float
+    seen: bool
+    rejected: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an image got its label, from `ZeroShotClassifier.explain`.
+
+    Attributes
+    ----------
+    prediction : hashable
+        What `ZeroShotClassifier.predict` answers.
+    ranked : tuple of RankedLabel
+        The best candidates, best first; empty for an unreadable image.
+    entries : tuple of LabelEntry or None
+        How the vector of each of those was made; None for words of a vocabulary, which
+        are found as they are.
+    margin : float
+        Score of the best candidate less that of the second; NaN without a second.
+    nearest_seen : tuple of (hashable, float)
+        The seen classes that the image is nearest to, and the cosines, whether they are
+        candidates or not: what the image looks like to what was trained.
+    """
+
+    prediction: Any
+    ranked: tuple[RankedLabel, ...]
+    entries: "tuple[LabelEntry | None, ...]"
+    margin: float
+    nearest_seen: tuple[tuple[Any, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the explanation as JSON can hold it.
+
+        Returns
+        -------
+        content : dict
+        """
+        return {
+            "margin": self.margin if len(self.ranked) > 1 else None,
+            "nearest_seen": [
+                {"label": label, "cosine": cosine}
+                for label, cosine in self.nearest_seen
+            ],
+            "vectors": [
+                None if entry is None else vars(entry) for entry in self.entries
+            ],
+        }
+
+    def __str__(self) -> str:
+        """Return the explanation for people: a few lines of text."""
+        if not self.ranked:
+            return f"{self.prediction}: the image cannot be read"
+        lines = [f"{self.prediction}{self._reason()}"]
+        width = max(len(str(answer.label)) for answer in self.ranked)
+        for answer, entry in zip(self.ranked, self.entries, strict=True):
+            lines.append(
+                f"  {answer.label!s:{width}}  score {answer.score:6.3f}  "
+                f"probability {answer.probability:.3f}  "
+                f"{'seen  ' if answer.seen else 'unseen'}  vector: {_made(entry)}"
+            )
+        near = ", ".join(
+            f"{str(label).partition(',')[0]} {cosine:.3f}"
+            for label, cosine in self.nearest_seen
+        )
+        return "\n".join([*lines, f"  nearest seen classes: {near}"])
+
+    def _reason(self) -> str:
+        best = self.ranked[0]
+        if best.rejected:
+            return f": rejected, no candidate fits; the best is {best.label}"
+        if len(self.ranked) == 1:
+            return ""
+        return f": {self.margin:.3f} before {self.ranked[1].label}"
+
+
+def _made(entry: "LabelEntry | None") -> str:
+    if entry is None:
+        return "the word itself"
+    how = f"{entry.how} ({_list(entry.words)})"
+    return how + (f", without {_list(entry.missing)}" if entry.missing else "")
+
+
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(words)

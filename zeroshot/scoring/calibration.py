@@ -1,0 +1,296 @@
+"""What scores mean, learnt on folds of seen classes that play the unseen ones.
+
+How the folds are made: `zeroshot.scoring.folds`.
+
+References
+----------
+.. [1] Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning
+   for Object Recognition in the Wild", ECCV 2016 (calibrated stacking).
+.. [2] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (temperature).
+.. [3] Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logsumexp
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from zeroshot.metrics import harmonic_mean, per_class_accuracy
+from zeroshot.projections.base import Projection
+from zeroshot.scoring.folds import (
+    Folds,
+    Training,
+    train_background,
+    train_on_folds,
+)
+from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.scoring.rejection import Background, stand_out
+
+__all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
+
+MIN_CLASSES = 4  # two folds of two classes: fewer leave nothing to choose between
+N_PENALTIES = 301  # quantiles of the differences that a penalty must make up for
+TEMPERATURES = (1e-3, 10.0)  # bounds of the search
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learnt on the folds, and how good it was there.
+
+    Attributes
+    ----------
+    seen_penalty : float
+        With the best harmonic mean of seen and unseen accuracy, mean over folds [1]_.
+    temperature : float
+        With the least negative log likelihood of the left-out classes' labels among
+        themselves [2]_.
+    false_accept_rate : float
+        With the best mean of images rightly accepted and rightly rejected.
+    slope, intercept : float
+        Of the logistic function from standard scores to probabilities [3]_.
+    n_folds : int
+        Behind all of these but ``background``, which has folds of its own.
+    h, h_without : float
+        Harmonic mean on the folds, with the penalty and without.
+    auroc : float
+        Area under the ROC curve of telling images whose label is a candidate from
+        others, with half of a fold's left-out labels as candidates.
+    background : Background
+    """
+
+    seen_penalty: float
+    temperature: float
+    false_accept_rate: float
+    slope: float
+    intercept: float
+    n_folds: int
+    h: float
+    h_without: float
+    auroc: float
+    background: Background
+
+    def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what JSON can hold, and the arrays.
+
+        Returns
+        -------
+        record : dict
+        arrays : dict of str to ndarray
+        """
+        record = {k: v for k, v in vars(self).items() if k != "background"}
+        return record, self.background.to_arrays()
+
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> Self:
+        """Return the calibration that `to_record` was called on.
+
+        Parameters
+        ----------
+        record, arrays : mapping
+            As `to_record` returned them.
+
+        Returns
+        -------
+        calibration : Calibration
+        """
+        return cls(**record, background=Background.from_arrays(arrays))
+
+    def independent_probabilities(
+        self,
+        scores: NDArray[np.floating[Any]],
+        candidates: NDArray[np.float32],
+        class_of: NDArray[np.intp],
+    ) -> NDArray[np.float64]:
+        """Return for each label the probability that it applies, whatever the others.
+
+        A score counts in standard deviations above what images of other classes score
+        with the label.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n, m)
+            Without a seen penalty.
+        candidates : ndarray of shape (m, dim_text + 1), float32
+            Rows of the candidates in the `LabelSpace`.
+        class_of : ndarray of shape (m,), int
+            Seen class that each names, or -1.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, m), float64
+            In [0, 1]; 0.5 where the label applies as likely as not, if it applies to
+            half of all images.
+        """
+        mean, deviation = _label_statistics(
+            LabelSpace.scores(self.background.points, candidates),
+            self.background.labels[:, None] == class_of[None, :],
+        )
+        standard = (scores - mean) / deviation
+        probabilities: NDArray[np.float64] = expit(
+            self.slope * standard + self.intercept
+        )
+        return probabilities
+
+
+def fit_calibration(
+    projection: Projection,
+    X: NDArray[np.float32],
+    y: NDArray[np.intp],
+    class_embeddings: NDArray[np.float32],
+    *,
+    center: bool = False,
+    hub_correction: float = 0.5,
+    penalty: float | None = None,
+    random_state: int = 0,
+) -> Calibration:
+    """Train on folds of the classes and learn from them what scores mean.
+
+    Parameters
+    ----------
+    projection : Projection
+        Cloned for each fold.
+    X : ndarray of shape (n, dim_visual)
+        Features of the training images.
+    y : ndarray of shape (n,), int
+        Row of ``class_embeddings`` of each; every row has an image.
+    class_embeddings : ndarray of shape (n_classes, dim_text), float32
+        Of unit length; at least `MIN_CLASSES`.
+    center : bool, default=False
+    hub_correction : float, default=0.5
+        As for `LabelSpace.fit`; each fold has a space of its own.
+    penalty : float or None, default=None
+        The seen penalty that will be used; None means the one found here.
+    random_state : int, default=0
+        Seeds the folds.
+
+    Returns
+    -------
+    calibration : Calibration
+    """
+    training = Training(projection, X, y, class_embeddings, center, hub_correction)
+    parts = train_on_folds(training, random_state)
+    found, h, h_without = _best_penalty(parts)
+    temperature = _best_temperature(parts)
+    rate, auroc = _best_rate(parts, found if penalty is None else penalty, temperature)
+    slope, intercept = _fit_logistic(parts)
+    return Calibration(
+        found,
+        temperature,
+        rate,
+        slope,
+        intercept,
+        len(parts.rows),
+        h,
+        h_without,
+        auroc,
+        train_background(training, random_state),
+    )
+
+
+def _best_penalty(parts: Folds) -> tuple[float, float, float]:
+    """Return the penalty of the best H, that H and the H without; means over folds."""
+    sides = []
+    for fold in np.unique(parts.folds):
+        is_new = parts.folds[parts.y] == fold
+        is_known = ~is_new & (parts.image_folds == fold)
+        for points, rows in ((parts.known, is_known), (parts.new, is_new)):
+            scores = LabelSpace.scores(points[rows], parts.rows[fold])
+            truth = parts.y[rows]
+            unseen = parts.folds == fold
+            best_seen = np.where(unseen, -np.inf, scores).max(axis=1)
+            best_unseen = np.where(unseen, scores, -np.inf).max(axis=1)
+            own = np.where(unseen[truth], best_unseen, best_seen)
+            right = scores[np.arange(len(truth)), truth] >= own
+            sides.append((truth, right, best_seen - best_unseen))
+    differences = np.concatenate([difference for _, _, difference in sides])
+    penalties = np.quantile(differences, np.linspace(0, 1, N_PENALTIES))
+    curves = [
+        [_h(seen, unseen, penalty) for penalty in (*penalties, 0.0)]
+        for seen, unseen in zip(sides[::2], sides[1::2], strict=True)
+    ]
+    h = np.mean(curves, axis=0)
+    equal = np.flatnonzero(h[:-1] == h[:-1].max())
+    best = int(equal[len(equal) // 2])  # few images: a plateau; its middle is safest
+    return float(penalties[best]), float(h[best]), float(h[-1])
+
+
+def _h(seen: Any, unseen: Any, penalty: float) -> float:
+    accuracies = []
+    for (truth, right, difference), sign in ((seen, 1), (unseen, -1)):
+        if len(truth) == 0:  # every seen class has one image only
+            return 0.0
+        wins = sign * (difference - penalty) > 0
+        accuracies.append(per_class_accuracy(truth, right & wins))
+    return harmonic_mean(*accuracies)
+
+
+def _best_temperature(parts: Folds) -> float:
+    tasks = []
+    for fold in np.unique(parts.folds):
+        classes = np.flatnonzero(parts.folds == fold)
+        rows = np.isin(parts.y, classes)
+        labels = parts.rows[fold, classes]
+        scores = LabelSpace.scores(parts.new[rows], labels).astype(np.float64)
+        columns = np.searchsorted(classes, parts.y[rows])
+        tasks.append((scores, scores[np.arange(len(columns)), columns]))
+
+    def loss(log_temperature: float) -> float:
+        t = np.exp(log_temperature)
+        return float(
+            sum((logsumexp(s / t, axis=1) - own / t).sum() for s, own in tasks)
+        )
+
+    bounds = np.log(TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float, float]:
+    """Return the false-accept rate of the best balanced accuracy, and the AUROC."""
+    is_known, values = [], []
+    for fold in np.unique(parts.folds):
+        classes = np.flatnonzero(parts.folds == fold)
+        rows = np.isin(parts.y, classes)
+        labels = parts.rows[fold]
+        seen = LabelSpace.scores(parts.new[rows], labels[parts.folds != fold]) - penalty
+        for half in (classes[::2], classes[1::2]):
+            scores = LabelSpace.scores(parts.new[rows], labels[half])
+            none = np.full(len(scores), -1)
+            values.append(stand_out(scores.max(axis=1), none, seen, temperature))
+            is_known.append(np.isin(parts.y[rows], half))
+    truth, statistic = np.concatenate(is_known), np.concatenate(values)
+    false_accepts, true_accepts, _ = roc_curve(truth, statistic)
+    best = false_accepts[(true_accepts - false_accepts).argmax()]
+    return float(np.clip(best, 0.01, 0.99)), float(roc_auc_score(truth, statistic))
+
+
+def _fit_logistic(parts: Folds) -> tuple[float, float]:
+    is_own = parts.y[:, None] == np.arange(len(parts.folds))[None, :]
+    scores = np.empty(is_own.shape, np.float32)
+    for fold, labels in enumerate(parts.rows):
+        rows = parts.folds[parts.y] == fold
+        scores[rows] = LabelSpace.scores(parts.new[rows], labels)
+    mean, deviation = _label_statistics(scores, is_own)
+    together = parts.folds[parts.y][:, None] == parts.folds[None, :]
+    standard, applies = ((scores - mean) / deviation)[together], is_own[together]
+    logistic = LogisticRegression(class_weight="balanced")
+    logistic.fit(standard[:, None], applies)
+    return float(logistic.coef_[0, 0]), float(logistic.intercept_[0])
+
+
+def _label_statistics(
+    scores: NDArray[np.floating[Any]], is_own: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and deviation of each column over images of other classes."""
+    n = np.maximum(1, (~is_own).sum(axis=0))
+    others = np.where(is_own, 0, scores).astype(np.float64)
+    mean = others.sum(axis=0) / n
+    squares = np.where(is_own, 0, (scores - mean) ** 2).sum(axis=0) / n
+    return mean, np.maximum(np.sqrt(squares), np.finfo(np.float32).eps)

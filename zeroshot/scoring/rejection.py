@@ -1,0 +1,207 @@
+"""Whether the best candidate is good enough, or the answer is "none of these".
+
+What decides is how far the best candidate stands out from the seen classes: its score
+less the (soft) maximum of theirs. A bare cosine says less: the images of some classes
+are near everything. How far it must stand out depends on the candidates: among 1000
+labels one fits by accident sooner than among 5. So the threshold is found when they are
+known: it is passed by the stated share of the images of training, mapped as if their
+class were new, among the candidates without their own.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from zeroshot.scoring.label_space import LabelSpace
+
+__all__ = ["Background", "false_accept_rate", "stand_out"]
+
+SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many candidates
+
+
+@dataclass(frozen=True)
+class Background:
+    """Images of training as points that the projection has when their class is new.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n, dim_text), float32
+        Each mapped by a projection that was trained without its class.
+    labels : ndarray of shape (n,), int
+        Seen class of each.
+    folds : ndarray of shape (n_classes,), int
+        Classes of one number were left out of training together.
+    """
+
+    points: NDArray[np.float32]
+    labels: NDArray[np.intp]
+    folds: NDArray[np.intp]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the fields by name.
+
+        Returns
+        -------
+        arrays : dict of str to ndarray
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the background that `to_arrays` was called on.
+
+        Parameters
+        ----------
+        arrays : mapping
+            As `to_arrays` returned them.
+
+        Returns
+        -------
+        background : Background
+        """
+        return cls(**arrays)
+
+    def threshold(
+        self,
+        rate: float,
+        candidates: NDArray[np.float32],
+        class_of: NDArray[np.intp],
+        class_embeddings: NDArray[np.float32],
+        penalty: float,
+        temperature: float,
+    ) -> float:
+        """Return what `stand_out` must exceed for a candidate to be accepted.
+
+        Images of one class are alike, so the quantile is that of a sample of classes,
+        not of images: one more class, which stands out without end, is added to them.
+        With that the rate is kept on average over new classes [1]_, [2]_.
+
+        Parameters
+        ----------
+        rate : float
+            Share of images accepted although their label is not a candidate, in (0, 1).
+        candidates : ndarray of shape (m, dim_text + 1), float32
+            Rows of the candidates in the `LabelSpace`.
+        class_of : ndarray of shape (m,), int
+            Seen class that each candidate names, or -1.
+        class_embeddings : ndarray of shape (n_classes, dim_text + 1), float32
+            Those of the seen classes.
+        penalty, temperature : float
+            As for `stand_out`.
+
+        Returns
+        -------
+        threshold : float
+            The highest of the background where there are too few classes for the rate:
+            it needs ``1 / rate - 1``.
+
+        References
+        ----------
+        .. [1] Dunn, Wasserman and Ramdas, "Distribution-Free Prediction Sets for
+           Two-Layer Hierarchical Models", JASA 2023.
+        .. [2] Bates et al., "Testing for Outliers with Conformal p-values", Annals of
+           Statistics 2023.
+        """
+        n_classes = len(self.folds)
+        quantile = min(1.0, (1 - rate) * (n_classes + 1) / n_classes)
+        rows = max(1, SCORES_PER_BLOCK // (len(candidates) + n_classes))
+        values = []
+        for start in range(0, len(self.points), rows):
+            points = self.points[start : start + rows]
+            fold = self.folds[self.labels[start : start + rows]][:, None]
+            # What was new together is hidden: an image meets none of its own class.
+            same = fold == self.folds[None, :]
+            hidden = np.where(class_of < 0, False, same[:, class_of])
+            scores = LabelSpace.scores(points, candidates) - penalty * (class_of >= 0)
+            scores = np.where(hidden, -np.inf, scores)
+            seen = LabelSpace.scores(points, class_embeddings) - penalty
+            best = scores.argmax(axis=1)
+            values.append(
+                stand_out(
+                    scores.max(axis=1),
+                    class_of[best],
+                    np.where(same, -np.inf, seen),
+                    temperature,
+                )
+            )
+        return float(np.quantile(np.concatenate(values), quantile, method="higher"))
+
+
+def stand_out(
+    best: NDArray[np.floating[Any]],
+    class_of_best: NDArray[np.intp],
+    seen: NDArray[np.floating[Any]],
+    temperature: float,
+) -> NDArray[np.float64]:
+    """Return how far the best candidate stands out from the seen classes.
+
+    That is ``best - t log mean exp(seen / t)``, without the class that the best
+    candidate names: t times the log odds of the candidate against the seen classes.
+
+    Parameters
+    ----------
+    best : ndarray of shape (n,)
+        Score of each image's best candidate.
+    class_of_best : ndarray of shape (n,), int
+        Seen class that it names, or -1.
+    seen : ndarray of shape (n, n_classes)
+        Scores of the seen classes; -inf hides one.
+    temperature : float
+        t, > 0.
+
+    Returns
+    -------
+    values : ndarray of shape (n,), float64
+        Higher is better.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> seen = np.array([[0.3, 0.1]])
+    >>> stand_out(np.array([0.3]), np.array([0]), seen, 0.1).round(3)
+    array([0.2])
+    """
+    scores = np.array(seen, dtype=np.float64)
+    named = np.flatnonzero(class_of_best >= 0)
+    scores[named, class_of_best[named]] = -np.inf
+    n = np.maximum(1, np.isfinite(scores).sum(axis=1))
+    soft = temperature * (logsumexp(scores / temperature, axis=1) - np.log(n))
+    values: NDArray[np.float64] = np.asarray(best, dtype=np.float64) - soft
+    return values
+
+
+def false_accept_rate(reject: object) -> float | None:
+    """Return the rate in ``"auto:0.05"``, None for ``"auto"``.
+
+    Parameters
+    ----------
+    reject : object
+        Value of the parameter.
+
+    Returns
+    -------
+    rate : float or None
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or the rate is not in (0, 1).
+
+    Examples
+    --------
+    >>> false_accept_rate("auto:0.05")
+    0.05
+    """
+    match = re.fullmatch(r"auto(?::(\d*\.?\d+))?", str(reject))
+    rate = float(match[1]) if match and match[1] else None
+    if match is None or (rate is not None and not 0 < rate < 1):
+        raise ValueError(
+            f"Expected reject to be a number in [-1, 1], None, 'auto' or "
+            f"'auto:<false-accept rate in (0, 1)>'. Got {reject!r}."
+        )
+    return rate

@@ -1,0 +1,263 @@
+"""What making a large file needs: a lock, a bar in MiB, a hash recorded beside it."""
+
+import hashlib
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from zeroshot.errors import ArtifactError
+from zeroshot.progress import progress_bar
+from zeroshot.storage.cache import replace_file
+
+__all__ = [
+    "exclusive",
+    "file_digest",
+    "readable_size",
+    "record_hash",
+    "record_path",
+    "recorded_hash",
+    "remark",
+    "show_bytes",
+    "storage_error",
+    "verify",
+]
+
+MIB = 1 << 20
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Keep other processes from making the same file while the block runs.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make. The lock is ``.NAME.lock`` beside it and frees itself when its
+        process dies.
+
+    Yields
+    ------
+    nothing : None
+
+    Raises
+    ------
+    ArtifactError
+        If the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            remark(f"another process is making '{path.name}'; waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def verify(path: Path) -> None:
+    """Compare a downloaded or unpacked file with the hash recorded beside it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ArtifactError
+        If it has changed since, cannot be read, or no hash was recorded.
+    """
+    expected = recorded_hash(path)
+    if expected is None:
+        raise ArtifactError(
+            f"Expected the hash of '{path}' in '{record_path(path)}'. Got none: the "
+            f"file was put there by hand. Nothing can be said about it."
+        )
+    try:
+        got = file_digest(path, "sha256")
+    except OSError as error:
+        raise ArtifactError(
+            f"Expected a readable file. Got '{path}': {error}. Check the path."
+        ) from error
+    if got != expected:
+        raise ArtifactError(
+            f"Expected '{path}' to have the SHA-256 {expected}. Got {got}: it was "
+            f"changed or damaged on disk. Delete it, and it will be fetched again."
+        )
+
+
+def record_hash(path: Path, digest: str) -> None:
+    """Write the SHA-256 of a file beside it, as ``sha256sum`` does.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist yet.
+    digest : str
+        Hexadecimal.
+    """
+    with replace_file(record_path(path)) as temporary:
+        temporary.write_text(f"{digest} *{path.name}\n", encoding="utf-8")
+
+
+def record_path(path: Path) -> Path:
+    """Return where the hash of a file is recorded.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    record : Path
+    """
+    return path.with_name(f"{path.name}.sha256")
+
+
+def recorded_hash(path: Path) -> str | None:
+    """Return the SHA-256 recorded for a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist.
+
+    Returns
+    -------
+    digest : str or None
+        Hexadecimal, lower case; None where none is recorded.
+    """
+    try:
+        text = record_path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    match = re.match(r"[0-9a-fA-F]{64}\b", text)
+    return match[0].lower() if match else None
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return the hash of a file; about 1 GB/s, in little memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    algorithm : {"sha256", "md5"}
+        MD5 tells damage, not malice.
+
+    Returns
+    -------
+    digest : str
+        Hexadecimal, lower case.
+    """
+
+    def new() -> Any:
+        return hashlib.new(algorithm, usedforsecurity=False)
+
+    with path.open("rb") as file:
+        digest: str = hashlib.file_digest(file, new).hexdigest()
+    return digest
+
+
+def remark(text: str) -> None:
+    """Tell the user something on stderr, where there is one.
+
+    Parameters
+    ----------
+    text : str
+        Without a full stop and a new line.
+    """
+    if sys.stderr is not None:
+        sys.stderr.write(f"zeroshot: {text}\n")
+
+
+@contextmanager
+def show_bytes(
+    description: str, total: int | None, *, progress: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar that counts MiB while the block runs.
+
+    Parameters
+    ----------
+    description : str
+        What is being done.
+    total : int or None
+        Bytes in all; None shows no bar.
+    progress : bool, default=True
+        False shows no bar.
+
+    Yields
+    ------
+    advance : callable
+        ``advance(n)`` counts ``n`` bytes.
+    """
+    if total is None or not progress:
+        yield lambda n: None
+        return
+    with progress_bar(f"{description} (MiB)", math.ceil(total / MIB)) as advance_mib:
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            if whole := (done + n) // MIB - done // MIB:
+                advance_mib(whole)
+            done += n
+
+        yield advance
+
+
+def readable_size(n_bytes: int) -> str:
+    """Return a number of bytes in a unit for people.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Not negative.
+
+    Returns
+    -------
+    text : str
+
+    Examples
+    --------
+    >>> readable_size(862182613), readable_size(512)
+    ('822 MiB', '512 B')
+    """
+    value, units = float(n_bytes), ["B", "KiB", "MiB", "GiB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    digits = 0 if units[0] == "B" or value >= 10 else 1
+    return f"{value:.{digits}f} {units[0]}"
+
+
+def storage_error(path: Path, error: OSError) -> ArtifactError:
+    """Return the error for a file that cannot be written.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : OSError
+        What the system said.
+
+    Returns
+    -------
+    error : ArtifactError
+    """
+    return ArtifactError(
+        f"Expected to store '{path}'. Got {type(error).__name__}: {error}. Make room "
+        f"or check the rights of its folder, or name another one in ZEROSHOT_CACHE."
+    )

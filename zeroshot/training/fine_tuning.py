@@ -1,0 +1,352 @@
+"""DeViSE's second phase: a backbone's last layers trained together with the map [1]_.
+
+References
+----------
+.. [1] Frome et al., "DeViSE: A Deep Visual-Semantic Embedding Model", NeurIPS 2013,
+   section 3.3: the map is trained first; then the loss is propagated back into the
+   visual network.
+"""
+
+import copy
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from zeroshot.backbones.base import Backbone, SupportsFineTuning, card_of
+from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
+from zeroshot.backbones.keras.fine_tuning import TrainableEnd
+from zeroshot.errors import (
+    ArtifactError,
+    LabelError,
+    PluginContractError,
+    ZeroShotWarning,
+)
+from zeroshot.images.sources import ImageSource, read_fitted
+from zeroshot.progress import progress_bar
+from zeroshot.projections.devise import DeViSE, reciprocal_ranks
+
+__all__ = ["check_fine_tuning", "fine_tune"]
+
+READERS = min(8, (os.cpu_count() or 1) + 1)
+IMAGES_AT_ONCE = 32
+
+
+def check_fine_tuning(
+    settings: FineTuning, backbone: object, projection: object, n_classes: int
+) -> None:
+    """Refuse, before any image is read, what cannot be fine-tuned.
+
+    Parameters
+    ----------
+    settings : FineTuning
+    backbone : Backbone or None
+        None for features that were given.
+    projection : Projection
+    n_classes : int
+        Seen classes.
+
+    Raises
+    ------
+    PluginContractError
+        If the backbone is no Keras network, or the projection is not DeViSE.
+    LabelError
+        If there are too few classes to hold out two and train on two.
+    ValueError
+        If there are no images.
+    """
+    if backbone is None:
+        raise ValueError(
+            "Expected images and a backbone to fine-tune. Got features. Give images, "
+            "or fine_tune=None."
+        )
+    if not isinstance(backbone, SupportsFineTuning):
+        raise PluginContractError(
+            f"Expected a backbone whose layers can be trained: a network of "
+            f"keras.applications ('mobilenet-v2', ...) or a Keras model ('keras:...'). "
+            f"Got '{getattr(backbone, 'name', backbone)}'. Use one of those, or "
+            f"fine_tune=None."
+        )
+    if not isinstance(projection, DeViSE):
+        raise PluginContractError(
+            f"Expected the projection 'devise' for fine-tuning, whose loss can be "
+            f"propagated back into the network. Got '{type(projection).__name__}'. Use "
+            f"projection='devise', or fine_tune=None."
+        )
+    n_held_out = round(settings.validation_fraction * n_classes)
+    if settings.validation_fraction and not 2 <= n_held_out <= n_classes - 2:
+        raise LabelError(
+            f"Expected enough seen classes to hold out two for validation and train on "
+            f"two. Got {n_classes} classes and validation_fraction="
+            f"{settings.validation_fraction}. Give more classes, another fraction, or "
+            f"0 to fine-tune unseen."
+        )
+
+
+def fine_tune(
+    backbone: Backbone,
+    projection: DeViSE,
+    images: Sequence[ImageSource],
+    features: NDArray[np.float32],
+    index: NDArray[np.integer[Any]],
+    class_embeddings: NDArray[np.float32],
+    settings: FineTuning,
+) -> tuple[Backbone, DeViSE, FineTuningReport]:
+    """Train the last layers of a backbone together with the map.
+
+    A share of the seen classes is held out first: the map and then the layers are
+    trained on the others. Only if the best epoch ranks the held-out classes better than
+    the frozen backbone, by more than the standard error of the difference over these
+    classes, are layers and map trained on all classes, for that many epochs.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Supports fine-tuning; not changed.
+    projection : DeViSE
+        Fitted to ``features``; not changed. Its losses and its ``random_state`` are
+        used.
+    images : sequence of ImageSource
+        n readable images.
+    features : ndarray of shape (n, dim_visual), float32
+        What the backbone gives for them.
+    index : ndarray of shape (n,), int
+        For each image its row of ``class_embeddings``.
+    class_embeddings : ndarray of shape (n_classes, dim_text), float32
+        Of unit length.
+    settings : FineTuning
+
+    Returns
+    -------
+    backbone : Backbone
+        A tuned one, or the same where fine-tuning does not help; a warning says so.
+    projection : DeViSE
+        Trained with it, or the same.
+    report : FineTuningReport
+
+    Raises
+    ------
+    ArtifactError
+        If the disk is too full for what the frozen layers give.
+    PluginContractError
+        If there is no such layer, or the network cannot be cut.
+    ValueError
+        If the loss becomes infinite.
+    """
+    assert isinstance(backbone, SupportsFineTuning)
+    random = check_random_state(projection.random_state)
+    seed = int(random.randint(np.iinfo(np.int32).max))
+    end = TrainableEnd(*backbone.trainable_copy(), settings.layers)
+    y = index.astype(np.int64)
+    with _maps(end, backbone, images, settings, seed) as maps:
+        n_epochs = settings.epochs
+        scores: dict[str, Any] = {}
+        loss: tuple[float, ...] = ()
+        if settings.validation_fraction:
+            classes = np.unique(y)
+            n_held_out = round(settings.validation_fraction * len(classes))
+            held_out = np.sort(random.permutation(classes)[:n_held_out])
+            n_epochs, scores, loss = _validate(
+                end, projection, maps, features, y, class_embeddings, held_out,
+                settings, seed,
+            )  # fmt: skip
+        layers = tuple(end.trained)
+        if n_epochs == 0:
+            report = FineTuningReport(False, layers, 0, **scores, loss=loss)
+            warn(str(report), ZeroShotWarning, stacklevel=3)
+            return backbone, projection, report
+        with progress_bar("fine-tuning", n_epochs) as advance:
+
+            def after_epoch(loss: float, _: DeViSE) -> bool:
+                advance(1, f"loss {loss:.3f}")
+                return True
+
+            projection, loss = _train(
+                end, projection, maps, np.arange(len(y)), y, class_embeddings,
+                n_epochs, settings, seed, after_epoch,
+            )  # fmt: skip
+    tuned = backbone.with_weights(backbone.weights_of(end.model))
+    return tuned, projection, FineTuningReport(
+        True, layers, n_epochs, **scores, loss=loss
+    )  # fmt: skip
+
+
+def _validate(
+    end: TrainableEnd,
+    projection: DeViSE,
+    maps: NDArray[np.float16],
+    features: NDArray[np.float32],
+    y: NDArray[np.int64],
+    T: NDArray[np.float32],
+    held_out: NDArray[np.int64],
+    settings: FineTuning,
+    seed: int,
+) -> tuple[int, dict[str, Any], tuple[float, ...]]:
+    """Train without the held-out classes; return the best epoch, or 0 if none helps.
+
+    Second come the scores, third the losses. The end is as it was, afterwards.
+    """
+    rows = np.flatnonzero(~np.isin(y, held_out))
+    kept = np.unique(y[rows])
+    wanted = np.searchsorted(kept, y[rows])
+    frozen = clone(projection).fit(features[rows], wanted, class_embeddings=T[kept])
+    rows_held_out = np.flatnonzero(np.isin(y, held_out))
+    y_held_out = np.searchsorted(held_out, y[rows_held_out])
+    maps_held_out = maps[rows_held_out, 0]
+
+    def ranks(projection: DeViSE) -> NDArray[np.float64]:
+        points = projection.transform(end.features(maps_held_out))
+        return reciprocal_ranks(points @ T[held_out].T, y_held_out)
+
+    before = ranks(frozen)
+    after: list[NDArray[np.float64]] = []
+    with progress_bar("fine-tuning: choosing epochs", settings.epochs) as advance:
+
+        def after_epoch(loss: float, projection: DeViSE) -> bool:
+            after.append(ranks(projection))
+            advance(1, f"held-out classes: {after[-1].mean():.3f}, frozen "
+                    f"{before.mean():.3f}")  # fmt: skip
+            best = int(np.argmax([each.mean() for each in after]))
+            return len(after) - 1 - best < settings.patience
+
+        _, loss = _train(
+            end, frozen, maps, rows, wanted, T[kept], settings.epochs, settings, seed,
+            after_epoch,
+        )  # fmt: skip
+    end.reset()
+    best = int(np.argmax([each.mean() for each in after]))
+    gain = after[best] - before
+    error = float(gain.std(ddof=1) / math.sqrt(len(gain)))
+    scores = {
+        "frozen_score": float(before.mean()),
+        "tuned_score": float(after[best].mean()),
+        "standard_error": error,
+        "held_out": tuple(held_out.tolist()),
+    }
+    return (best + 1 if gain.mean() > error else 0), scores, loss
+
+
+def _train(
+    end: TrainableEnd,
+    projection: DeViSE,
+    maps: NDArray[np.float16],
+    rows: NDArray[np.intp],
+    wanted: NDArray[np.int64],
+    T: NDArray[np.float32],
+    epochs: int,
+    settings: FineTuning,
+    seed: int,
+    after_epoch: Callable[[float, DeViSE], bool],
+) -> tuple[DeViSE, tuple[float, ...]]:
+    """Train end and map until `after_epoch` says False; return the map and losses."""
+    step, current = end.training_step(
+        list(zip(projection.kernels_, projection.biases_, strict=True)),
+        mean=projection.mean_ if projection.normalize else None,
+        class_embeddings=T,
+        loss=projection.losses,
+        penalty=projection.weight_penalty,
+        learning_rate=settings.learning_rate,
+        train_biases=len(projection.kernels_) > 1,
+    )
+    random = np.random.default_rng(seed)
+    trained = projection
+    history: list[float] = []
+    n_steps = 0
+    for epoch in range(epochs):
+        order = random.permutation(len(rows))
+        views = random.integers(maps.shape[1], size=len(rows))
+        total = 0.0
+        for start in range(0, len(rows), settings.batch_size):
+            batch = order[start : start + settings.batch_size]
+            loss = step(maps[rows[batch], views[batch]], wanted[batch], (seed, n_steps))
+            total += loss * len(batch)
+            n_steps += 1
+        history.append(total / len(rows))
+        if not math.isfinite(history[-1]):
+            raise ValueError(
+                f"Expected a finite loss. Got {history[-1]} in epoch {epoch + 1} of "
+                f"fine-tuning. Lower its learning_rate={settings.learning_rate!r}."
+            )
+        trained = copy.copy(projection)
+        trained.kernels_, trained.biases_ = map(list, zip(*current(), strict=True))
+        if not after_epoch(history[-1], trained):
+            break
+    return trained, tuple(history)
+
+
+@contextmanager
+def _maps(
+    end: TrainableEnd,
+    backbone: Backbone,
+    images: Sequence[ImageSource],
+    settings: FineTuning,
+    seed: int,
+) -> Iterator[NDArray[np.float16]]:
+    """Give what the frozen layers compute: (n, views, *map_shape), in a file.
+
+    The first view of an image is the image itself.
+    """
+    shape = (len(images), settings.views, *end.map_shape)
+    needed = 2 * math.prod(shape)
+    with tempfile.TemporaryDirectory(prefix="zeroshot-") as folder:
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise ArtifactError(
+                f"Expected {needed / 1e9:.1f} GB of free space in '{folder}' for what "
+                f"the frozen layers give. Got {free / 1e9:.1f} GB. Train fewer layers, "
+                f"take fewer views, or set TMPDIR to a larger disk."
+            )
+        maps = np.memmap(Path(folder) / "maps", np.float16, "w+", shape=shape)
+        random = np.random.default_rng(seed)
+        with progress_bar("fine-tuning: frozen layers", len(images)) as advance:
+            for start, pixels in _read(images, backbone):
+                rows = slice(start, start + len(pixels))
+                maps[rows, 0] = end.maps(pixels)
+                for view in range(1, settings.views):
+                    boxes = _random_boxes(random, len(pixels), settings.smallest_crop)
+                    maps[rows, view] = end.maps(pixels, boxes)
+                advance(len(pixels))
+        try:
+            yield maps
+        finally:
+            del maps
+
+
+def _read(
+    images: Sequence[ImageSource], backbone: Backbone
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield batches of images as the backbone is given them, and where each begins."""
+    size, resize = backbone.input_size, card_of(backbone).resize
+
+    def read(source: ImageSource) -> NDArray[np.uint8]:
+        return read_fitted(source, size, resize)
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="zeroshot-images") as pool:
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            batch = images[start : start + IMAGES_AT_ONCE]
+            yield start, np.stack(list(pool.map(read, batch)))
+
+
+def _random_boxes(
+    random: np.random.Generator, n: int, smallest_crop: float
+) -> NDArray[np.float32]:
+    """Return crops (top, left, bottom, right) in [0, 1], half of them mirrored."""
+    side = np.sqrt(random.uniform(smallest_crop, 1, n))
+    top, left = random.random((2, n)) * (1 - side)
+    right, mirrored = left + side, random.random(n) < 0.5
+    left, right = np.where(mirrored, right, left), np.where(mirrored, left, right)
+    boxes: NDArray[np.float32] = np.stack(
+        [top, left, top + side, right], axis=1
+    ).astype(np.float32)
+    return boxes
