@@ -208,12 +208,10 @@ def test_rank_with_k_below_one_raises(k, on_features, features):
         on_features.rank(features[0], k=k)
 
 
-@pytest.mark.parametrize("center_labels", [False, True])
-def test_label_points_and_transform_have_the_scores_as_cosines(center_labels, features):
+def test_label_points_and_transform_have_the_scores_as_cosines(features):
     X, labels, seen = features
     clf = classifier(
         backbone=None,
-        center_labels=center_labels,
         hub_correction=0,
         seen_penalty=0.1,
     ).fit(X[seen], labels[seen])
@@ -493,9 +491,11 @@ def test_on_error_nan_answers_unknown_in_the_right_rows(partly_broken, shapes):
     clf = classifier(on_error="nan").fit(images[seen], all_labels[seen])
     assert clf.image_errors_ == {}
     with pytest.warns(PartialCoverageWarning, match=r"2 of 30 .*02\.png.*07\.png"):
-        predicted = clf.predict(paths)
-    assert sorted(clf.image_errors_) == [2, 7]
-    assert "07.png" in clf.image_errors_[7]
+        points = clf.points(paths)
+    predicted = clf.predict(points)
+    assert clf.image_errors_ == {}  # of training
+    assert sorted(points.errors) == [2, 7]
+    assert "07.png" in points.errors[7]
     bad = np.isin(np.arange(30), [2, 7])
     np.testing.assert_array_equal(predicted == "unknown", bad)
     assert (predicted[~bad] == labels[~bad]).mean() > 0.8
@@ -530,8 +530,9 @@ def test_on_error_skip_leaves_rows_out_and_tells_which_are_left(partly_broken, s
         np.testing.assert_array_equal(clf.transform(paths), points[kept])
         assert len(clf.rank(paths)) == 28
     with pytest.warns(PartialCoverageWarning, match="2 of 30 images.*left out"):
-        predicted = clf.predict(paths)
-    np.testing.assert_array_equal(clf.image_positions_, kept)
+        read = clf.points(paths)
+    predicted = clf.predict(read)
+    np.testing.assert_array_equal(read.positions, kept)
     np.testing.assert_array_equal(predicted, expected[kept])
     is_right = predicted == labels[kept]
     assert accuracy == pytest.approx(np.average(is_right, weights=kept))

@@ -1,6 +1,7 @@
 """Fine-tuning: tiny random networks on drawn shapes; Keras and NumPy as oracles."""
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -403,10 +404,12 @@ def test_bundle_with_another_network_is_refused(tuned, shapes, tmp_path):
 
 def test_bundle_names_no_file_outside_itself(tuned, tmp_path):
     tuned.save(tmp_path / "model")
-    record = tmp_path / "model" / "bundle.json"
+    file = tmp_path / "model" / "bundle.json"
     (tmp_path / "secret").write_text("x")
-    text = record.read_text().replace('"backbone.keras": ', '"../secret": ')
-    record.write_text(text)
+    text = file.read_text().replace('"backbone.keras": ', '"../secret": ')
+    record = json.loads(text)
+    del record["sha256"]
+    file.write_text(json.dumps(record | {"sha256": record_digest(record)}))
     with pytest.raises(ArtifactError, match="names of files"):
         zeroshot.load(tmp_path / "model")
 

@@ -1,17 +1,13 @@
 """`ZeroShotClassifier`: fit on some classes, predict labels never trained on."""
 
-import math
-import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from numbers import Real
+from collections.abc import Hashable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
-from sklearn.utils import Tags, assert_all_finite, check_random_state
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.base import clone
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -19,101 +15,55 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from zeroshot import registry
 from zeroshot.backbones.base import Backbone
-from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
-from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import (
-    InvalidImageError,
-    LabelError,
-    PartialCoverageWarning,
-    ZeroShotWarning,
-)
-from zeroshot.features.block import OnError
-from zeroshot.features.file import FeatureFile, open_if_features
-from zeroshot.features.pipeline import (
-    Features,
-    collect_features,
-    extract_features,
-    listed_images,
-)
-from zeroshot.labels.candidates import (
-    Candidates,
-    as_label_array,
-    embed_candidates,
-    seen_class,
-)
-from zeroshot.labels.cascade import check_candidates, embed_labels
-from zeroshot.labels.report import LabelEntry, LabelReport
+from zeroshot.backbones.fine_tuning_settings import FineTuning
+from zeroshot.errors import FingerprintMismatchError
+from zeroshot.estimator import Embeddings, FittedEstimator, check_count
+from zeroshot.features import ImagePoints, OnError, VisualInput
+from zeroshot.labels import Candidates, CandidateSet, embed_labels
 from zeroshot.projections.base import Projection
-from zeroshot.projections.conse import ConSE
-from zeroshot.saving.bundle import read_bundle, write_bundle
-from zeroshot.saving.fitted import check_backbone, from_bundle, to_bundle
-from zeroshot.saving.model_card import model_card
-from zeroshot.scoring.answers import Explanation, RankedLabel
-from zeroshot.scoring.calibration import MIN_CLASSES, Calibration, fit_calibration
-from zeroshot.scoring.label_space import LabelSpace
-from zeroshot.scoring.ranking import Ranking, cosine_scores
-from zeroshot.scoring.rejection import false_accept_rate
-from zeroshot.scoring.scored_candidates import ScoredCandidates
-from zeroshot.training.fine_tuning import check_fine_tuning, fine_tune
-from zeroshot.training.pretrained import classifier_head, embed_head_classes
-from zeroshot.training.projection_choice import (
-    AutoProjection,
-    ProjectionChoice,
-    choose_projection,
-    draw_seed,
-)
+from zeroshot.saving import Fitted, read_fitted, write_fitted
+from zeroshot.scoring import Explanation, RankedLabel, Scores
+from zeroshot.training import Targets, check_fine_tuning, learn, learn_from_head
 
 __all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
 
 UNKNOWN_LABEL = "unknown"
 """What `ZeroShotClassifier.predict` answers where it has no answer."""
 
-# Without a temperature of the user's own. Of the values tried it has the least negative
-# log likelihood on held-out seen classes of both real tasks (docs/defaults.md).
-DEFAULT_TEMPERATURE = 0.1
 
-Embeddings: TypeAlias = str | Path | TextEmbeddings
-
-
-class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+class ZeroShotClassifier(FittedEstimator):
     """Classify images into labels that are named only when predicting.
 
     Training maps the features of images into the space of word vectors (DeViSE [1]_).
     A new image gets the candidate label whose word vector is nearest by cosine; the
-    candidates need not have been in training.
+    candidates need not have been in training. Methods that predict change nothing and
+    can run in many threads at once.
 
     Parameters
     ----------
     backbone : str, Backbone or None
         What turns images into features: a registered name (``"mobilenet-v2"``), a spec
-        (``"keras:/model.keras"``) or an object. None means that ``X`` is a matrix of
-        features already.
-    embeddings : str or TextEmbeddings
+        (``"keras:/model.keras"``) or an object. None: ``X`` is a matrix of features.
+    embeddings : str, Path or TextEmbeddings
         Where word vectors come from: the path of a vector file, a spec
         (``"glove:/path/file.txt"``), a registered name or an object.
     projection : str or Projection, default="eszsl"
-        The map from features to the text space: a registered name (``"eszsl"``,
-        ``"devise"``, ...) or an estimator, such as ``DeViSE(margin=0.2)``. ``"auto"``
-        takes the best on folds of the seen classes and says so in
-        ``projection_choice_``. Parameters are searchable as
-        ``projection__margin`` if it is given as an estimator.
+        The map from features to the text space: a registered name (``"devise"``, ...)
+        or an estimator, such as ``DeViSE(margin=0.2)``, whose parameters are searchable
+        as ``projection__margin``. ``"auto"`` takes the best on folds of the seen
+        classes (``projection_choice_``).
     candidate_labels : sequence, mapping or None, default=None
         What to predict among where a method is given no ``candidate_labels``: labels,
         or ``{label: [alias, ...]}``. None means the seen classes.
     hub_correction : float, default=0.5
         A remedy for labels that are near everything: a label's scores lose this times
         the mean of its five highest cosines with seen classes, as in CSLS
-        (`zeroshot.scoring.label_space`). 0 means none: scores are cosines.
-    center_labels : bool, default=False
-        Subtract the mean of the seen classes' vectors from all label vectors, and make
-        them unit length again, before training and when predicting.
+        (`zeroshot.scoring.label_space`). 0: scores are cosines. Takes effect in `fit`.
     seen_penalty : float or "auto", default=0.0
         Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
         it an unseen class almost never wins against seen ones. ``"auto"`` takes the
-        best on folds of the seen classes, which `fit` then makes
-        (`zeroshot.scoring.calibration`).
+        best on folds of the seen classes (`zeroshot.scoring.calibration`).
     temperature : float, "auto" or None, default=None
         Divides the scores before the softmax of `predict_proba`, > 0. None means 0.1,
         which is not calibrated for your classes; ``"auto"`` is, on the folds.
@@ -125,60 +75,40 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     unknown_label : hashable, default="unknown"
         What `predict` answers then, and for images that cannot be read.
     batch_size : int, default=32
-        Images that the backbone is given at once.
+        Images that the backbone is given at once, at least 1.
     cache : bool, default=True
         Remember the features of images on disk, by the content of the image.
     on_error : {"raise", "skip", "nan"}, default="raise"
-        What to do about images that cannot be read. ``"raise"``: raise the error of the
-        first. ``"nan"``: answer ``unknown_label``, with scores of NaN, so that every
-        result has a row for every image. ``"skip"``: results have no row for them;
-        ``image_positions_`` says which images the rows belong to. Both leave them out
-        of training, and a warning and ``image_errors_`` name them.
+        What to do about images that cannot be read: raise the error of the first;
+        ``"nan"``: answer ``unknown_label``, with scores of NaN, so that results have a
+        row for every image; ``"skip"``: give results no row for them. Both leave them
+        out of training, and a warning names them; `points` tells which and why.
     fine_tune : "auto", int, str, FineTuning or None, default=None
         DeViSE's second phase, with ``projection="devise"``: train the last layers of a
-        Keras backbone too, after the map, with the same loss; a copy, ``backbone``
-        itself is not changed. How many layers, the name of the first one, or
-        `zeroshot.FineTuning` for more settings; ``"auto"`` is all its defaults. None
-        leaves the backbone frozen; so does fine-tuning that does not help held-out seen
-        classes, with a warning.
+        copy of a Keras backbone too. How many layers, the name of the first one, or
+        `zeroshot.FineTuning`; ``"auto"`` is all its defaults. The backbone stays frozen
+        where that does not help held-out seen classes, with a warning.
     random_state : int, RandomState instance or None, default=None
-        Seeds a projection that has no ``random_state`` of its own.
+        Seeds a projection that has no ``random_state`` of its own, and the folds.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The seen classes, sorted.
+    seen_classes_ : ndarray of shape (n_classes,)
+        The classes of training, sorted.
+    classes_ : ndarray
+        What columns of scores stand for without ``candidate_labels`` in the call: the
+        seen classes; or the constructor's candidates, seen ones first in that order.
     class_embeddings_ : ndarray of shape (n_classes, dim_text), float32
-        Their vectors, of unit length.
-    label_report_ : LabelReport
-        How each of those was found.
-    backbone_ : Backbone or None
-        The fine-tuned one if ``fine_tune`` made one.
-    backbone_fingerprint_ : str or None
-        Of the backbone that computed the features; None if features were given.
-    embeddings_ : TextEmbeddings
-    label_space_ : LabelSpace
-        What the points of images are compared with.
-    projection_ : Projection
-        Fitted.
-    projection_choice_ : ProjectionChoice or None
-        What ``projection="auto"`` tried, and took.
-    calibration_ : Calibration or None
-        What `fit` learnt on folds of the seen classes, if a parameter was ``"auto"``.
+        Vectors of the seen classes, of unit length; ``label_report_``, how each of
+        them was found.
+    n_features_in_, n_images_ : int
+        Length of a feature vector; images that were trained on.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only where features were a DataFrame with names of columns.
     seen_penalty_, temperature_ : float
         The values in effect.
-    fine_tuning_ : FineTuningReport or None
-        What ``fine_tune`` did.
-    n_features_in_ : int
-        Length of a feature vector.
-    n_images_ : int
-        Images that were trained on.
-    image_errors_ : dict of int to str
-        Of the images read last (by whatever method): position of each that cannot be
-        read, and the reason. Only once images were read.
-    image_positions_ : ndarray of shape (n,), int64
-        Of the images read last: position of the image that each row of the result
-        belongs to.
+    backbone_, embeddings_, projection_, label_space_, calibration_, ... : object
+        All else that was learnt: see `zeroshot.saving.Fitted`.
 
     References
     ----------
@@ -195,54 +125,21 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     >>> seen = labels != "red star"
     >>> clf = ZeroShotClassifier(
     ...     "color-hog", Attributes(*shape_attributes()), projection="ridge"
-    ... )
-    >>> clf = clf.fit(images[seen], labels[seen])
+    ... ).fit(images[seen], labels[seen])
     >>> clf.score(
     ...     images[~seen], labels[~seen], candidate_labels=["red star", "blue ring"]
     ... )
     1.0
     """
 
-    # Requests by default: Pipelines pass candidate_labels on, routing on or off.
-    __metadata_request__predict: ClassVar = {
-        "candidate_labels": True,
-        "embeddings": True,
-    }
-    __metadata_request__predict_proba: ClassVar = {
-        "candidate_labels": True,
-        "embeddings": True,
-    }
-    __metadata_request__decision_function: ClassVar = {
-        "candidate_labels": True,
-        "embeddings": True,
-    }
-    __metadata_request__score: ClassVar = {"candidate_labels": True}
-
-    classes_: NDArray[Any]
-    class_embeddings_: NDArray[np.float32]
-    label_report_: LabelReport
-    backbone_: Backbone | None
-    backbone_fingerprint_: str | None
-    embeddings_: TextEmbeddings
-    label_space_: LabelSpace
-    projection_: Projection
-    projection_choice_: ProjectionChoice | None
-    calibration_: Calibration | None
-    fine_tuning_: FineTuningReport | None
-    n_features_in_: int
-    n_images_: int
-    image_errors_: dict[int, str]
-    image_positions_: NDArray[np.int64]
-
     def __init__(
         self,
         backbone: str | Backbone | None,
-        embeddings: str | Path | TextEmbeddings,
+        embeddings: Embeddings,
         *,
         projection: str | Projection = "eszsl",
         candidate_labels: Candidates = None,
         hub_correction: float = 0.5,
-        center_labels: bool = False,
         seen_penalty: float | Literal["auto"] = 0.0,
         temperature: float | Literal["auto"] | None = None,
         reject: float | str | None = None,
@@ -258,7 +155,6 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.projection = projection
         self.candidate_labels = candidate_labels
         self.hub_correction = hub_correction
-        self.center_labels = center_labels
         self.seen_penalty = seen_penalty
         self.temperature = temperature
         self.reject = reject
@@ -269,16 +165,6 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.fine_tune = fine_tune
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Tags:
-        """Return scikit-learn's tags; points in the text space are always float32."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Tell whether the last `fit` came to its end."""
-        return hasattr(self, "n_images_")
-
     def fit(self, X: Any, y: Sequence[Hashable] | NDArray[Any]) -> Self:
         """Learn the map from images (or features) to their labels' word vectors.
 
@@ -287,10 +173,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : images, or array-like of shape (n, dim_visual)
-            Any form that `zeroshot.images.as_image_list` takes: paths, a folder, bytes,
-            PIL images, arrays. A 2-D array of numbers is a matrix of features, which
-            must be the backbone's own, as those of a file that ``zeroshot embed`` wrote
-            must be (given by its path, or as a `zeroshot.features.file.FeatureFile`).
+            Any form that `zeroshot.images` takes: paths, a folder, bytes, PIL images,
+            arrays. A 2-D array or DataFrame of numbers is a matrix of the backbone's
+            features; so is a file that ``zeroshot embed`` wrote.
         y : array-like of shape (n,)
             Label of each image; at least 2 different ones.
 
@@ -302,150 +187,92 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ------
         UnknownPluginError, ArtifactError
             If the backbone, the vector file or the projection cannot be found or read.
-        OutOfVocabularyError
-            If labels have no word vector; has all of them.
-        LabelError
-            If there is one class only, or not one label for each image.
-        InvalidImageError
-            If an image cannot be read, under ``on_error="raise"``.
+        OutOfVocabularyError, LabelError, InvalidImageError
+            If labels have no word vector, or are not one for each image, or an image
+            cannot be read (under ``on_error="raise"``).
         ValueError
-            If features or parameters are out of range.
+            All of these but the first are one; if features or parameters are out of
+            range.
         """
-        self._check_parameters()
-        self.__dict__.pop("n_images_", None)  # after a fit that fails: not fitted
-        y = _checked_labels(y)
-        backbone = (
-            None if self.backbone is None else registry.resolve_backbone(self.backbone)
+        settings, backbone, embeddings, projection = self._begin()
+        check = partial(validate_data, self, dtype=np.float32)
+        visual = VisualInput.of(X, backbone, listed=True, check=check)
+        targets = Targets.of(y, len(visual))
+        tuning = FineTuning.of(self.fine_tune)
+        if tuning is not None:
+            network = None if visual.images is None else backbone
+            check_fine_tuning(tuning, network, projection, len(targets.classes))
+        class_embeddings, report = embed_labels(targets.classes.tolist(), embeddings)
+        images = visual.read(
+            batch_size=self.batch_size, cache=self.cache, on_error=self.on_error
         )
-        embeddings = registry.resolve_embeddings(self.embeddings)
-        projection = clone(registry.resolve_projection(self.projection))
-        self.backbone_, self.backbone_fingerprint_ = backbone, None
-        X = open_if_features(X)
-        if self._is_matrix(X):
-            X = validate_data(self, X, dtype=np.float32)
-        else:
-            X = listed_images(X)
-        classes, index = _find_classes(y, len(X))
-        settings = FineTuning.of(self.fine_tune)
-        if settings is not None:
-            network = backbone if isinstance(X, list) else None
-            check_fine_tuning(settings, network, projection, len(classes))
-        class_embeddings, report = embed_labels(classes.tolist(), embeddings)
-        images = self._features(X, reset=True)
-        readable = ~np.isin(images.positions, list(images.errors))
-        features, index = images.matrix[readable], index[images.positions[readable]]
-        if images.errors:
-            _check_remaining(classes, index)
-        projection = self._choose(projection, features, index, class_embeddings)
-        self.calibration_ = self._calibrate(
-            projection, features, index, class_embeddings
+        features, index, positions = targets.readable(images)
+        learnt = learn(
+            projection, features, index, class_embeddings, settings, self.random_state
         )
-        space = self._space(class_embeddings)
-        projection.fit(features, index, class_embeddings=space.seen)
-        self.fine_tuning_ = None
-        if settings is not None and backbone is not None:
-            self.backbone_, projection, self.fine_tuning_ = fine_tune(
-                backbone,
-                projection,
-                [X[i] for i in images.positions[readable]],
-                features,
-                index,
-                space.seen,
-                settings,
-            )
-            self.backbone_fingerprint_ = self.backbone_.fingerprint
-
-        self.classes_, self.label_space_ = classes, space
-        self.class_embeddings_, self.label_report_ = class_embeddings, report
-        self.embeddings_, self.projection_ = embeddings, projection
-        self.n_images_ = len(features)
-        return self
+        fitted = Fitted(
+            seen_classes=targets.classes,
+            class_embeddings=class_embeddings,
+            label_report=report,
+            backbone=backbone,
+            backbone_fingerprint=images.fingerprint,
+            embeddings=embeddings,
+            n_features=features.shape[1],
+            n_images=len(features),
+            image_errors=images.errors,
+            **learnt._asdict(),
+        )
+        if tuning is not None and visual.images is not None:
+            sources = [visual.images[i] for i in positions]
+            fitted = fitted.fine_tuned(sources, features, index, tuning)
+        return self._adopt(fitted)
 
     def fit_pretrained(
         self, *, method: Literal["conse", "prototypes"] = "conse"
     ) -> Self:
         """Use the classifier that the backbone was trained with; needs no images.
 
-        Its classes, usually those of ImageNet-1k, become the seen classes.
+        Its classes, usually those of ImageNet-1k, become the seen classes, as far as
+        they have a word vector, with all their names (``"lion, king of beasts"``).
 
         Parameters
         ----------
         method : {"conse", "prototypes"}, default="conse"
             ``"conse"``: an image is the mean of the word vectors of its ten most
-            probable ImageNet classes [1]_; ``projection`` is not used.
-            ``"prototypes"``: ``projection`` is trained on the rows of the classifier's
-            weights, one for each class, as if they were features of images.
+            probable ImageNet classes (Norouzi et al., ICLR 2014); ``projection`` is not
+            used. ``"prototypes"``: ``projection`` is trained on the rows of the
+            classifier's weights, one for each class, as if they were features.
 
         Returns
         -------
         self : ZeroShotClassifier
-            ``classes_`` are the classes that have a word vector, each with all its
-            names (``"lion, king of beasts, Panthera leo"``); ``n_images_`` is 0.
 
         Raises
         ------
         PluginContractError
             If the backbone has no classifier of its own.
-        UnknownPluginError, ArtifactError
-            As `fit`; also if the weights of the classifier cannot be had.
-        OutOfVocabularyError
-            If none of its classes has a word vector.
-        ValueError
-            If ``method`` is none of the above, a parameter is out of range, or one is
+        UnknownPluginError, ArtifactError, OutOfVocabularyError, ValueError
+            As `fit`; also if the classifier's weights cannot be had, or a parameter is
             ``"auto"``: that needs images.
-
-        References
-        ----------
-        .. [1] Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic
-           Embeddings", ICLR 2014.
         """
-        self._check_parameters()
-        if method not in ("conse", "prototypes"):
-            raise ValueError(
-                f"Expected method 'conse' or 'prototypes'. Got {method!r}."
-            )
-        if wanted := self._automatic():
-            raise ValueError(
-                f"Expected numbers: without images there is nothing to calibrate on. "
-                f"Got {wanted[0]}={getattr(self, wanted[0])!r}. Give a number, or fit "
-                f"on images."
-            )
+        settings, backbone, embeddings, projection = self._begin()
         if self.fine_tune is not None:
             raise ValueError(
-                "Expected fine_tune=None: fit_pretrained has no images to fine-tune "
-                f"on. Got fine_tune={self.fine_tune!r}. Use fit."
+                f"Expected fine_tune=None in fit_pretrained, which has no images to "
+                f"tune on. Got {self.fine_tune!r}. Use fit."
             )
-        self.__dict__.pop("n_images_", None)  # after a fit that fails: not fitted
-        if self.backbone is None:
-            raise ValueError(
-                "Expected a backbone with a classifier of its own. Got backbone=None."
-            )
-        backbone = registry.resolve_backbone(self.backbone)
-        embeddings = registry.resolve_embeddings(self.embeddings)
-        projection = clone(registry.resolve_projection(self.projection))
-        head = classifier_head(backbone)
-        classes, columns, class_embeddings, report = embed_head_classes(
-            head, embeddings
+        head = learn_from_head(
+            backbone, embeddings, projection, settings, self.random_state, method
         )
-        weights, bias = head.weights[:, columns], head.bias[columns]
-        space = self._space(class_embeddings)
-        self.projection_choice_ = None
-        if method == "conse":
-            projection = ConSE.from_classifier(weights, bias, space.seen)
-        else:
-            index = np.arange(len(classes))
-            projection = self._choose(projection, weights.T, index, class_embeddings)
-            projection.fit(weights.T, index, class_embeddings=space.seen)
-        self.backbone_ = backbone
-        self.backbone_fingerprint_ = check_backbone(backbone, None)
-        self.n_features_in_ = len(weights)
-        self.classes_, self.label_space_ = classes, space
-        self.class_embeddings_, self.label_report_ = class_embeddings, report
-        self.embeddings_, self.projection_ = embeddings, projection
-        self.calibration_ = None
-        self.fine_tuning_ = None
-        self.n_images_ = 0
-        return self
+        return self._adopt(
+            Fitted(
+                backbone=backbone,
+                backbone_fingerprint=backbone.fingerprint,
+                embeddings=embeddings,
+                n_images=0,
+                **head._asdict(),
+            )
+        )
 
     def predict(
         self,
@@ -459,7 +286,7 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
+            As in `fit`; or what `points` returned.
         candidate_labels : sequence, mapping or None, default=None
             Labels to choose from, seen in training or not; ``{label: [alias, ...]}``
             gives other names to try. ``"vocabulary"`` means the words that the
@@ -481,10 +308,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             Labels are checked before any image is read.
         """
-        scored = self._scored(X, candidate_labels, embeddings)
-        best = scored.best(1)
-        accepted = self._is_accepted(scored, best)
-        return self._named(scored.labels[best.columns[:, 0]], accepted)
+        candidates = self._candidates(candidate_labels, embeddings)
+        points = self.points(X)
+        scores = self._compared(candidates, points)
+        return scores.names(self.unknown_label)
 
     def predict_proba(
         self,
@@ -496,41 +323,26 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     ) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
 
-        The numbers say how the candidates compare with each other, given that one of
-        them is right. They are probabilities in the sense of being right that often
-        only if ``temperature`` was calibrated on classes like yours (``"auto"``).
+        They are probabilities in the sense of being right that often only if
+        ``temperature`` was calibrated on classes like yours (``"auto"``).
 
         Parameters
         ----------
-        X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
-        candidate_labels : sequence, mapping or None, default=None
-            As in `predict`.
-        embeddings : str, Path, TextEmbeddings or None, default=None
+        X, candidate_labels, embeddings
             As in `predict`.
         multi_label : bool, default=False
-            Rate each label by itself, for labels that do not exclude one another: its
-            score against those of other images with it, in the logistic function that
-            was fitted on folds of the seen classes. Needs a `fit` with an ``"auto"``.
+            Rate each label by itself, for labels that do not exclude one another, by
+            the logistic function that a `fit` with an ``"auto"`` found on folds.
 
         Returns
         -------
         probabilities : ndarray of shape (n, n_candidates), float32
-            In [0, 1], columns in the order of the candidates; rows sum to 1, unless
-            ``multi_label``: then 0.5 means that the label applies as likely as not, if
-            it applies to half of all images.
-
-        Raises
-        ------
-        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
-            As `predict`.
-        ValueError
-            If ``multi_label`` and nothing was ``"auto"`` in `fit`.
+            In [0, 1], columns in the order of the candidates given here, else of
+            ``classes_``; rows sum to 1, unless ``multi_label``: then 0.5 means that the
+            label applies as likely as not, if it applies to half of all images.
         """
-        scored = self._scored(X, candidate_labels, embeddings)
-        if multi_label:
-            return scored.independent_probabilities(self._multi_label_calibration())
-        return scored.probabilities(self.temperature_)
+        _, scores = self._scores(X, candidate_labels, embeddings)
+        return scores.probabilities(multi_label=multi_label)
 
     def decision_function(
         self,
@@ -547,28 +359,18 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
-        candidate_labels : sequence, mapping or None, default=None
-            As in `predict`.
-        embeddings : str, Path, TextEmbeddings or None, default=None
+        X, candidate_labels, embeddings
             As in `predict`.
 
         Returns
         -------
         scores : ndarray of shape (n, n_candidates) or (n,), float32
-            Columns in the order of the candidates, within 1 + ``hub_correction`` of 0
-            without the penalty. For two candidates, as everywhere in
+            Columns as in `predict_proba`. For two candidates, as everywhere in
             scikit-learn, the score of the second less that of the first.
-
-        Raises
-        ------
-        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
-            As `predict`.
         """
-        scored = self._scored(X, candidate_labels, embeddings)
-        scores = np.concatenate(list(scored.blocks()))
-        if len(scored.labels) == 2:
+        candidates, lazy = self._scores(X, candidate_labels, embeddings)
+        scores = np.concatenate(list(lazy.blocks()))
+        if len(candidates.labels) == 2:
             difference: NDArray[np.float32] = scores[:, 1] - scores[:, 0]
             return difference
         return scores
@@ -586,14 +388,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
-        candidate_labels : sequence, mapping or None, default=None
+        X, candidate_labels, embeddings
             As in `predict`.
         k : int, default=5
             How many, at least 1; all candidates where there are fewer.
-        embeddings : str, Path, TextEmbeddings or None, default=None
-            As in `predict`.
         multi_label : bool, default=False
             As in `predict_proba`; the best are then those of the highest probability.
 
@@ -601,18 +399,10 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         -------
         ranked : list of list of RankedLabel
             An empty list for an unreadable image under ``on_error="nan"``.
-
-        Raises
-        ------
-        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
-            As `predict`.
-        ValueError
-            If ``k`` is less than 1, or ``multi_label`` as in `predict_proba`.
         """
-        if k < 1:
-            raise ValueError(f"Expected k >= 1. Got {k}.")
-        scored = self._scored(X, candidate_labels, embeddings)
-        return self._rank(scored, k, multi_label)
+        check_count("k", k)
+        _, scores = self._scores(X, candidate_labels, embeddings)
+        return scores.ranked(k, multi_label=multi_label)
 
     def explain(
         self,
@@ -626,52 +416,64 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
-        candidate_labels : sequence, mapping or None, default=None
+        X, candidate_labels, embeddings
             As in `predict`.
         k : int, default=5
             How many candidates, and how many seen classes, are shown; at least 1.
-        embeddings : str, Path, TextEmbeddings or None, default=None
-            As in `predict`.
 
         Returns
         -------
         explanations : list of Explanation
             The best candidates, how their vectors were made, the margin between the
             first two, and the seen classes that the image is nearest to.
+        """
+        check_count("k", k)
+        candidates, scores = self._scores(X, candidate_labels, embeddings)
+        entries = candidates.entries or [None] * len(candidates.labels)
+        classes = self.seen_classes_.tolist()
+        return scores.explained(k, self.unknown_label, entries, classes)
+
+    def points(self, X: Any) -> ImagePoints:
+        """Map images once, to be asked about many lists of labels.
+
+        Every method that predicts takes the result instead of images.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+
+        Returns
+        -------
+        points : ImagePoints
+            The points in ``matrix``; in ``positions`` and ``errors`` which images the
+            rows belong to, which could not be read, and why.
 
         Raises
         ------
-        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
-            As `predict`.
-        ValueError
-            If ``k`` is less than 1.
+        FingerprintMismatchError
+            If X holds features of another backbone, or points of another classifier.
         """
-        if k < 1:
-            raise ValueError(f"Expected k >= 1. Got {k}.")
-        scored = self._scored(X, candidate_labels, embeddings)
-        ranked = self._rank(scored, max(k, 2), False)
-        shown = dict.fromkeys(answer.label for best in ranked for answer in best)
-        entries = self._entries([*shown], candidate_labels, embeddings)
-        classes = self.classes_.tolist()
-        cosines = cosine_scores(scored.points, self.label_space_.seen)
-        explanations = []
-        for best, near in zip(ranked, cosines, strict=True):
-            known = best and not best[0].rejected
-            explanations.append(
-                Explanation(
-                    best[0].label if known else self.unknown_label,
-                    tuple(best[:k]),
-                    tuple(entries[answer.label] for answer in best[:k]),
-                    best[0].score - best[1].score if len(best) > 1 else np.nan,
-                    tuple(
-                        (classes[j], float(near[j]))
-                        for j in np.argsort(-near, kind="stable")[: k if best else 0]
-                    ),
+        check_is_fitted(self)
+        self._settings()
+        if isinstance(X, ImagePoints):
+            if X.projection is not self.projection_:
+                raise FingerprintMismatchError(
+                    "Expected points that this classifier made. Got those of another "
+                    "one, or of an earlier fit. Call its own points(X)."
                 )
-            )
-        return explanations
+            return X
+        check = partial(validate_data, self, dtype=np.float32, reset=False)
+        visual = VisualInput.of(
+            X, self.backbone_, self.backbone_fingerprint_, check=check
+        )
+        projected = visual.read(
+            batch_size=self.batch_size,
+            cache=self.cache,
+            on_error=self.on_error,
+            project=self.projection_.transform,
+        )
+        return ImagePoints(**vars(projected), projection=self.projection_)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the images as points in the space of word vectors.
@@ -684,16 +486,9 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         points : ndarray of shape (n, dim_text), float32
-            Compare by cosine, with ``label_space_.vectors`` of label vectors where
-            ``center_labels``. NaN for an unreadable image under ``on_error="nan"``.
-
-        Raises
-        ------
-        NotFittedError, InvalidImageError
-            As `predict`.
+            Compare by cosine. NaN for an unreadable image under ``on_error="nan"``.
         """
-        check_is_fitted(self)
-        return self._features(X, project=self.projection_.transform).matrix
+        return self.points(X).matrix
 
     def label_points(
         self,
@@ -705,24 +500,15 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        candidate_labels : sequence, mapping or None, default=None
-            As in `predict`.
-        embeddings : str, Path, TextEmbeddings or None, default=None
+        candidate_labels, embeddings
             As in `predict`.
 
         Returns
         -------
         points : ndarray of shape (n_candidates, dim_text), float32
             Of unit length, in the order of the candidates.
-
-        Raises
-        ------
-        NotFittedError, LabelError, OutOfVocabularyError
-            As `predict`.
         """
-        check_is_fitted(self)
-        _, class_embeddings = self._candidates(candidate_labels, embeddings)
-        return self.label_space_.vectors(class_embeddings)
+        return self._candidates(candidate_labels, embeddings).class_embeddings
 
     def score(
         self,
@@ -740,41 +526,35 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
+            As in `predict`.
         y : array-like of shape (n,)
-            True labels.
+            True labels; ``"lion"`` stands for the candidate ``"lion, king of beasts"``
+            unless it is one itself (`zeroshot.labels.seen_class`).
         sample_weight : array-like of shape (n,), default=None
             Weights of the images.
         candidate_labels : sequence, mapping or None, default=None
-            As in `predict`, with one difference: where there are none, nor any in the
-            constructor, labels of ``y`` that were not trained on are candidates. Among
-            themselves if ``y`` has no seen class (zero-shot, as in the folds of
-            `zeroshot.splits.ClassDisjointKFold`), else beside all seen classes
-            (generalised).
+            As in `predict`; but where there are none, nor any in the constructor,
+            labels of ``y`` that were not trained on are candidates: among themselves if
+            ``y`` has no seen class (as in the folds of
+            `zeroshot.splits.ClassDisjointKFold`), else beside all seen classes.
 
         Returns
         -------
         accuracy : float
             In [0, 1].
-
-        Raises
-        ------
-        NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
-            As `predict`.
         """
         check_is_fitted(self)
-        X = open_if_features(X)
         y = np.asarray(column_or_1d(y))
         if candidate_labels is None and self.candidate_labels is None:
-            candidate_labels = self._candidates_of(y)
-        predicted = self.predict(X, candidate_labels)
-        if self.on_error == "skip" and not self._is_matrix(X):
-            y = y[self.image_positions_]
-            if sample_weight is not None:
-                sample_weight = np.asarray(sample_weight)[self.image_positions_]
-        check_consistent_length(predicted, y, sample_weight)
+            candidate_labels = self._fitted.seen.beside(y.tolist())
+        candidates, points = self._candidates(candidate_labels), self.points(X)
+        check_consistent_length(np.empty(points.n_images), y, sample_weight)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)[points.positions]
+        truth = candidates.named(y[points.positions].tolist())
+        names = self._compared(candidates, points).names(self.unknown_label)
         # As objects: "unknown" may stand beside labels that are numbers.
-        is_right = predicted.astype(object) == y.astype(object)
+        is_right = names.astype(object) == truth
         return float(np.average(is_right, weights=sample_weight))
 
     def save(
@@ -787,325 +567,48 @@ class ZeroShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         path : str or Path
             The folder to make; an older bundle there is replaced.
         vocabulary : sequence of str or None, default=None
-            Labels whose vectors are kept in the bundle (float16), beside the seen ones
-            and ``candidate_labels``. The bundle then needs no vector file, and knows
-            those labels only. `Attributes` given in memory are always kept, whole.
+            Labels whose vectors are kept in the bundle, beside the seen ones and
+            ``candidate_labels`` with their aliases. The bundle then needs no vector
+            file, and knows those labels only. `Attributes` given in memory are always
+            kept, whole.
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         OutOfVocabularyError
             If a label of ``vocabulary`` has no vector.
         ArtifactError
             If something else lies at ``path``, or the projection cannot be saved.
         """
         check_is_fitted(self)
-        bundle = to_bundle(self, vocabulary)
-        write_bundle(Path(path), bundle, model_card(bundle.record))
+        parameters = self.get_params(deep=False)
+        write_fitted(Path(path), self._fitted, parameters, vocabulary)
 
-    def _check_parameters(self) -> None:
-        for name, (fits, wanted) in PARAMETERS.items():
-            value = getattr(self, name)
-            if not fits(value):
-                raise ValueError(f"Expected {name} to be {wanted}. Got {value!r}.")
-        if isinstance(self.reject, str):
-            false_accept_rate(self.reject)
-
-    def _choose(
-        self,
-        projection: Any,
-        features: NDArray[np.float32],
-        index: NDArray[np.intp],
-        class_embeddings: NDArray[np.float32],
-    ) -> Any:
-        """Return the projection to train, seeded; if it is "auto", the one chosen."""
-        if getattr(projection, "random_state", 0) is None:
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            projection.set_params(random_state=seed)
-        self.projection_choice_ = None
-        if isinstance(projection, AutoProjection):
-            projection, self.projection_choice_ = choose_projection(
-                features,
-                index,
-                class_embeddings,
-                center=self.center_labels,
-                hub_correction=self.hub_correction,
-                random_state=draw_seed(projection.random_state),
-            )
-        return projection
-
-    def _space(self, class_embeddings: NDArray[np.float32]) -> LabelSpace:
-        return LabelSpace.fit(
-            class_embeddings,
-            center=self.center_labels,
-            hub_correction=self.hub_correction,
-        )
-
-    def _is_matrix(self, X: Any) -> bool:
-        """Tell features from images: a 2-D array of numbers is no list of images."""
-        if isinstance(X, FeatureFile):
-            return False
-        if self.backbone is None:
-            return True
-        return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub"
-
-    def _features(
-        self, X: Any, *, reset: bool = False, project: Any = None
-    ) -> Features:
-        """Return the features of X, or what ``project`` makes of them."""
-        X = open_if_features(X)
-        if self._is_matrix(X):
-            features = validate_data(self, X, dtype=np.float32, reset=reset)
-            matrix = features if project is None else project(features)
-            return Features(matrix, {}, np.arange(len(matrix)))
-        if isinstance(X, FeatureFile):  # needs no weights, and no TensorFlow
-            fingerprint = self.backbone_fingerprint_ or X.fingerprint
-            if self.backbone_ is not None and self.backbone_fingerprint_ is None:
-                fingerprint = self.backbone_.fingerprint
-            X.check(fingerprint)
-            validate_data(self, np.zeros((1, X.dim), np.float32), reset=reset)
-            blocks = X.blocks(self.on_error)
-            images = collect_features(
-                blocks, len(X), X.dim, on_error=self.on_error, project=project
-            )
-        elif self.backbone_ is None:
-            raise TypeError("Expected a backbone to read images with. Got None.")
-        else:
-            fingerprint = check_backbone(self.backbone_, self.backbone_fingerprint_)
-            row = np.zeros((1, self.backbone_.dim), np.float32)
-            validate_data(self, row, reset=reset)
-            images = extract_features(
-                X,
-                self.backbone_,
-                batch_size=self.batch_size,
-                cache=self.cache,
-                on_error=self.on_error,
-                project=project,
-            )
-        self.backbone_fingerprint_ = fingerprint
-        self.image_errors_ = images.errors
-        self.image_positions_ = images.positions
-        return images
-
-    def _scored(
+    def _scores(
         self, X: Any, labels: Candidates, embeddings: Embeddings | None
-    ) -> ScoredCandidates:
-        """Look up the candidates, then map the images.
-
-        Labels come first: an unknown one costs no image work.
-        """
-        check_is_fitted(self)
-        self._check_parameters()
-        candidates, class_embeddings = self._candidates(labels, embeddings)
-        vectors = self.label_space_.vectors(class_embeddings)
-        return ScoredCandidates(
-            labels=candidates,
-            vectors=vectors,
-            class_of=seen_class(candidates.tolist(), self.classes_.tolist()),
-            hub_penalty=self.label_space_.hub_penalty(vectors),
-            seen_penalty=self.seen_penalty_,
-            points=self.transform(X),
-        )
-
-    def _rank(
-        self, scored: ScoredCandidates, k: int, multi_label: bool
-    ) -> list[list[RankedLabel]]:
-        best = scored.best(1 if multi_label else k, self.temperature_)
-        accepted = self._is_accepted(scored, best)
-        if multi_label:
-            best = scored.best_independent(k, self._multi_label_calibration())
-        return scored.answers(best, accepted)
-
-    def _is_accepted(
-        self, scored: ScoredCandidates, ranking: Ranking
-    ) -> NDArray[np.bool_]:
-        """Tell which images the first candidate of the ranking fits."""
-        best = ranking.scores[:, 0]
-        if isinstance(self.reject, Real):
-            return best >= self.reject
-        calibration = None if self.reject is None else self._calibrated("reject")
-        if calibration is None:
-            return np.isfinite(best)
-        rate = false_accept_rate(self.reject) or calibration.false_accept_rate
-        classes = self.label_space_.rows(self.class_embeddings_)
-        return scored.standing_out(ranking, rate, classes, calibration)
-
-    def _named(self, labels: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return the labels, with ``unknown_label`` where nothing is known."""
-        if not known.all():
-            labels = labels.astype(object)
-            labels[~known] = self.unknown_label
-            if all(isinstance(label, str) for label in labels):
-                labels = labels.astype(str)
-        return labels
-
-    def _candidates(
-        self, labels: Candidates, embeddings: Embeddings | None
-    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Return the candidates and their class embeddings; looks up what is new."""
-        if labels is None:
-            labels = self.candidate_labels
-        if labels is None and embeddings is None:
-            return self.classes_, self.class_embeddings_
-        provider = self._provider(embeddings)
-        if not isinstance(labels, str):
-            seen = self.classes_.tolist()
-            candidates = check_candidates(seen if labels is None else labels)
-            row_of = {label: row for row, label in enumerate(seen)}
-            if embeddings is None and all(label in row_of for label in candidates):
-                rows = [row_of[label] for label in candidates]
-                return as_label_array(candidates), self.class_embeddings_[rows]
-            labels = labels if isinstance(labels, Mapping) else candidates
-        return embed_candidates(labels, provider)[:2]
-
-    def _entries(
-        self,
-        shown: Sequence[Hashable],
-        labels: Candidates,
-        embeddings: Embeddings | None,
-    ) -> Mapping[Any, LabelEntry | None]:
-        """Return for each label that is shown how its vector was made."""
-        if labels is None:
-            labels = self.candidate_labels
-        if labels is None and embeddings is None:
-            entries = self.label_report_.entries
-            return dict(zip(self.classes_.tolist(), entries, strict=True))
-        if isinstance(labels, str) or not shown:
-            return dict.fromkeys(shown)
-        aliases = labels if isinstance(labels, Mapping) else {}
-        named = {label: aliases.get(label, ()) for label in shown}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ZeroShotWarning)  # said when looked up
-            _, report = embed_labels(named, self._provider(embeddings))
-        return dict(zip(shown, report.entries, strict=True))
-
-    def _provider(self, embeddings: Embeddings | None) -> TextEmbeddings:
-        """Return where candidates are looked up."""
-        if embeddings is None:
-            return self.embeddings_
-        provider = registry.resolve_embeddings(embeddings)
-        dim = self.class_embeddings_.shape[1]
-        if provider.dim != dim:
-            raise LabelError(
-                f"Expected embeddings that share the space of training, of {dim} "
-                f"dimensions. Got '{provider.name}' of {provider.dim}. Give vectors "
-                f"aligned with those of training."
-            )
-        return provider
-
-    def _candidates_of(self, y: NDArray[Any]) -> Candidates:
-        """Return the candidates for images of these classes; None: the seen classes."""
-        seen, labels = self.classes_.tolist(), dict.fromkeys(y.tolist())
-        unseen = [label for label in labels if label not in set(seen)]
-        if not unseen:
-            return None
-        return unseen if len(unseen) == len(labels) else [*seen, *unseen]
-
-    @property
-    def seen_penalty_(self) -> float:
-        """Penalty in effect: the parameter's number, or what `fit` found."""
-        if self.seen_penalty != "auto":
-            return self.seen_penalty
-        calibration = self._calibrated("seen_penalty")
-        return 0.0 if calibration is None else calibration.seen_penalty
-
-    @property
-    def temperature_(self) -> float:
-        """Temperature in effect: the parameter's, what `fit` found, or 0.1."""
-        if self.temperature is None:
-            return DEFAULT_TEMPERATURE
-        if self.temperature != "auto":
-            return self.temperature
-        calibration = self._calibrated("temperature")
-        return DEFAULT_TEMPERATURE if calibration is None else calibration.temperature
-
-    def _automatic(self) -> list[str]:
-        """Return the names of the parameters that are fitted on folds."""
-        return [
-            name
-            for name in ("seen_penalty", "temperature", "reject")
-            if isinstance(getattr(self, name), str)
-        ]
-
-    def _calibrate(
-        self,
-        projection: Projection,
-        features: NDArray[np.float32],
-        index: NDArray[np.intp],
-        class_embeddings: NDArray[np.float32],
-    ) -> Calibration | None:
-        wanted = self._automatic()
-        if not wanted:
-            return None
-        if len(class_embeddings) < MIN_CLASSES:
-            warnings.warn(
-                f"{' and '.join(wanted)} cannot be fitted: that takes at least "
-                f"{MIN_CLASSES} seen classes, here are {len(class_embeddings)}. There "
-                f"will be no penalty, a temperature of {DEFAULT_TEMPERATURE} and no "
-                f"rejection.",
-                PartialCoverageWarning,
-                stacklevel=3,
-            )
-            return None
-        rate = false_accept_rate(self.reject) if "reject" in wanted else None
-        if rate is not None and 1 / rate - 1 > len(class_embeddings):
-            warnings.warn(
-                f"A false-accept rate of {rate} takes {math.ceil(1 / rate - 1)} seen "
-                f"classes to be kept, here are {len(class_embeddings)}. Only what "
-                f"stands out more than all of the training images is accepted.",
-                PartialCoverageWarning,
-                stacklevel=3,
-            )
-        return fit_calibration(
-            projection,
-            features,
-            index,
-            class_embeddings,
-            center=self.center_labels,
-            hub_correction=self.hub_correction,
-            penalty=None if self.seen_penalty == "auto" else self.seen_penalty,
-            random_state=check_random_state(self.random_state).randint(2**31 - 1),
-        )
-
-    def _calibrated(self, name: str) -> Calibration | None:
-        """Return what `fit` learnt; None if there were too few classes for it."""
-        check_is_fitted(self)
-        if self.calibration_ is None and len(self.classes_) >= MIN_CLASSES:
-            raise ValueError(
-                f"Expected a fit that calibrates, for {name}. Got one in which nothing "
-                f"was 'auto'. Set seen_penalty, temperature or reject to 'auto' and "
-                f"fit again."
-            )
-        return self.calibration_
-
-    def _multi_label_calibration(self) -> Calibration:
-        calibration = self._calibrated("multi_label")
-        if calibration is None:
-            raise ValueError(
-                f"Expected {MIN_CLASSES} seen classes or more to rate labels one by "
-                f"one. Got {len(self.classes_)}. Train on more classes."
-            )
-        return calibration
+    ) -> tuple[CandidateSet, Scores]:
+        """Look up the candidates, then map the images: an unknown label costs none."""
+        candidates = self._candidates(labels, embeddings)
+        return candidates, self._compared(candidates, self.points(X))
 
 
 def load(
     path: str | Path,
     *,
     backbone: str | Backbone | None = None,
-    embeddings: str | Path | TextEmbeddings | None = None,
+    embeddings: Embeddings | None = None,
 ) -> ZeroShotClassifier:
     """Read a fitted classifier from a bundle.
 
-    Nothing in a bundle can run code, and no network is loaded before images come.
+    Nothing in a bundle is run, and nothing that it names is fetched: a backbone that is
+    a program (``tfhub:``, ``keras:``, an address) must be named here. No network is
+    loaded before images come.
 
     Parameters
     ----------
     path : str or Path
         A folder that `ZeroShotClassifier.save` made.
     backbone : str, Backbone or None, default=None
-        The backbone of training, where the bundle cannot name it (a Keras model that
-        was given as an object). None means the one that the bundle names.
+        The backbone of training, where the bundle cannot or must not name it.
     embeddings : str, Path, TextEmbeddings or None, default=None
         The vectors of training, where the file lies elsewhere now. None means the
         bundle's own vocabulary if it has one, else the file that it names.
@@ -1113,103 +616,22 @@ def load(
     Returns
     -------
     classifier : ZeroShotClassifier
-        Fitted; predicts what the saved one did, bit for bit on the same machine (a
-        vocabulary rounds the vectors of unseen labels to float16).
+        Fitted; predicts what the saved one did, bit for bit on the same machine.
 
     Raises
     ------
     ArtifactError
-        If the bundle is broken or of another format, or what it names is missing.
+        If the bundle is broken or of another format, or what it names is missing or
+        must be named by the caller.
     FingerprintMismatchError
         If the vectors or the backbone are not those of training. A backbone that the
         bundle names is checked when the first images come.
     """
-    return from_bundle(
-        ZeroShotClassifier,
-        read_bundle(Path(path)),
-        backbone=backbone,
-        embeddings=embeddings,
-    )
+    return read_fitted(Path(path), _build, backbone=backbone, embeddings=embeddings)
 
 
-def _checked_labels(y: Any) -> NDArray[Any]:
-    """Return labels of one kind as an array; refuse others, and none."""
-    if y is None:
-        raise ValueError(
-            "This ZeroShotClassifier estimator requires y to be passed, but the "
-            "target y is None."
-        )
-    labels: NDArray[Any] = np.asarray(column_or_1d(y, warn=True))
-    assert_all_finite(labels, input_name="y")
-    try:
-        with warnings.catch_warnings():
-            # Taken for a regression, where classes have one image each.
-            warnings.filterwarnings("ignore", "The number of unique classes")
-            check_classification_targets(labels)
-    except TypeError as error:  # they cannot be sorted
-        kinds = sorted({f"'{type(label).__name__}'" for label in labels.tolist()})
-        raise LabelError(
-            f"Expected labels of one kind, all strings or all numbers. Got "
-            f"{', '.join(kinds)}. Convert them, and leave out images without one."
-        ) from error
-    if len(labels) == 0:
-        raise LabelError("Expected at least 2 different labels. Got none.")
-    return labels
-
-
-def _find_classes(
-    y: NDArray[Any], n_images: int
-) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return the classes, sorted, and the class of each image."""
-    if n_images != len(y):
-        raise LabelError(
-            f"Expected one label for each image. Got {n_images} images and {len(y)} "
-            f"labels: inconsistent numbers of samples."
-        )
-    classes, index = np.unique(y, return_inverse=True)
-    if len(classes) < 2:
-        raise LabelError(
-            f"Expected at least 2 different labels. Got one class: {classes[0]!r}. "
-            f"Give images of more classes."
-        )
-    return classes, index
-
-
-def _check_remaining(classes: NDArray[Any], index: NDArray[np.intp]) -> None:
-    """Refuse if a class has no readable image left."""
-    lost = np.setdiff1d(np.arange(len(classes)), index)
-    if len(lost):
-        raise InvalidImageError(
-            f"Expected a readable image of every class. Got none of "
-            f"{', '.join(repr(label) for label in classes[lost].tolist())}. Give "
-            f"other images of them, or leave these classes out."
-        )
-
-
-def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    )
-
-
-# Name, what a value must pass, and in words.
-PARAMETERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "hub_correction": (lambda value: _is_number(value) and value >= 0, "a number >= 0"),
-    "center_labels": (lambda value: isinstance(value, bool), "True or False"),
-    "seen_penalty": (
-        lambda value: value == "auto" or _is_number(value),
-        "a number, or 'auto'",
-    ),
-    "temperature": (
-        lambda value: value in (None, "auto") or (_is_number(value) and value > 0),
-        "a number > 0, None or 'auto'",
-    ),
-    "reject": (
-        lambda value: (
-            value is None
-            or isinstance(value, str)
-            or (_is_number(value) and -1 <= value <= 1)
-        ),
-        "a number in [-1, 1], None, 'auto' or 'auto:<rate>'",
-    ),
-}
+def _build(fitted: Fitted, parameters: dict[str, Any]) -> ZeroShotClassifier:
+    projection = clone(fitted.projection)
+    classifier = ZeroShotClassifier(projection=projection, **parameters)
+    classifier._adopt(fitted)._settings_in_effect()
+    return classifier

@@ -38,9 +38,11 @@ __all__ = [
     "resolve_embeddings",
     "resolve_projection",
     "spec_of",
+    "why_untrusted",
 ]
 
 Kind = Literal["backbones", "embeddings", "projections"]
+PROGRAMS = {"keras", "tfhub"}  # a saved model is a graph or code that is run
 CONTRACTS: dict[Kind, type] = {
     "backbones": Backbone,
     "embeddings": TextEmbeddings,
@@ -343,6 +345,44 @@ def spec_of(plugin: object) -> str | None:
         From which an equal plugin can be made.
     """
     return plugin.spec if isinstance(plugin, SupportsSpec) else None
+
+
+def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
+    """Return why a spec that somebody else wrote must not be followed unasked.
+
+    Parameters
+    ----------
+    kind : {"backbone", "embeddings"}
+    spec : str
+        Found in a file, such as a bundle.
+
+    Returns
+    -------
+    reason : str
+        Empty where it names an installed plugin, or files that hold nothing but
+        numbers and words.
+
+    Examples
+    --------
+    >>> why_untrusted("backbone", "color-hog+tfhub:/some/folder")
+    "which is a program ('tfhub:')"
+    >>> why_untrusted("backbone", "mobilenet-v2")
+    ''
+    """
+    if "://" in spec:
+        return "which is fetched from an address"
+    group: Kind = "backbones" if kind == "backbone" else "embeddings"
+    for part in _parts(spec) if kind == "backbone" else [spec]:
+        name, argument = _name(part), part.removeprefix("int8:").partition(":")[2]
+        if name not in _entries(group):
+            if kind == "embeddings" and os.path.isfile(os.path.expanduser(spec)):
+                continue
+            return "which is no installed plugin and no file here"
+        if name in PROGRAMS:
+            return f"which is a program ('{name}:')"
+        if argument and distribution_of(group, name) != "zeroshot":
+            return f"which the plugin '{name}' may run ('{argument}')"
+    return ""
 
 
 def _parts(spec: str) -> list[str]:

@@ -89,10 +89,11 @@ def score_settings(
 
 
 def _checked(option: str, text: str) -> str:
-    from zeroshot.scoring.rejection import false_accept_rate
+    from zeroshot.scoring.settings import false_accept_rate
 
-    try:
-        false_accept_rate(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{option}: {error}") from error
+    if false_accept_rate(text) is None:
+        raise typer.BadParameter(
+            f"{option}: expected a number from -1 to 1, auto, or auto:<false-accept "
+            f"rate in (0, 1)>. Got {text!r}."
+        )
     return text

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import assert_all_finite
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from zeroshot import registry
@@ -37,17 +37,18 @@ from zeroshot.evaluation.scored_split import (
     score_split,
 )
 from zeroshot.features.block import OnError
-from zeroshot.features.file import FeatureFile, open_if_features
-from zeroshot.features.pipeline import Features, collect_features, extract_features
+from zeroshot.features.pipeline import Features
+from zeroshot.features.visual_input import VisualInput
 from zeroshot.hierarchy import Hierarchy
-from zeroshot.images.sources import ImageSource, as_image_list
+from zeroshot.labels.candidates import as_label_array
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
-from zeroshot.saving.fitted import check_backbone
+from zeroshot.saving.fitted import Fitted
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
 from zeroshot.training.pretrained import warn_if_seen_in_pretraining
+from zeroshot.training.targets import check_targets
 
 __all__ = ["METRICS", "Evaluation", "evaluate", "evaluate_model"]
 
@@ -58,9 +59,10 @@ SOFTMAX = "softmax, seen classes"
 def evaluate(
     images: Any,
     labels: Sequence[Any] | NDArray[Any],
-    backbone: str | Backbone | None,
-    embeddings: str | Path | TextEmbeddings,
+    backbone: str | Backbone | None = None,
+    embeddings: str | Path | TextEmbeddings | None = None,
     *,
+    estimator: ZeroShotClassifier | None = None,
     projection: str | Projection = "eszsl",
     seen_penalty: float | Literal["auto"] = 0.0,
     temperature: float | Literal["auto"] | None = None,
@@ -91,10 +93,15 @@ def evaluate(
         As in `ZeroShotClassifier.fit`.
     labels : array-like of shape (n,)
         Label of each image.
-    backbone : str, Backbone or None
+    backbone : str, Backbone or None, default=None
         As for `ZeroShotClassifier`.
     embeddings : str, Path or TextEmbeddings
-        As for `ZeroShotClassifier`.
+        As for `ZeroShotClassifier`; needed where there is no ``estimator``.
+    estimator : ZeroShotClassifier, optional
+        What to evaluate, instead of one made of ``backbone``, ``embeddings``,
+        ``projection``, ``seen_penalty``, ``temperature``, ``reject``,
+        ``hub_correction``, ``batch_size``, ``cache`` and ``on_error``, which then have
+        no effect. Not changed; whether it is fitted does not matter.
     projection : str or Projection, default="eszsl"
         What to evaluate.
     seen_penalty, temperature, reject : float, str or None
@@ -155,27 +162,44 @@ def evaluate(
         raise ValueError(
             f"Expected controls among {', '.join(CONTROLS)}. Got {sorted(unknown)}."
         )
-    provider = registry.resolve_embeddings(embeddings)
-    named = registry.resolve_projection(projection)
-    network = None if backbone is None else registry.resolve_backbone(backbone)
-    y = np.asarray(labels)
+    if estimator is None:
+        if embeddings is None:
+            raise ValueError("Expected embeddings, or an estimator. Got None of both.")
+        estimator = ZeroShotClassifier(
+            backbone,
+            embeddings,
+            projection=projection,
+            seen_penalty=seen_penalty,
+            temperature=temperature,
+            reject=reject,
+            hub_correction=hub_correction,
+            batch_size=batch_size,
+            cache=cache,
+            on_error=on_error,
+        )
+    on_error = estimator.on_error
+    provider = registry.resolve_embeddings(estimator.embeddings)
+    named = registry.resolve_projection(estimator.projection)
+    network = None
+    if estimator.backbone is not None:
+        network = registry.resolve_backbone(estimator.backbone)
+    y = check_targets(labels)
     left_out = _unknown_classes(y, provider, on_unknown)
     if hierarchy is not None:  # before any image is read
         hierarchy.find(
             [label for label in np.unique(y).tolist() if label not in left_out]
         )
     warn_if_seen_in_pretraining(network, np.unique(y).tolist())
-    images = _listed(images, network)
-    sources = _sources(images)
+    visual = _listed(images, network, len(y))
+    sources = visual.shown
     # Skipped ones go below: splits that are given count them.
     on_bad: OnError = "raise" if on_error == "raise" else "nan"
-    features = _features(images, len(y), network, batch_size, cache, on_bad)
+    features = _read(visual, estimator, on_bad)
     matrix = features.matrix
     exact = None
-    if isinstance(network, SupportsExactCounterpart) and isinstance(images, list):
-        exact = _features(
-            images, len(y), network.exact, batch_size, cache, on_bad
-        ).matrix
+    if isinstance(network, SupportsExactCounterpart) and visual.images is not None:
+        counterpart = VisualInput.of(visual.images, network.exact)
+        exact = _read(counterpart, estimator, on_bad).matrix
     kept = ~np.isin(y, left_out)
     readable = np.asarray(np.isfinite(matrix).all(axis=1))
     if on_error == "skip":
@@ -221,16 +245,15 @@ def evaluate(
             train = split.train[readable[split.train]]
             hops = _hops(hierarchy, split)
             for method, (method_projection, vectors, X) in methods.items():
-                classifier = ZeroShotClassifier(
-                    None,
-                    vectors,
+                classifier = clone(estimator).set_params(
+                    backbone=None,
+                    embeddings=vectors,
                     projection=method_projection,
-                    seen_penalty=seen_penalty,
-                    temperature=temperature,
-                    reject=reject,
-                    hub_correction=hub_correction,
+                    candidate_labels=None,
+                    fine_tune=None,
                     random_state=random_state + number,
-                ).fit(X[train], y[train])
+                )
+                classifier.fit(X[train], y[train])
                 answers = score_split(classifier, X, y, split, hops)
                 scored = scored or answers
                 _append(results[method], answers.metrics())
@@ -288,39 +311,31 @@ def evaluate_model(
         As `ZeroShotClassifier.predict`.
     """
     check_is_fitted(classifier)
-    y = np.asarray(labels)
+    fitted = Fitted.of(classifier)
+    y = fitted.seen.named(check_targets(labels).tolist())
     if hierarchy is not None:  # before any image is read
-        hierarchy.find([*classifier.classes_.tolist(), *np.unique(y).tolist()])
-    backbone = classifier.backbone_
-    if backbone is not None:
-        check_backbone(backbone, classifier.backbone_fingerprint_)
-    images = _listed(images, backbone)
-    features = _features(
-        images,
-        len(y),
-        backbone,
-        classifier.batch_size,
-        classifier.cache,
-        classifier.on_error,
-    )
+        hierarchy.find([*dict.fromkeys([*fitted.seen_classes.tolist(), *y.tolist()])])
+    backbone = fitted.backbone
+    visual = _listed(images, backbone, len(y), fitted.backbone_fingerprint)
+    features = _read(visual, classifier, classifier.on_error)
     y = y[features.positions]
-    classes = np.unique(y)
-    is_unseen = ~np.isin(classes, classifier.classes_)
+    is_seen = np.isin(y, fitted.seen_classes.astype(object))
+    unseen = sorted(dict.fromkeys(y[~is_seen].tolist()), key=lambda name: (str(name),))
     split = ZeroShotSplit(
-        classifier.classes_,
-        classes[is_unseen],
+        fitted.seen_classes,
+        as_label_array(unseen),
         np.array([], dtype=np.intp),
-        np.flatnonzero(np.isin(y, classifier.classes_)),
-        np.flatnonzero(np.isin(y, classes[is_unseen])),
+        np.flatnonzero(is_seen),
+        np.flatnonzero(~is_seen),
     )
     results: dict[str, dict[str, list[float]]] = {"model": {}, "chance": {}}
     hops = _hops(hierarchy, split)
     scored = score_split(classifier, features.matrix, y, split, hops)
     _append(results["model"], scored.metrics())
     _append(results["chance"], chance_of(scored))
-    settings = _settings(backbone, classifier.embeddings_, y, split)
+    settings = _settings(backbone, fitted.embeddings, y, split)
     settings |= {
-        "projection": repr(classifier.projection_),
+        "projection": repr(fitted.projection),
         "n_splits": 1,
         "random_state": None,
         "left_out": [],
@@ -328,7 +343,7 @@ def evaluate_model(
     }
     if hierarchy is not None:
         settings["hierarchy_nodes"] = len(hierarchy.nodes)
-    sources = _sources(images)
+    sources = visual.shown
     if sources is not None:
         sources = [sources[i] for i in features.positions.tolist()]
     return Evaluation(results, settings, scored, sources)
@@ -374,26 +389,27 @@ def _softmax(
 
 
 def _listed(
-    images: Any, backbone: Backbone | None
-) -> FeatureFile | NDArray[np.float32] | list[ImageSource]:
+    images: Any,
+    backbone: Backbone | None,
+    n_labels: int,
+    fingerprint: str | None = None,
+) -> VisualInput:
     """Return images or features as something that can be read twice."""
-    images = open_if_features(images)
-    if isinstance(images, FeatureFile):
-        return images
-    if backbone is None or (isinstance(images, np.ndarray) and images.ndim == 2):
-        matrix = np.asarray(images, dtype=np.float32)
-        assert_all_finite(matrix, input_name="images")
-        return matrix
-    return as_image_list(images)
+    visual = VisualInput.of(images, backbone, fingerprint, listed=True)
+    if len(visual) != n_labels:
+        raise LabelError(
+            f"Expected one label for each image. Got {len(visual)} images and "
+            f"{n_labels} labels."
+        )
+    return visual
 
 
-def _sources(
-    images: FeatureFile | NDArray[np.float32] | list[ImageSource],
-) -> Sequence[ImageSource] | None:
-    """Return what can be shown of the images."""
-    if isinstance(images, FeatureFile):
-        return images.paths or None
-    return None if isinstance(images, np.ndarray) else images
+def _read(
+    visual: VisualInput, estimator: ZeroShotClassifier, on_error: OnError
+) -> Features:
+    return visual.read(
+        batch_size=estimator.batch_size, cache=estimator.cache, on_error=on_error
+    )
 
 
 def _cosines(
@@ -402,32 +418,6 @@ def _cosines(
     lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(exact, axis=1)
     cosines = np.einsum("ij,ij->i", features, exact) / np.maximum(lengths, 1e-30)
     return {"mean": float(cosines.mean()), "lowest": float(cosines.min())}
-
-
-def _features(
-    images: FeatureFile | NDArray[np.float32] | list[ImageSource],
-    n_labels: int,
-    backbone: Backbone | None,
-    batch_size: int,
-    cache: bool,
-    on_error: OnError,
-) -> Features:
-    if len(images) != n_labels:
-        raise LabelError(
-            f"Expected one label for each image. Got {len(images)} images and "
-            f"{n_labels} labels."
-        )
-    if isinstance(images, FeatureFile):
-        if backbone is not None:
-            images.check(backbone.fingerprint)
-        blocks = images.blocks(on_error)
-        return collect_features(blocks, n_labels, images.dim, on_error=on_error)
-    if isinstance(images, np.ndarray):
-        return Features(images, {}, np.arange(n_labels))
-    assert backbone is not None
-    return extract_features(
-        images, backbone, batch_size=batch_size, cache=cache, on_error=on_error
-    )
 
 
 def _unknown_classes(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from zeroshot.classifier import DEFAULT_TEMPERATURE
 from zeroshot.errors import InvalidImageError
 from zeroshot.evaluation.plot_parts import round_up, shortened
 from zeroshot.evaluation.plots import (
@@ -26,6 +25,7 @@ from zeroshot.evaluation.scored_split import ScoredSplit
 from zeroshot.images.sources import read_fitted
 from zeroshot.metrics import harmonic_mean, hit_curve
 from zeroshot.scoring.ranking import softmax
+from zeroshot.scoring.settings import DEFAULT_TEMPERATURE
 
 __all__ = ["split_sections"]
 

@@ -30,6 +30,7 @@ from zeroshot.metrics import (
     reliability_bins,
     seen_unseen_curve,
 )
+from zeroshot.saving.fitted import Fitted
 from zeroshot.scoring.ranking import softmax
 from zeroshot.scoring.rejection import stand_out
 from zeroshot.splits import ZeroShotSplit
@@ -120,6 +121,9 @@ class ScoredSplit:
         rejects.
     penalty, temperature : float
         Those of the classifier.
+    counts_as_seen : ndarray of shape (m,), bool
+        Labels whose score loses the penalty: also an unseen one with the name of a seen
+        class, or its vector.
     hops : ndarray of shape (m, m), float64, or None
         Edges between the labels in a hierarchy, if one was given.
 
@@ -139,6 +143,7 @@ class ScoredSplit:
     accepted: NDArray[np.bool_] | None
     penalty: float
     temperature: float
+    counts_as_seen: NDArray[np.bool_]
     hops: NDArray[np.float64] | None = None
 
     @property
@@ -169,7 +174,7 @@ class ScoredSplit:
     @property
     def penalised(self) -> NDArray[np.float32]:
         """Scores among all labels as the classifier's own penalty leaves them."""
-        penalty: NDArray[np.float32] = np.float32(self.penalty) * self.is_seen
+        penalty: NDArray[np.float32] = np.float32(self.penalty) * self.counts_as_seen
         return self.scores - penalty
 
     def hits(self) -> NDArray[np.bool_]:
@@ -403,6 +408,7 @@ def score_split(
     plain = copy.copy(classifier).set_params(seen_penalty=0.0, reject=None)
     seen, unseen = split.seen.tolist(), split.unseen.tolist()
     labels = [*seen, *unseen]
+    known = Fitted.of(classifier).candidates(labels)
     positions = np.concatenate([split.seen_test, split.unseen_test])
     place = {label: j for j, label in enumerate(labels)}
     X, X_unseen = features[positions], features[split.unseen_test]
@@ -419,10 +425,11 @@ def score_split(
         _scores(plain, X_unseen, unseen),
         _scores(plain, X_unseen, kept),
         _of_readable(X, plain.transform),
-        classifier.label_points(labels),
+        known.class_embeddings,
         accepted,
         classifier.seen_penalty_,
         classifier.temperature_,
+        known.is_seen,
         hops,
     )
 
@@ -434,7 +441,7 @@ def _scores(
         return np.empty((len(X), len(candidates)), dtype=np.float32)
     asked = list(candidates)
     if len(asked) == 2:  # of two, only the difference would come: ask for a third
-        asked += [c for c in classifier.classes_.tolist() if c not in asked][:1]
+        asked += [c for c in classifier.seen_classes_.tolist() if c not in asked][:1]
     scores = _of_readable(X, lambda rows: classifier.decision_function(rows, asked))
     if scores.ndim == 1:
         return np.column_stack([np.zeros_like(scores), scores])

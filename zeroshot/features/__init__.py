@@ -10,32 +10,40 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from zeroshot.features.block import OnError
+    from zeroshot.features.file import FeatureFile
     from zeroshot.features.pipeline import (
         Features,
         collect_features,
         extract_features,
         iter_features,
-        listed_images,
         warn_of_bad_images,
     )
+    from zeroshot.features.visual_input import ImagePoints, VisualInput
 
 __all__ = [
+    "FeatureFile",
     "Features",
+    "ImagePoints",
+    "OnError",
+    "VisualInput",
     "collect_features",
     "extract_features",
     "iter_features",
-    "listed_images",
     "warn_of_bad_images",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "FeatureFile": "file",
         "Features": "pipeline",
+        "ImagePoints": "visual_input",
+        "OnError": "block",
+        "VisualInput": "visual_input",
         "collect_features": "pipeline",
         "extract_features": "pipeline",
         "iter_features": "pipeline",
-        "listed_images": "pipeline",
         "warn_of_bad_images": "pipeline",
     },
 )

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, card_of
 from zeroshot.errors import (
+    FingerprintMismatchError,
     InvalidImageError,
     PartialCoverageWarning,
     PluginContractError,
@@ -26,7 +27,6 @@ from zeroshot.features.file import FeatureFile, open_if_features
 from zeroshot.features.store import FeatureStore
 from zeroshot.images.sources import (
     ImageSource,
-    as_image_list,
     content_key,
     fit_image,
     image_sources,
@@ -41,7 +41,6 @@ __all__ = [
     "collect_features",
     "extract_features",
     "iter_features",
-    "listed_images",
     "warn_of_bad_images",
 ]
 
@@ -68,11 +67,42 @@ class Features:
     positions : ndarray of shape (n,), int64
         Position in the input of each row's image: 0, 1, 2, ... unless images were
         skipped. Labels are brought in line by ``labels[features.positions]``.
+    fingerprint : str or None, default=None
+        Of the backbone that computed them; None where nobody knows.
     """
 
     matrix: NDArray[np.float32]
     errors: dict[int, str]
     positions: NDArray[np.int64]
+    fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def n_images(self) -> int:
+        """How many images there were, those without a row among them."""
+        return len(self) + sum(i not in self.positions for i in self.errors)
+
+    def check(self, fingerprint: str) -> None:
+        """Refuse if the features are another backbone's.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of the backbone whose features are wanted.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            If the two differ.
+        """
+        if self.fingerprint != fingerprint:
+            raise FingerprintMismatchError(
+                f"Expected features of the backbone of fingerprint '{fingerprint}'. "
+                f"Got features of fingerprint '{self.fingerprint}': other weights, "
+                f"layer, input size or scaling. Extract them with the same backbone."
+            )
 
 
 def extract_features(
@@ -137,7 +167,10 @@ def extract_features(
         sources, backbone, batch_size=batch_size, cache=cache, on_error=on_error
     )
     n = len(sources) if isinstance(sources, Sized) else None
-    return collect_features(blocks, n, backbone.dim, on_error=on_error, project=project)
+    features = collect_features(
+        blocks, n, backbone.dim, on_error=on_error, project=project
+    )
+    return replace(features, fingerprint=backbone.fingerprint)
 
 
 def collect_features(
@@ -347,26 +380,6 @@ def iter_features(
     finally:
         if store is not None:
             store.close()
-
-
-def listed_images(images: object) -> FeatureFile | list[ImageSource]:
-    """Return images of any form as something that has a length and can be read twice.
-
-    Parameters
-    ----------
-    images : FeatureFile, or any form that `zeroshot.images.as_image_list` takes
-
-    Returns
-    -------
-    images : FeatureFile or list of ImageSource
-
-    Raises
-    ------
-    InvalidImageError, ArtifactError, MissingExtraError
-        If ``images`` is nothing that holds images or features.
-    """
-    images = open_if_features(images)
-    return images if isinstance(images, FeatureFile) else as_image_list(images)
 
 
 class _OpenBlock:

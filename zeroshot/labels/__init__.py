@@ -10,19 +10,29 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from zeroshot.labels.candidates import Candidates, CandidateSet, seen_class
     from zeroshot.labels.cascade import Labels, check_candidates, embed_labels
+    from zeroshot.labels.report import LabelReport
 
 __all__ = [
+    "CandidateSet",
+    "Candidates",
+    "LabelReport",
     "Labels",
     "check_candidates",
     "embed_labels",
+    "seen_class",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "CandidateSet": "candidates",
+        "Candidates": "candidates",
+        "LabelReport": "report",
         "Labels": "cascade",
         "check_candidates": "cascade",
         "embed_labels": "cascade",
+        "seen_class": "candidates",
     },
 )

@@ -1,18 +1,31 @@
-"""Candidate labels: what may be answered, their vectors, which of them were seen."""
+"""What the candidates are, their vectors, which are seen, how each was made.
 
+Decided once in a call and never changed: predictions, explanations, evaluations and
+bundles all read the same `CandidateSet`. What holds for one label never depends on the
+other labels.
+"""
+
+import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.vectors.neighbours import open_vocabulary
-from zeroshot.errors import LabelError
+from zeroshot.errors import LabelError, ZeroShotWarning
 from zeroshot.labels.cascade import Labels, check_candidates, embed_labels
-from zeroshot.labels.report import LabelReport
+from zeroshot.labels.report import LabelEntry, LabelReport, first_few
+from zeroshot.labels.spelling import label_key
 
-__all__ = ["Candidates", "as_label_array", "embed_candidates", "is_seen", "seen_class"]
+__all__ = [
+    "CandidateSet",
+    "Candidates",
+    "as_label_array",
+    "seen_class",
+]
 
 Candidates: TypeAlias = Labels | str | None
 """Labels, ``{label: [alias, ...]}``, ``"vocabulary"`` or ``"vocabulary:<n>"``; None
@@ -21,71 +34,255 @@ stands for the seen classes."""
 VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
 
 
-def embed_candidates(
-    labels: Labels | str, embeddings: TextEmbeddings
-) -> tuple[NDArray[Any], NDArray[np.float32], LabelReport | None]:
-    """Return candidate labels, their vectors, and how those were found.
+@dataclass(frozen=True)
+class CandidateSet:
+    """Candidate labels of one call.
 
-    Parameters
+    Attributes
     ----------
-    labels : sequence, mapping or str
-        See `Candidates`.
-    embeddings : TextEmbeddings
-        Where to look them up.
-
-    Returns
-    -------
-    candidates : ndarray of shape (m,)
+    labels : ndarray of shape (m,)
+        In the order in which they were given.
+    aliases : tuple of tuple of str
+        Of each label; empty where no label has any.
     class_embeddings : ndarray of shape (m, dim_text), float32
         Rows of unit length.
-    report : LabelReport or None
-        None for the words of a vocabulary, which are found as they are.
-
-    Raises
-    ------
-    LabelError, OutOfVocabularyError
-        As `zeroshot.labels.embed_labels`; also for any other single string.
-    """
-    if isinstance(labels, str):
-        words, vectors = open_vocabulary(embeddings, _vocabulary_size(labels))
-        return np.array(words), vectors, None
-    candidates = check_candidates(labels)
-    named = labels if isinstance(labels, Mapping) else candidates
-    vectors, report = embed_labels(named, embeddings)
-    return as_label_array(candidates), vectors, report
-
-
-def is_seen(
-    candidates: Iterable[Hashable], classes: Iterable[Hashable]
-) -> NDArray[np.bool_]:
-    """Tell which candidates name a class of training.
-
-    A label with commas is read as ImageNet writes its classes, as everywhere here: a
-    list of names of which the first is the label. So ``"lion"`` is seen by a model
-    that was trained on ``"lion, king of beasts"``, and the other way round.
-
-    Parameters
-    ----------
-    candidates : iterable of hashable
-    classes : iterable of hashable
-        The seen classes.
-
-    Returns
-    -------
-    seen : ndarray of shape (m,), bool
+    class_of : ndarray of shape (m,), int
+        Seen class that each names (`seen_class`), or whose very vector it has; -1 for
+        none.
+    entries : tuple of LabelEntry
+        How each was made; empty for the words of a vocabulary, which are found as they
+        are.
 
     Examples
     --------
-    >>> is_seen(["lion", "okapi"], ["lion, king of beasts", "zebra"])
-    array([ True, False])
+    >>> from zeroshot.embeddings import RandomEmbeddings
+    >>> words = RandomEmbeddings(20)
+    >>> seen = CandidateSet.of_classes(np.array(["lion", "zebra"]), *embed_labels(
+    ...     ["lion", "zebra"], words))
+    >>> CandidateSet.of(["okapi", "Lion"], words, seen).is_seen
+    array([False,  True])
     """
-    return seen_class(candidates, classes) >= 0
+
+    labels: NDArray[Any]
+    aliases: tuple[tuple[str, ...], ...]
+    class_embeddings: NDArray[np.float32]
+    class_of: NDArray[np.intp]
+    entries: tuple[LabelEntry, ...]
+
+    @property
+    def is_seen(self) -> NDArray[np.bool_]:
+        """Which of them name a seen class, (m,)."""
+        return np.asarray(self.class_of >= 0)
+
+    @classmethod
+    def of_classes(
+        cls,
+        classes: NDArray[Any],
+        class_embeddings: NDArray[np.float32],
+        report: LabelReport,
+    ) -> Self:
+        """Return the seen classes themselves.
+
+        Parameters
+        ----------
+        classes : ndarray of shape (n_classes,)
+        class_embeddings : ndarray of shape (n_classes, dim_text), float32
+        report : LabelReport
+            Of training.
+
+        Returns
+        -------
+        candidates : CandidateSet
+        """
+        rows = np.arange(len(classes))
+        return cls(classes, (), class_embeddings, rows, report.entries)
+
+    @classmethod
+    def of(
+        cls,
+        labels: Labels | str,
+        embeddings: TextEmbeddings,
+        seen: "CandidateSet",
+        known: "Sequence[CandidateSet]" = (),
+    ) -> Self:
+        """Decide what some labels are.
+
+        Parameters
+        ----------
+        labels : sequence, mapping or str
+            See `Candidates`.
+        embeddings : TextEmbeddings
+            Where labels are looked up that are not known.
+        seen : CandidateSet
+            The seen classes.
+        known : sequence of CandidateSet
+            Vectors to take instead of looking them up, for labels with the very same
+            aliases: those of the seen classes, those that a bundle keeps.
+
+        Returns
+        -------
+        candidates : CandidateSet
+
+        Raises
+        ------
+        LabelError, OutOfVocabularyError
+            As `zeroshot.labels.embed_labels`; also for any other single string.
+        """
+        names: NDArray[Any]
+        aliases: tuple[tuple[str, ...], ...] = ()
+        entries: tuple[LabelEntry, ...] = ()
+        if isinstance(labels, str):
+            words, vectors = open_vocabulary(embeddings, _vocabulary_size(labels))
+            names = np.array(words)
+        else:
+            names, aliases, vectors, entries = _looked_up(labels, embeddings, known)
+        class_of = seen_class(names.tolist(), seen.labels.tolist())
+        row_of = {row.tobytes(): i for i, row in enumerate(seen.class_embeddings)}
+        for i in np.flatnonzero(class_of < 0):
+            class_of[i] = row_of.get(vectors[i].tobytes(), -1)
+        return cls(names, aliases, vectors, class_of, entries)
+
+    def in_order(self, labels: Candidates) -> Candidates:
+        """Return labels, those that name one of these first, in the order of these.
+
+        scikit-learn's tools match columns with ``classes_``, which are sorted.
+
+        Parameters
+        ----------
+        labels : sequence, mapping, str or None
+            See `Candidates`; text and None are returned as they are.
+
+        Returns
+        -------
+        labels : list, dict, str or None
+        """
+        if labels is None or isinstance(labels, str):
+            return labels
+        names = check_candidates(labels)
+        place = seen_class(names, self.labels.tolist())
+        order = np.argsort(np.where(place < 0, len(self.labels), place), kind="stable")
+        if isinstance(labels, Mapping):
+            return {names[i]: labels[names[i]] for i in order}
+        return [names[i] for i in order]
+
+    def beside(self, labels: Iterable[Hashable]) -> Candidates:
+        """Return candidates for images of these classes and others.
+
+        Parameters
+        ----------
+        labels : iterable of hashable
+            Of the images.
+
+        Returns
+        -------
+        labels : list or None
+            None where all name one of these; where none does, they themselves; else
+            these and, behind them, the others.
+        """
+        others = [*dict.fromkeys(labels)]
+        these = self.labels.tolist()
+        is_other = seen_class(others, these) < 0
+        if not is_other.any():
+            return None
+        new = [others[i] for i in np.flatnonzero(is_other)]
+        return new if is_other.all() else [*these, *new]
+
+    def named(self, labels: Sequence[Hashable]) -> NDArray[np.object_]:
+        """Return labels by the names that they have among these; others as they are.
+
+        Parameters
+        ----------
+        labels : sequence of hashable, of length n
+
+        Returns
+        -------
+        names : ndarray of shape (n,), object
+        """
+        different, these = [*dict.fromkeys(labels)], self.labels.tolist()
+        place = seen_class(different, these)
+        names = {
+            label: label if i < 0 else these[i]
+            for label, i in zip(different, place, strict=True)
+        }
+        return np.fromiter((names[label] for label in labels), object, len(labels))
+
+
+def _looked_up(
+    labels: Labels, embeddings: TextEmbeddings, known: Sequence[CandidateSet]
+) -> tuple[
+    NDArray[Any],
+    tuple[tuple[str, ...], ...],
+    NDArray[np.float32],
+    tuple[LabelEntry, ...],
+]:
+    """Return labels, aliases, vectors and entries; what is known is not looked up."""
+    names = check_candidates(labels)
+    given: Mapping[Any, Any] = labels if isinstance(labels, Mapping) else {}
+    stored = {
+        (name, candidates.aliases[i] if candidates.aliases else ()): (candidates, i)
+        for candidates in known
+        for i, name in enumerate(candidates.labels.tolist())
+    }
+    keys = [(name, _alias_key(given.get(name, ()))) for name in names]
+    new = {key[0]: given.get(key[0], ()) for key in keys if key not in stored}
+    rows = {}
+    if new:
+        vectors, report = embed_labels(new if given else [*new], embeddings)
+        rows = dict(zip(new, zip(vectors, report.entries, strict=True), strict=True))
+    for key in keys:
+        if key in stored:
+            candidates, i = stored[key]
+            rows[key[0]] = candidates.class_embeddings[i], candidates.entries[i]
+    matrix = np.array([rows[name][0] for name in names], np.float32)
+    if len(new) < len(names):
+        _warn_of_identical(names, matrix, new)
+    aliases = tuple(aliases for _, aliases in keys) if given else ()
+    entries = tuple(rows[name][1] for name in names)
+    return as_label_array(names), aliases, matrix, entries
+
+
+def _alias_key(aliases: Any) -> tuple[str, ...]:
+    # Anything but a list of names is refused where labels are looked up.
+    if isinstance(aliases, str) or not isinstance(aliases, Sequence):
+        return (repr(aliases),)
+    return tuple(name if isinstance(name, str) else repr(name) for name in aliases)
+
+
+def _warn_of_identical(
+    names: Sequence[Hashable],
+    vectors: NDArray[np.float32],
+    new: Mapping[Hashable, object],
+) -> None:
+    """Warn of new labels with the vector of a known one; the others were named."""
+    first: dict[bytes, Hashable] = {}
+    for name, row in zip(names, vectors, strict=True):
+        if name not in new:
+            first.setdefault(row.tobytes(), name)
+    pairs = [
+        f"'{first[key]}' = '{name}'"
+        for name, row in zip(names, vectors, strict=True)
+        if name in new and (key := row.tobytes()) in first
+    ]
+    if pairs:
+        warnings.warn(
+            f"Labels with the same vector cannot be told apart: {first_few(pairs)}. "
+            f"Remove or rename all but one of each group.",
+            ZeroShotWarning,
+            stacklevel=5,
+        )
 
 
 def seen_class(
     candidates: Iterable[Hashable], classes: Iterable[Hashable]
 ) -> NDArray[np.intp]:
-    """Return the class of training that each candidate names; see `is_seen`.
+    """Return the class of training that each candidate names.
+
+    The class of the very same text; else the first whose first name is the candidate's
+    first name, whatever their case, accents' form, hyphens and underscores
+    (`zeroshot.labels.spelling.label_key`). A label with commas is read as ImageNet
+    writes its classes: a list of names of which the first is the label. So ``"lion"``
+    is seen by a model that was trained on ``"lion, king of beasts"``, and the other
+    way round.
 
     Parameters
     ----------
@@ -103,13 +300,16 @@ def seen_class(
     >>> seen_class(["lion", "okapi"], ["zebra", "lion, king of beasts"])
     array([ 1, -1])
     """
-    position: dict[Hashable, int] = {}
+    exact: dict[Hashable, int] = {}
+    by_key: dict[Hashable, int] = {}
     for number, label in enumerate(classes):
-        for rank, name in enumerate(_names(label)):
-            # The first name of one class may be another name of an earlier one.
-            if rank == 0 or name not in position:
-                position[name] = number
-    return np.array([position.get(_names(label)[0], -1) for label in candidates], int)
+        exact.setdefault(label, number)
+        by_key.setdefault(label_key(label), number)
+    found = (
+        exact[label] if label in exact else by_key.get(label_key(label), -1)
+        for label in candidates
+    )
+    return np.fromiter(found, dtype=np.intp)
 
 
 def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
@@ -127,13 +327,6 @@ def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
     if array.ndim != 1 or array.tolist() != list(labels):
         array = np.fromiter(labels, dtype=object, count=len(labels))
     return array
-
-
-def _names(label: Hashable) -> list[Hashable]:
-    if not isinstance(label, str):
-        return [label]
-    names = [name.strip() for name in label.split(",") if name.strip()]
-    return [*names] or [label]
 
 
 def _vocabulary_size(text: str) -> int:

@@ -45,7 +45,7 @@ from zeroshot.errors import (
 from zeroshot.labels.report import How, LabelEntry, LabelReport, first_few
 from zeroshot.labels.spelling import Name, near_spellings, unique
 
-__all__ = ["Labels", "check_candidates", "embed_labels"]
+__all__ = ["Labels", "check_candidates", "embed_labels", "label_problem"]
 
 Labels: TypeAlias = Sequence[Hashable] | Mapping[Any, Sequence[str]]
 
@@ -104,7 +104,7 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
         )
     counts: defaultdict[Hashable, int] = defaultdict(int)
     for position, label in enumerate(candidates):
-        problem = _problem(label)
+        problem = label_problem(label)
         if problem:
             raise LabelError(
                 f"Expected labels as non-empty strings or numbers. Got {label!r} "
@@ -196,7 +196,17 @@ def embed_labels(
     return Y, LabelReport(entries, identical, Y.copy())
 
 
-def _problem(label: object) -> str:
+def label_problem(label: object) -> str:
+    """Return why something cannot be a label; nothing if it can.
+
+    Parameters
+    ----------
+    label : object
+
+    Returns
+    -------
+    problem : str
+    """
     try:
         hash(label)
     except TypeError:

@@ -1,7 +1,7 @@
 """How a list of labels became class embeddings, and what to beware of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, Self, TypeAlias
 
@@ -45,6 +45,29 @@ class LabelEntry:
     how: How
     words: tuple[str, ...]
     missing: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return the entry that became a dict by `dataclasses.asdict`.
+
+        Parameters
+        ----------
+        content : mapping
+
+        Returns
+        -------
+        entry : LabelEntry
+
+        Raises
+        ------
+        TypeError
+            If something is no text.
+        """
+        label, how, words, missing = (content[field.name] for field in fields(cls))
+        for text in (label, how, *words, *missing):
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} is no text")
+        return cls(label, how, tuple(words), tuple(missing))
 
 
 @dataclass(frozen=True)
@@ -136,11 +159,8 @@ class LabelReport:
         report : LabelReport
         """
         return cls(
-            tuple(
-                LabelEntry(e["label"], e["how"], tuple(e["words"]), tuple(e["missing"]))
-                for e in content["entries"]
-            ),
-            tuple(tuple(group) for group in content["identical"]),
+            tuple(LabelEntry.from_dict(entry) for entry in content["entries"]),
+            tuple(tuple(map(str, group)) for group in content["identical"]),
             class_embeddings,
         )
 

@@ -34,10 +34,13 @@ __all__ = [
     "projection_from_state",
     "projection_to_state",
     "read_bundle",
+    "record_digest",
     "write_bundle",
 ]
 
-FORMAT_VERSION = 2  # 1: features were not rooted, so its maps are of another space
+# 1: features were not rooted, so its maps are of another space; 2: no digest of the
+# record, and the backbone of features that were given was not kept.
+FORMAT_VERSION = 3
 RECORD, ARRAYS, CARD = "bundle.json", "arrays.npz", "README.md"
 
 
@@ -127,6 +130,7 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
                 },
                 **bundle.record,
             }
+            record["sha256"] = record_digest(json.loads(_to_json(record)))
             for name, content in bundle.files.items():
                 (folder / name).write_bytes(content)
             (folder / RECORD).write_text(_to_json(record) + "\n", encoding="utf-8")
@@ -176,6 +180,8 @@ def read_bundle(path: Path) -> Bundle:
             f"{version!r}. Fit again, or read it with the version of zeroshot that "
             f"wrote it."
         )
+    if record.pop("sha256", None) != record_digest(record):
+        raise _broken(path / RECORD, ValueError("its content is not what was saved"))
     content = _read_checked(path / ARRAYS, digest)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
@@ -190,6 +196,22 @@ def read_bundle(path: Path) -> Bundle:
         raise _broken(path / RECORD, ValueError("names of files that are none"))
     files = {name: _read_checked(path / name, digests[name]) for name in digests}
     return Bundle(record, arrays, files)
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Return the digest of a bundle's record, which it carries as ``sha256``.
+
+    Parameters
+    ----------
+    record : mapping
+        Without the digest.
+
+    Returns
+    -------
+    digest : str
+    """
+    text = json.dumps(record, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def projection_to_state(

@@ -1,15 +1,15 @@
-"""What the bundle of a classifier holds: taking one apart, putting it together."""
+"""What has been learnt: `fit` and `load` make one, `save` keeps it."""
 
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
-from sklearn.base import clone
+from numpy.typing import NDArray
 
 from zeroshot import registry
 from zeroshot.backbones.base import (
@@ -27,127 +27,240 @@ from zeroshot.errors import (
     LabelError,
     ZeroShotError,
 )
-from zeroshot.labels.cascade import check_candidates, embed_labels
-from zeroshot.labels.report import LabelReport
-from zeroshot.saving.bundle import Bundle, projection_from_state, projection_to_state
+from zeroshot.features.visual_input import check_backbone
+from zeroshot.images.sources import ImageSource
+from zeroshot.labels.candidates import Candidates, CandidateSet, as_label_array
+from zeroshot.labels.cascade import check_candidates
+from zeroshot.labels.report import LabelEntry, LabelReport
+from zeroshot.projections.base import Projection
+from zeroshot.saving.bundle import (
+    Bundle,
+    projection_from_state,
+    projection_to_state,
+    read_bundle,
+    write_bundle,
+)
+from zeroshot.saving.model_card import model_card
 from zeroshot.scoring.calibration import Calibration
+from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.training.fine_tuning import fine_tune
 from zeroshot.training.projection_choice import ProjectionChoice
 
-__all__ = ["check_backbone", "from_bundle", "to_bundle"]
+__all__ = ["Fitted", "read_fitted", "write_fitted"]
 
 C = TypeVar("C")
 
 
-def to_bundle(classifier: Any, vocabulary: Sequence[str] | None) -> Bundle:
-    """Take a fitted classifier apart.
+@dataclass(frozen=True)
+class Fitted:
+    """What a classifier has learnt; its attributes of these names, with ``_`` behind.
+
+    Attributes
+    ----------
+    seen_classes : ndarray of shape (n_classes,)
+        The seen classes, sorted.
+    class_embeddings : ndarray of shape (n_classes, dim_text), float32
+    label_report : LabelReport
+    label_space : LabelSpace
+    backbone : Backbone or None
+    backbone_fingerprint : str or None
+        Of the backbone of the features, also where these were given as a file.
+    embeddings : TextEmbeddings
+    projection : Projection
+        Fitted.
+    n_features : int
+    n_images : int
+    projection_choice : ProjectionChoice or None
+    calibration : Calibration or None
+    fine_tuning : FineTuningReport or None
+    image_errors : dict of int to str
+        Position of each image of training that could not be read, and the reason.
+    kept_candidates : CandidateSet or None
+        Candidates whose vectors a bundle keeps, since it has no vector file.
+    """
+
+    seen_classes: NDArray[Any]
+    class_embeddings: NDArray[np.float32]
+    label_report: LabelReport
+    label_space: LabelSpace
+    backbone: Backbone | None
+    backbone_fingerprint: str | None
+    embeddings: TextEmbeddings
+    projection: Projection
+    n_features: int
+    n_images: int
+    projection_choice: ProjectionChoice | None = None
+    calibration: Calibration | None = None
+    fine_tuning: FineTuningReport | None = None
+    image_errors: dict[int, str] = field(default_factory=dict)
+    kept_candidates: CandidateSet | None = None
+
+    @classmethod
+    def of(cls, classifier: Any) -> Self:
+        """Return what a fitted classifier has learnt.
+
+        Parameters
+        ----------
+        classifier : ZeroShotClassifier
+
+        Returns
+        -------
+        fitted : Fitted
+        """
+        names = [one.name for one in fields(cls)]
+        return cls(**{name: getattr(classifier, f"{name}_") for name in names})
+
+    def fine_tuned(
+        self,
+        images: Sequence[ImageSource],
+        features: NDArray[np.float32],
+        index: NDArray[np.intp],
+        settings: FineTuning,
+    ) -> Self:
+        """Return the same with the backbone's last layers trained further.
+
+        Parameters
+        ----------
+        images : sequence of ImageSource
+            n readable images.
+        features : ndarray of shape (n, dim_visual), float32
+        index : ndarray of shape (n,), int
+            Class of each.
+        settings : FineTuning
+
+        Returns
+        -------
+        fitted : Fitted
+        """
+        assert self.backbone is not None
+        backbone, projection, report = fine_tune(
+            self.backbone,
+            self.projection,  # type: ignore[arg-type]  # a DeViSE: checked before
+            images,
+            features,
+            index,
+            self.class_embeddings,
+            settings,
+        )
+        return replace(
+            self,
+            backbone=backbone,
+            backbone_fingerprint=backbone.fingerprint,
+            projection=projection,
+            fine_tuning=report,
+        )
+
+    @property
+    def seen(self) -> CandidateSet:
+        """The seen classes as candidates."""
+        return CandidateSet.of_classes(
+            self.seen_classes, self.class_embeddings, self.label_report
+        )
+
+    def candidates(
+        self, labels: Candidates, embeddings: TextEmbeddings | None = None
+    ) -> CandidateSet:
+        """Decide what candidate labels are.
+
+        Parameters
+        ----------
+        labels : sequence, mapping, str or None
+            None for the seen classes.
+        embeddings : TextEmbeddings or None, default=None
+            Instead of those of training, whose space they must share.
+
+        Returns
+        -------
+        candidates : CandidateSet
+
+        Raises
+        ------
+        LabelError, OutOfVocabularyError
+            As `CandidateSet.of`; also if ``embeddings`` are of another dimension.
+        """
+        seen = self.seen
+        if embeddings is None:
+            if labels is None:
+                return seen
+            known = [seen, *([self.kept_candidates] if self.kept_candidates else [])]
+            return CandidateSet.of(labels, self.embeddings, seen, known)
+        dim = self.class_embeddings.shape[1]
+        if embeddings.dim != dim:
+            raise LabelError(
+                f"Expected embeddings that share the space of training, of {dim} "
+                f"dimensions. Got '{embeddings.name}' of {embeddings.dim}. Give "
+                f"vectors aligned with those of training."
+            )
+        labels = self.seen_classes.tolist() if labels is None else labels
+        return CandidateSet.of(labels, embeddings, seen)
+
+
+def write_fitted(
+    path: Path,
+    fitted: Fitted,
+    parameters: Mapping[str, Any],
+    vocabulary: Sequence[str] | None,
+) -> None:
+    """Write what has been learnt as a bundle; see `ZeroShotClassifier.save`.
 
     Parameters
     ----------
-    classifier : ZeroShotClassifier
-        Fitted.
+    path : Path
+        The folder to make.
+    fitted : Fitted
+    parameters : mapping
+        Those of the classifier.
     vocabulary : sequence of str or None
         Labels whose vectors go into the bundle, beside the seen ones and the
         classifier's own candidates.
-
-    Returns
-    -------
-    bundle : Bundle
 
     Raises
     ------
     OutOfVocabularyError
         If a label of ``vocabulary`` has no vector.
     LabelError
-        If ``vocabulary`` is a bare string.
+        If ``vocabulary`` is no sequence of labels.
     ArtifactError
-        If the projection cannot be saved.
+        If something else lies at ``path``, or the projection cannot be saved.
     """
-    state, arrays = projection_to_state(classifier.projection_)
-    arrays["class_embeddings"] = classifier.class_embeddings_
-    classes, embeddings = classifier.classes_, classifier.embeddings_
-    words = None
-    if vocabulary is None:
-        if isinstance(embeddings, Attributes) and embeddings.spec is None:
-            # A table in memory has no file to be found again: all of it goes along.
-            words = list(embeddings.vocabulary())
-            arrays["vocabulary"], _ = embeddings.lookup(words)
-    else:
-        if isinstance(vocabulary, str):
-            raise LabelError(
-                f"Expected a sequence of labels for the vocabulary. Got the single "
-                f"string {vocabulary!r}. Write [{vocabulary!r}]."
-            )
-        candidates = classifier.candidate_labels or classes.tolist()
-        if isinstance(candidates, str):
-            candidates = []  # "vocabulary": the words given are all that is kept
-        words = list(dict.fromkeys(map(str, [*classes, *candidates, *vocabulary])))
-        vectors, _ = embed_labels(words, embeddings)
-        arrays["vocabulary"] = vectors.astype(np.float16)
-    calibration = None
-    if classifier.calibration_ is not None:
-        calibration, background = classifier.calibration_.to_record()
-        arrays |= {f"calibration/{name}": array for name, array in background.items()}
-    tuned = _tuned_weights(classifier.backbone_)
-    tuning = classifier.fine_tuning_
-    record = {
-        "parameters": _saved_parameters(classifier),
-        "classes": {"labels": classes.tolist(), "dtype": classes.dtype.str},
-        "label_report": classifier.label_report_.to_dict(),
-        "backbone": _backbone_record(classifier),
-        "embeddings": {
-            "name": embeddings.name,
-            "spec": registry.spec_of(embeddings),
-            "fingerprint": embeddings.fingerprint,
-            "vocabulary": words,
-        },
-        "projection": state,
-        "projection_choice": None
-        if classifier.projection_choice_ is None
-        else classifier.projection_choice_.to_dict(),
-        "calibration": calibration,
-        "fine_tuning": None if tuning is None else tuning.to_dict(),
-        "n_features": int(classifier.n_features_in_),
-        "n_images": classifier.n_images_,
-        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("zeroshot", "numpy", "tensorflow")},
-        },
-    }
-    return Bundle(record, arrays, {} if tuned is None else {tuned.name: tuned.content})
+    bundle = _to_bundle(fitted, parameters, vocabulary)
+    write_bundle(path, bundle, model_card(bundle.record))
 
 
-def from_bundle(
-    classifier_class: type[C],
-    bundle: Bundle,
+def read_fitted(
+    path: Path,
+    build: Callable[[Fitted, dict[str, Any]], C],
     *,
     backbone: str | Backbone | None = None,
     embeddings: str | Path | TextEmbeddings | None = None,
 ) -> C:
-    """Put a fitted classifier together again; see `zeroshot.load`.
+    """Read what has been learnt from a bundle; see `zeroshot.load`.
 
     Parameters
     ----------
-    classifier_class : type
-        `ZeroShotClassifier`.
-    bundle : Bundle
-        As `to_bundle` returned it.
+    path : Path
+    build : callable
+        Makes the classifier from what was learnt and its parameters; what it refuses is
+        a fault of the bundle.
     backbone, embeddings : str or object, optional
         Instead of those that the bundle names.
 
     Returns
     -------
-    classifier : ZeroShotClassifier
+    classifier : object
+        What ``build`` returned.
 
     Raises
     ------
     ArtifactError
-        If something is missing from the bundle, or what it names is missing.
+        If something is missing from the bundle, or what it names is missing or would
+        run a program.
     FingerprintMismatchError
         If vectors or backbone are not those of training.
     """
+    bundle = read_bundle(path)
     try:
-        return _assemble(classifier_class, bundle, backbone, embeddings)
+        return build(*_from_bundle(bundle, backbone, embeddings))
     except ZeroShotError:
         raise
     # Whoever edits a bundle by hand may cause anything.
@@ -158,116 +271,181 @@ def from_bundle(
         ) from error
 
 
-def check_backbone(backbone: Backbone, fingerprint: str | None) -> str:
-    """Return the backbone's fingerprint, or refuse if it is not the one expected.
+def _to_bundle(
+    fitted: Fitted, parameters: Mapping[str, Any], vocabulary: Sequence[str] | None
+) -> Bundle:
+    state, arrays = projection_to_state(fitted.projection)
+    arrays["class_embeddings"] = fitted.class_embeddings
+    embeddings, kept = fitted.embeddings, fitted.kept_candidates
+    words = None
+    if vocabulary is not None:
+        words, arrays["vocabulary"] = _vocabulary(fitted, vocabulary)
+        candidates = parameters["candidate_labels"]
+        if candidates is not None and not isinstance(candidates, str):
+            kept = fitted.candidates(candidates)
+    elif isinstance(embeddings, Attributes) and embeddings.spec is None:
+        # A table in memory has no file to be found again: all of it goes along.
+        words = list(embeddings.vocabulary())
+        arrays["vocabulary"], _ = embeddings.lookup(words)
+    if kept is not None:
+        arrays["candidates"] = kept.class_embeddings
+    calibration = None
+    if fitted.calibration is not None:
+        calibration, background = fitted.calibration.to_record()
+        arrays |= {f"calibration/{name}": array for name, array in background.items()}
+    tuned = _tuned_weights(fitted.backbone)
+    classes, choice, tuning = (
+        fitted.seen_classes,
+        fitted.projection_choice,
+        fitted.fine_tuning,
+    )
+    record = {
+        "parameters": _saved_parameters(parameters),
+        "classes": {"labels": classes.tolist(), "dtype": classes.dtype.str},
+        "label_report": fitted.label_report.to_dict(),
+        "candidates": None
+        if kept is None
+        else {
+            "labels": kept.labels.tolist(),
+            "aliases": kept.aliases,
+            "entries": [asdict(entry) for entry in kept.entries],
+        },
+        "backbone": _backbone_record(fitted),
+        "backbone_fingerprint": fitted.backbone_fingerprint,
+        "embeddings": {
+            "name": embeddings.name,
+            "spec": registry.spec_of(embeddings),
+            "fingerprint": embeddings.fingerprint,
+            "vocabulary": words,
+        },
+        "projection": state,
+        "projection_choice": None if choice is None else choice.to_dict(),
+        "calibration": calibration,
+        "fine_tuning": None if tuning is None else tuning.to_dict(),
+        "hub_correction": fitted.label_space.hub_correction,
+        "n_features": fitted.n_features,
+        "n_images": fitted.n_images,
+        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("zeroshot", "numpy", "tensorflow")},
+        },
+    }
+    return Bundle(record, arrays, {} if tuned is None else {tuned.name: tuned.content})
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Its weights are read, which may download them.
-    fingerprint : str or None
-        Of the backbone of training; None where nobody knows.
 
-    Returns
-    -------
-    fingerprint : str
-
-    Raises
-    ------
-    FingerprintMismatchError
-        If the two differ.
-    """
-    if fingerprint not in (None, backbone.fingerprint):
-        raise FingerprintMismatchError(
-            f"Expected the backbone that the model was trained with, of fingerprint "
-            f"'{fingerprint}'. Got '{backbone.name}' of fingerprint "
-            f"'{backbone.fingerprint}': other weights, layer, input size or scaling. "
-            f"Use the same backbone, or fit again."
-        )
-    return backbone.fingerprint
-
-
-def _assemble(
-    classifier_class: type[C],
+def _from_bundle(
     bundle: Bundle,
     backbone: str | Backbone | None,
     embeddings: str | Path | TextEmbeddings | None,
-) -> C:
+) -> tuple[Fitted, dict[str, Any]]:
     record, arrays = bundle.record, bundle.arrays
     words = record["embeddings"]["vocabulary"]
     if embeddings is None and words is not None:
         provider: TextEmbeddings = Attributes(words, np.float32(arrays["vocabulary"]))
         embeddings = provider
     else:
-        embeddings = embeddings or _spec(record, "embeddings")
+        embeddings = embeddings or _trusted_spec(record, "embeddings")
         provider = registry.resolve_embeddings(embeddings)
         _check_embeddings(provider, record["embeddings"])
     tuned = _stored_weights(bundle)
+    network: Backbone | None = None
     if record["backbone"] is not None:
-        backbone = backbone or (tuned and tuned.spec) or _spec(record, "backbone")
+        backbone = backbone or _trusted_spec(record, "backbone", tuned)
+        network = registry.resolve_backbone(backbone)
+        if tuned is not None and isinstance(network, SupportsFineTuning):
+            network = network.with_weights(tuned)
+        if not isinstance(backbone, str):
+            check_backbone(network, record["backbone_fingerprint"])
     elif backbone is not None:
         raise FingerprintMismatchError(
             f"Expected no backbone: the model was trained on features. Got "
             f"{backbone!r}. Leave it out and give features."
         )
     projection = projection_from_state(record["projection"], arrays)
-    classifier: Any = classifier_class(
-        backbone,  # type: ignore[call-arg]  # any class with this signature will do
-        embeddings,
-        projection=clone(projection),
-        **_loaded_parameters(record["parameters"]),
-    )
-    classifier._check_parameters()
-    classes = record["classes"]
-    classifier.classes_ = np.array(classes["labels"], np.dtype(classes["dtype"]))
-    classifier.class_embeddings_ = arrays["class_embeddings"]
+    classes, class_embeddings = record["classes"], arrays["class_embeddings"]
+    labels = np.array(classes["labels"], np.dtype(classes["dtype"]))
     # Tried now, so that a bundle that was edited fails here and not when predicting.
     points = projection.transform(np.zeros((1, record["n_features"]), np.float32))
-    expected = (len(classifier.classes_), points.shape[1])
-    if classifier.class_embeddings_.shape != expected:
+    expected = (len(labels), points.shape[1])
+    if class_embeddings.shape != expected or class_embeddings.dtype != np.float32:
         raise ValueError(
-            f"class embeddings of shape {classifier.class_embeddings_.shape}, not "
-            f"{expected}"
+            f"class embeddings of {class_embeddings.dtype} and shape "
+            f"{class_embeddings.shape}, not of float32 and {expected}"
         )
-    classifier.label_space_ = classifier._space(classifier.class_embeddings_)
-    classifier.label_report_ = LabelReport.from_dict(
-        record["label_report"], arrays["class_embeddings"]
-    )
-    classifier.embeddings_, classifier.projection_ = provider, projection
-    classifier.projection_choice_ = None
-    if (choice := record.get("projection_choice")) is not None:
-        classifier.projection_choice_ = ProjectionChoice.from_dict(choice)
-    classifier.calibration_ = None
-    if record.get("calibration") is not None:  # bundles of before have none
-        classifier.calibration_ = Calibration.from_record(
-            record["calibration"],
+    report = LabelReport.from_dict(record["label_report"], class_embeddings)
+    if len(report.entries) != len(labels):
+        raise ValueError(f"{len(report.entries)} entries for {len(labels)} classes")
+    choice, tuning = record["projection_choice"], record["fine_tuning"]
+    calibration, background = record["calibration"], "calibration/"
+    fitted = Fitted(
+        seen_classes=labels,
+        class_embeddings=class_embeddings,
+        label_report=report,
+        label_space=LabelSpace(class_embeddings, float(record["hub_correction"])),
+        backbone=network,
+        backbone_fingerprint=record["backbone_fingerprint"],
+        embeddings=provider,
+        projection=projection,
+        n_features=int(record["n_features"]),
+        n_images=int(record["n_images"]),
+        projection_choice=None
+        if choice is None
+        else ProjectionChoice.from_dict(choice),
+        calibration=None
+        if calibration is None
+        else Calibration.from_record(
+            calibration,
             {
-                name.removeprefix("calibration/"): array
+                name.removeprefix(background): array
                 for name, array in arrays.items()
-                if name.startswith("calibration/")
+                if name.startswith(background)
             },
-        )
-    tuning = record.get("fine_tuning")
-    classifier.fine_tuning_ = (
-        None if tuning is None else FineTuningReport.from_dict(tuning)
+        ),
+        fine_tuning=None if tuning is None else FineTuningReport.from_dict(tuning),
+        kept_candidates=_kept_candidates(record["candidates"], arrays),
     )
-    classifier.n_features_in_ = record["n_features"]
-    classifier.n_images_ = record["n_images"]
-    classifier.backbone_ = classifier.backbone_fingerprint_ = None
-    if backbone is not None:
-        network = registry.resolve_backbone(backbone)
-        if tuned is not None and isinstance(network, SupportsFineTuning):
-            network = network.with_weights(tuned)
-        classifier.backbone_ = network
-        classifier.backbone_fingerprint_ = record["backbone"]["fingerprint"]
-        if not isinstance(backbone, str):
-            check_backbone(network, classifier.backbone_fingerprint_)
-    loaded: C = classifier
-    return loaded
+    parameters = _loaded_parameters(record["parameters"])
+    return fitted, {"backbone": backbone, "embeddings": embeddings, **parameters}
 
 
-def _backbone_record(classifier: Any) -> dict[str, Any] | None:
-    backbone: Backbone | None = classifier.backbone_
+def _vocabulary(
+    fitted: Fitted, vocabulary: Sequence[str]
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the labels that a bundle keeps, without aliases, and their vectors."""
+    if isinstance(vocabulary, str | Mapping):
+        raise LabelError(
+            f"Expected a sequence of labels for the vocabulary. Got "
+            f"{vocabulary!r}. Write a list; labels with aliases are kept where they "
+            f"are the classifier's candidate_labels."
+        )
+    labels = dict.fromkeys([*fitted.seen_classes.tolist(), *vocabulary])
+    kept = fitted.candidates([*labels])
+    return [str(label) for label in labels], kept.class_embeddings
+
+
+def _kept_candidates(
+    saved: Mapping[str, Any] | None, arrays: Mapping[str, NDArray[Any]]
+) -> CandidateSet | None:
+    if saved is None:
+        return None
+    labels = as_label_array(check_candidates(saved["labels"]))
+    aliases = tuple(tuple(map(_text, names)) for names in saved["aliases"])
+    vectors = np.asarray(arrays["candidates"], np.float32)
+    entries = tuple(LabelEntry.from_dict(entry) for entry in saved["entries"])
+    if not len(labels) == len(vectors) == len(entries) == len(aliases or labels):
+        raise ValueError("labels, vectors and entries of candidates differ in number")
+    return CandidateSet(labels, aliases, vectors, np.full(len(labels), -1), entries)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _backbone_record(fitted: Fitted) -> dict[str, Any] | None:
+    backbone = fitted.backbone
     if backbone is None:
         return None
     card = card_of(backbone)
@@ -276,7 +454,6 @@ def _backbone_record(classifier: Any) -> dict[str, Any] | None:
         "name": backbone.name,
         "spec": registry.spec_of(backbone),
         "weights": tuned and {"file": tuned.name, "spec": tuned.spec},
-        "fingerprint": classifier.backbone_fingerprint_,
         "input_size": list(backbone.input_size),
         "resize": card.resize,
         "pretraining": card.pretraining,
@@ -294,28 +471,28 @@ def _stored_weights(bundle: Bundle) -> WeightsFile | None:
     return WeightsFile(saved["file"], saved["spec"], bundle.files[saved["file"]])
 
 
-def _saved_parameters(classifier: Any) -> dict[str, Any]:
-    parameters: dict[str, Any] = classifier.get_params(deep=False)
+def _saved_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    saved = dict(parameters)
     for plugin in ("backbone", "embeddings", "projection"):
-        del parameters[plugin]
-    if isinstance(parameters["random_state"], np.random.RandomState):
-        parameters["random_state"] = None  # a generator is no JSON
-    if isinstance(parameters["fine_tune"], FineTuning):
-        parameters["fine_tune"] = asdict(parameters["fine_tune"])
-    labels = parameters["candidate_labels"]
+        del saved[plugin]
+    if isinstance(saved["random_state"], np.random.RandomState):
+        saved["random_state"] = None  # a generator is no JSON
+    if isinstance(saved["fine_tune"], FineTuning):
+        saved["fine_tune"] = asdict(saved["fine_tune"])
+    labels = saved["candidate_labels"]
     if labels is not None and not isinstance(labels, str):
-        parameters["candidate_labels"] = {
+        saved["candidate_labels"] = {
             "labels": check_candidates(labels),
             "aliases": [list(names) for names in labels.values()]
             if isinstance(labels, Mapping)
             else None,
         }
-    return parameters
+    return saved
 
 
 def _loaded_parameters(saved: Mapping[str, Any]) -> dict[str, Any]:
     parameters = dict(saved)
-    if isinstance(parameters.get("fine_tune"), dict):
+    if isinstance(parameters["fine_tune"], dict):
         parameters["fine_tune"] = FineTuning(**parameters["fine_tune"])
     candidates = parameters["candidate_labels"]
     if isinstance(candidates, dict):
@@ -326,15 +503,26 @@ def _loaded_parameters(saved: Mapping[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _spec(record: Mapping[str, Any], kind: Literal["backbone", "embeddings"]) -> str:
-    spec: str | None = record[kind]["spec"]
+def _trusted_spec(
+    record: Mapping[str, Any],
+    kind: Literal["backbone", "embeddings"],
+    tuned: WeightsFile | None = None,
+) -> str:
+    """Return the spec of what a bundle names; refuse one that runs or fetches."""
+    spec: Any = (tuned and tuned.spec) or record[kind]["spec"]
+    name = record[kind]["name"]
     if spec is None:
         raise ArtifactError(
-            f"Expected {kind}=...: the model was trained with {kind} "
-            f"'{record[kind]['name']}', given as an object that no spec string names. "
-            f"Pass the same {kind} to load()."
+            f"Expected {kind}=...: the model was trained with {kind} '{name}', given "
+            f"as an object that no spec string names. Pass the same {kind} to load()."
         )
-    return spec
+    if reason := registry.why_untrusted(kind, str(spec)):
+        raise ArtifactError(
+            f"Expected {kind}=...: the bundle names the {kind} '{spec}', {reason}. "
+            f"Nothing that a bundle names is run or fetched unasked. If you trust it, "
+            f"say so: load(..., {kind}={str(spec)!r})."
+        )
+    return str(spec)
 
 
 def _check_embeddings(provider: TextEmbeddings, saved: Mapping[str, Any]) -> None:

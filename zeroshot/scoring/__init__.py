@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from zeroshot.scoring.answers import Explanation, RankedLabel
+    from zeroshot.scoring.calibration import Calibration
+    from zeroshot.scoring.label_space import LabelSpace
     from zeroshot.scoring.ranking import (
         Ranking,
         cosine_scores,
@@ -16,9 +19,17 @@ if TYPE_CHECKING:
         softmax,
         top_k,
     )
+    from zeroshot.scoring.scores import Scores
+    from zeroshot.scoring.settings import ScoreSettings
 
 __all__ = [
+    "Calibration",
+    "Explanation",
+    "LabelSpace",
+    "RankedLabel",
     "Ranking",
+    "ScoreSettings",
+    "Scores",
     "cosine_scores",
     "rank_candidates",
     "softmax",
@@ -28,7 +39,13 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Calibration": "calibration",
+        "Explanation": "answers",
+        "LabelSpace": "label_space",
+        "RankedLabel": "answers",
         "Ranking": "ranking",
+        "ScoreSettings": "settings",
+        "Scores": "scores",
         "cosine_scores": "ranking",
         "rank_candidates": "ranking",
         "softmax": "ranking",

@@ -10,7 +10,8 @@ References
 .. [3] Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.utils import gen_batches
 
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.projections.base import Projection
@@ -30,11 +32,12 @@ from zeroshot.scoring.folds import (
     train_on_folds,
 )
 from zeroshot.scoring.label_space import LabelSpace
-from zeroshot.scoring.rejection import Background, stand_out
+from zeroshot.scoring.rejection import SCORES_PER_BLOCK, Background, stand_out
 
 __all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
 
 MIN_CLASSES = 4  # two folds of two classes: fewer leave nothing to choose between
+MOST_IMAGES = 20_000  # that are looked at: bounds n_images x n_classes
 N_PENALTIES = 301  # quantiles of the differences that a penalty must make up for
 TEMPERATURES = (1e-3, 10.0)  # bounds of the search
 
@@ -101,42 +104,49 @@ class Calibration:
         -------
         calibration : Calibration
         """
-        return cls(**record, background=Background.from_arrays(arrays))
+        numbers = {name: float(value) for name, value in record.items()}
+        numbers["n_folds"] = int(record["n_folds"])
+        if not all(map(math.isfinite, numbers.values())):
+            raise ValueError("numbers of a calibration that are not finite")
+        return cls(**numbers, background=Background.from_arrays(arrays))  # type: ignore[arg-type]
 
-    def independent_probabilities(
-        self,
-        scores: NDArray[np.floating[Any]],
-        candidates: NDArray[np.float32],
-        class_of: NDArray[np.intp],
-    ) -> NDArray[np.float64]:
-        """Return for each label the probability that it applies, whatever the others.
+    def independent(
+        self, label_points: NDArray[np.float32], class_of: NDArray[np.intp]
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """Return what turns scores into the probability of each label by itself.
 
         A score counts in standard deviations above what images of other classes score
         with the label.
 
         Parameters
         ----------
-        scores : ndarray of shape (n, m)
-            Without a seen penalty.
-        candidates : ndarray of shape (m, dim_text + 1), float32
-            Rows of the candidates in the `LabelSpace`.
+        label_points : ndarray of shape (m, dim_text + 1), float32
+            The candidates in the `LabelSpace`.
         class_of : ndarray of shape (m,), int
             Seen class that each names, or -1.
 
         Returns
         -------
-        probabilities : ndarray of shape (n, m), float64
-            In [0, 1]; 0.5 where the label applies as likely as not, if it applies to
+        probabilities : callable
+            From scores (n, m) without a seen penalty to probabilities (n, m), float32,
+            in [0, 1]; 0.5 where the label applies as likely as not, if it applies to
             half of all images.
         """
-        mean, deviation = _label_statistics(
-            LabelSpace.scores(self.background.points, candidates),
-            self.background.labels[:, None] == class_of[None, :],
-        )
-        standard = (scores - mean) / deviation
-        probabilities: NDArray[np.float64] = expit(
-            self.slope * standard + self.intercept
-        )
+        statistics = np.empty((2, len(label_points)))
+        points, labels = self.background.points, self.background.labels[:, None]
+        step = max(1, SCORES_PER_BLOCK // len(points))
+        for start in range(0, len(label_points), step):
+            columns = slice(start, start + step)
+            statistics[:, columns] = _label_statistics(
+                LabelSpace.scores(points, label_points[columns]),
+                labels == class_of[columns],
+            )
+
+        def probabilities(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+            standard = (scores - statistics[0]) / statistics[1]
+            found: NDArray[np.float32] = expit(self.slope * standard + self.intercept)
+            return found.astype(np.float32)
+
         return probabilities
 
 
@@ -146,7 +156,6 @@ def fit_calibration(
     y: NDArray[np.intp],
     class_embeddings: NDArray[np.float32],
     *,
-    center: bool = False,
     hub_correction: float = 0.5,
     penalty: float | None = None,
     random_state: int = 0,
@@ -163,9 +172,8 @@ def fit_calibration(
         Row of ``class_embeddings`` of each; every row has an image.
     class_embeddings : ndarray of shape (n_classes, dim_text), float32
         Of unit length; at least `MIN_CLASSES`.
-    center : bool, default=False
     hub_correction : float, default=0.5
-        As for `LabelSpace.fit`; each fold has a space of its own.
+        As for `LabelSpace`; each fold has a space of its own.
     penalty : float or None, default=None
         The seen penalty that will be used; None means the one found here.
     random_state : int, default=0
@@ -175,8 +183,8 @@ def fit_calibration(
     -------
     calibration : Calibration
     """
-    training = Training(projection, X, y, class_embeddings, center, hub_correction)
-    parts = train_on_folds(training, random_state)
+    training = Training(projection, X, y, class_embeddings, hub_correction)
+    parts = train_on_folds(training, random_state).sample(MOST_IMAGES, random_state)
     found, h, h_without = _best_penalty(parts)
     temperature = _best_temperature(parts)
     rate, auroc = _best_rate(parts, found if penalty is None else penalty, temperature)
@@ -187,7 +195,7 @@ def fit_calibration(
         rate,
         slope,
         intercept,
-        len(parts.rows),
+        len(parts.label_points),
         h,
         h_without,
         auroc,
@@ -202,7 +210,7 @@ def _best_penalty(parts: Folds) -> tuple[float, float, float]:
         is_new = parts.folds[parts.y] == fold
         is_known = ~is_new & (parts.image_folds == fold)
         for points, rows in ((parts.known, is_known), (parts.new, is_new)):
-            scores = LabelSpace.scores(points[rows], parts.rows[fold])
+            scores = LabelSpace.scores(points[rows], parts.label_points[fold])
             truth = parts.y[rows]
             unseen = parts.folds == fold
             best_seen = np.where(unseen, -np.inf, scores).max(axis=1)
@@ -237,7 +245,7 @@ def _best_temperature(parts: Folds) -> float:
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
         rows = np.isin(parts.y, classes)
-        labels = parts.rows[fold, classes]
+        labels = parts.label_points[fold, classes]
         scores = LabelSpace.scores(parts.new[rows], labels).astype(np.float64)
         columns = np.searchsorted(classes, parts.y[rows])
         tasks.append((scores, scores[np.arange(len(columns)), columns]))
@@ -258,7 +266,7 @@ def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float,
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
         rows = np.isin(parts.y, classes)
-        labels = parts.rows[fold]
+        labels = parts.label_points[fold]
         seen = LabelSpace.scores(parts.new[rows], labels[parts.folds != fold]) - penalty
         for half in (classes[::2], classes[1::2]):
             scores = LabelSpace.scores(parts.new[rows], labels[half])
@@ -272,16 +280,24 @@ def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float,
 
 
 def _fit_logistic(parts: Folds) -> tuple[float, float]:
-    is_own = parts.y[:, None] == np.arange(len(parts.folds))[None, :]
-    scores = np.empty(is_own.shape, np.float32)
-    for fold, labels in enumerate(parts.rows):
-        rows = parts.folds[parts.y] == fold
-        scores[rows] = LabelSpace.scores(parts.new[rows], labels)
-    mean, deviation = _label_statistics(scores, is_own)
-    together = parts.folds[parts.y][:, None] == parts.folds[None, :]
-    standard, applies = ((scores - mean) / deviation)[together], is_own[together]
+    fold_of = parts.folds[parts.y]
+    standards, own = [], []
+    # A few classes at a time: all scores in float64 would be n_images x n_classes.
+    for classes in gen_batches(
+        len(parts.folds), max(1, SCORES_PER_BLOCK // 8 // len(parts.y))
+    ):
+        labels = np.arange(len(parts.folds))[classes]
+        scores = np.empty((len(parts.y), len(labels)), np.float32)
+        for fold, label_points in enumerate(parts.label_points[:, classes]):
+            rows = fold_of == fold
+            scores[rows] = LabelSpace.scores(parts.new[rows], label_points)
+        is_own = parts.y[:, None] == labels
+        mean, deviation = _label_statistics(scores, is_own)
+        together = fold_of[:, None] == parts.folds[classes]
+        standards.append(((scores - mean) / deviation)[together])
+        own.append(is_own[together])
     logistic = LogisticRegression(class_weight="balanced")
-    logistic.fit(standard[:, None], applies)
+    logistic.fit(np.concatenate(standards)[:, None], np.concatenate(own))
     return float(logistic.coef_[0, 0]), float(logistic.intercept_[0])
 
 

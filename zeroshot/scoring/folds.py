@@ -8,7 +8,7 @@ the left-out images as it meets new images of seen classes. Test classes take no
 The background of rejection comes from ten folds, each without its classes alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +44,14 @@ class Training:
         Row of ``class_embeddings`` of each image; every row has an image.
     class_embeddings : ndarray of shape (n_classes, dim_text), float32
         Of unit length.
-    center : bool
     hub_correction : float
-        As for `LabelSpace.fit`; each training has a space of its own.
+        As for `LabelSpace`; each training has a space of its own.
     """
 
     projection: Projection
     X: NDArray[np.float32]
     y: NDArray[np.intp]
     class_embeddings: NDArray[np.float32]
-    center: bool
     hub_correction: float
 
     def fit(self, chosen: NDArray[np.bool_]) -> tuple[LabelSpace, Projection]:
@@ -71,11 +69,7 @@ class Training:
         """
         # Rows without an image are left out: some projections look at them all.
         classes, rows = np.unique(self.y[chosen], return_inverse=True)
-        space = LabelSpace.fit(
-            self.class_embeddings[classes],
-            center=self.center,
-            hub_correction=self.hub_correction,
-        )
+        space = LabelSpace(self.class_embeddings[classes], self.hub_correction)
         fitted = clone(self.projection).fit(
             self.X[chosen], rows, class_embeddings=space.seen
         )
@@ -98,8 +92,8 @@ class Folds:
         Points in the fold that left out the image alone, else NaN.
     image_folds : ndarray of shape (n,), int
         That fold.
-    rows : ndarray of shape (n_folds, n_classes, dim_text + 1), float32
-        All labels in the space of each fold.
+    label_points : ndarray of shape (n_folds, n_classes, dim_text + 1), float32
+        All labels in the `LabelSpace` of each fold.
     """
 
     y: NDArray[np.intp]
@@ -107,7 +101,31 @@ class Folds:
     new: NDArray[np.float32]
     known: NDArray[np.float32]
     image_folds: NDArray[np.intp]
-    rows: NDArray[np.float32]
+    label_points: NDArray[np.float32]
+
+    def sample(self, n: int, seed: int) -> "Folds":
+        """Return the same of some images, as many of each class where there are.
+
+        Parameters
+        ----------
+        n : int
+            How many, at most.
+        seed : int
+
+        Returns
+        -------
+        folds : Folds
+        """
+        if len(self.y) <= n:
+            return self
+        rows = _sample(self.y, n, seed)
+        return replace(
+            self,
+            y=self.y[rows],
+            new=self.new[rows],
+            known=self.known[rows],
+            image_folds=self.image_folds[rows],
+        )
 
 
 def train_on_folds(training: Training, seed: int) -> Folds:
@@ -135,17 +153,17 @@ def train_on_folds(training: Training, seed: int) -> Folds:
             image_folds[rows] = _deal(len(rows), n_folds, random)
     new = np.empty((len(y), T.shape[1]), np.float32)
     known = np.full_like(new, np.nan)
-    all_rows = np.empty((n_folds, len(T), T.shape[1] + 1), np.float32)
+    label_points = np.empty((n_folds, len(T), T.shape[1] + 1), np.float32)
     with progress_bar("calibration folds", n_folds) as advance:
         for fold in range(n_folds):
             is_new = folds[y] == fold
             is_known = ~is_new & (image_folds == fold)
             space, fitted = training.fit(~is_new & ~is_known)
-            all_rows[fold] = space.rows(T)
+            label_points[fold] = space.label_points(T)
             new[is_new] = fitted.transform(training.X[is_new])
             known[is_known] = fitted.transform(training.X[is_known])
             advance()
-    return Folds(y, folds, new, known, image_folds, all_rows)
+    return Folds(y, folds, new, known, image_folds, label_points)
 
 
 def train_background(training: Training, seed: int) -> Background:
@@ -165,7 +183,7 @@ def train_background(training: Training, seed: int) -> Background:
     y, T = training.y, training.class_embeddings
     n_folds = min(N_BACKGROUND_FOLDS, len(T) // 2)
     folds = _deal(len(T), n_folds, np.random.default_rng(seed))
-    sample = _sample(y, seed)
+    sample = _sample(y, BACKGROUND_SIZE, seed)
     points = np.empty((len(sample), T.shape[1]), np.float32)
     with progress_bar("rejection folds", n_folds) as advance:
         for fold in range(n_folds):
@@ -177,7 +195,7 @@ def train_background(training: Training, seed: int) -> Background:
     return Background(points, y[sample], folds)
 
 
-def _sample(y: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+def _sample(y: NDArray[np.intp], n: int, seed: int) -> NDArray[np.intp]:
     """Return rows of some images, as many of each class where there are as many."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(y))
@@ -185,7 +203,7 @@ def _sample(y: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
     turn = np.empty(len(y), np.intp)
     for row in order:
         turn[row] = nth[y[row]] = nth.get(y[row], -1) + 1
-    return np.sort(order[np.argsort(turn[order], kind="stable")][:BACKGROUND_SIZE])
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:n])
 
 
 def _deal(n: int, n_folds: int, random: np.random.Generator) -> NDArray[np.intp]:

@@ -8,7 +8,6 @@ known: it is passed by the stated share of the images of training, mapped as if 
 class were new, among the candidates without their own.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -19,7 +18,7 @@ from scipy.special import logsumexp
 
 from zeroshot.scoring.label_space import LabelSpace
 
-__all__ = ["Background", "false_accept_rate", "stand_out"]
+__all__ = ["Background", "stand_out"]
 
 SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many candidates
 
@@ -64,7 +63,18 @@ class Background:
         -------
         background : Background
         """
-        return cls(**arrays)
+        background = cls(**arrays)
+        points, labels, folds = background.points, background.labels, background.folds
+        if not (
+            points.ndim == 2
+            and len(points) == len(labels) > 0
+            and folds.ndim == labels.ndim == 1
+            and points.dtype == np.float32
+            and folds.dtype.kind == labels.dtype.kind == "i"
+            and 0 <= labels.min() <= labels.max() < len(folds)
+        ):
+            raise ValueError("arrays of the background that do not fit together")
+        return background
 
     def threshold(
         self,
@@ -86,7 +96,7 @@ class Background:
         rate : float
             Share of images accepted although their label is not a candidate, in (0, 1).
         candidates : ndarray of shape (m, dim_text + 1), float32
-            Rows of the candidates in the `LabelSpace`.
+            The candidates in the `LabelSpace`.
         class_of : ndarray of shape (m,), int
             Seen class that each candidate names, or -1.
         class_embeddings : ndarray of shape (n_classes, dim_text + 1), float32
@@ -173,35 +183,3 @@ def stand_out(
     soft = temperature * (logsumexp(scores / temperature, axis=1) - np.log(n))
     values: NDArray[np.float64] = np.asarray(best, dtype=np.float64) - soft
     return values
-
-
-def false_accept_rate(reject: object) -> float | None:
-    """Return the rate in ``"auto:0.05"``, None for ``"auto"``.
-
-    Parameters
-    ----------
-    reject : object
-        Value of the parameter.
-
-    Returns
-    -------
-    rate : float or None
-
-    Raises
-    ------
-    ValueError
-        If it is neither, or the rate is not in (0, 1).
-
-    Examples
-    --------
-    >>> false_accept_rate("auto:0.05")
-    0.05
-    """
-    match = re.fullmatch(r"auto(?::(\d*\.?\d+))?", str(reject))
-    rate = float(match[1]) if match and match[1] else None
-    if match is None or (rate is not None and not 0 < rate < 1):
-        raise ValueError(
-            f"Expected reject to be a number in [-1, 1], None, 'auto' or "
-            f"'auto:<false-accept rate in (0, 1)>'. Got {reject!r}."
-        )
-    return rate

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,16 @@ from zeroshot.errors import (
 )
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.report import LabelReport
+from zeroshot.projections.base import Projection
+from zeroshot.projections.conse import ConSE
+from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.scoring.settings import ScoreSettings
+from zeroshot.training.learning import learn
+from zeroshot.training.projection_choice import ProjectionChoice
 
 __all__ = [
-    "classifier_head",
-    "embed_head_classes",
+    "HeadLearnt",
+    "learn_from_head",
     "seen_in_pretraining",
     "warn_if_seen_in_pretraining",
 ]
@@ -36,81 +42,99 @@ __all__ = [
 SHOWN = 5  # classes named in a warning
 
 
-def classifier_head(backbone: Backbone) -> ClassifierHead:
-    """Return the backbone's own classifier.
+class HeadLearnt(NamedTuple):
+    """What `learn_from_head` returns.
+
+    Attributes
+    ----------
+    seen_classes : ndarray of shape (m,), str
+        Sorted; all names of a class, joined as ImageNet writes them.
+    class_embeddings : ndarray of shape (m, dim_text), float32
+        Of unit length.
+    label_report : LabelReport
+    n_features : int
+    projection : Projection
+    projection_choice : ProjectionChoice or None
+    label_space : LabelSpace
+        As in `zeroshot.training.learning.Learnt`.
+    """
+
+    seen_classes: NDArray[Any]
+    class_embeddings: NDArray[np.float32]
+    label_report: LabelReport
+    n_features: int
+    projection: Projection
+    projection_choice: ProjectionChoice | None
+    label_space: LabelSpace
+
+
+def learn_from_head(
+    backbone: Backbone | None,
+    embeddings: TextEmbeddings,
+    projection: Projection,
+    settings: ScoreSettings,
+    random_state: int | np.random.RandomState | None,
+    method: Literal["conse", "prototypes"],
+) -> HeadLearnt:
+    """Learn from the backbone's own classifier; see `ZeroShotClassifier`.
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : Backbone or None
+    embeddings : TextEmbeddings
+    projection : Projection
+        For ``"prototypes"``.
+    settings : ScoreSettings
+    random_state : int, RandomState instance or None
+    method : {"conse", "prototypes"}
+        As for `ZeroShotClassifier.fit_pretrained`.
 
     Returns
     -------
-    head : ClassifierHead
+    learnt : HeadLearnt
 
     Raises
     ------
     PluginContractError
-        If it has none.
+        If the backbone has no classifier.
+    OutOfVocabularyError
+        If none of its classes has a word vector.
+    ValueError
+        If there is no backbone, or ``method`` is none of the above, or something is to
+        be found on folds.
     """
+    if method not in ("conse", "prototypes"):
+        raise ValueError(f"Expected method 'conse' or 'prototypes'. Got {method!r}.")
+    for name in settings.automatic:
+        raise ValueError(
+            f"Expected numbers: without images there is nothing to calibrate on. Got "
+            f"{name}={getattr(settings, name)!r}. Give a number, or fit on images."
+        )
+    if backbone is None:
+        raise ValueError(
+            "Expected a backbone with a classifier of its own. Got backbone=None."
+        )
     if not isinstance(backbone, SupportsClassifierHead):
         raise PluginContractError(
             f"Expected a backbone that still has the classifier of its pretraining. "
             f"Got '{backbone.name}', which has none. Use a network of "
             f"keras.applications, such as 'mobilenet-v2', or fit on images."
         )
-    return backbone.classifier_head()
-
-
-def embed_head_classes(
-    head: ClassifierHead, embeddings: TextEmbeddings
-) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.float32], LabelReport]:
-    """Return the classes of a head that have a word vector, and their vectors.
-
-    Parameters
-    ----------
-    head : ClassifierHead
-    embeddings : TextEmbeddings
-
-    Returns
-    -------
-    classes : ndarray of shape (m,), str
-        Sorted; all names of a class, joined as ImageNet writes them.
-    columns : ndarray of shape (m,), int
-        Their columns in the head.
-    class_embeddings : ndarray of shape (m, dim_text), float32
-        Of unit length.
-    report : LabelReport
-
-    Raises
-    ------
-    OutOfVocabularyError
-        If no class has a vector.
-
-    Warns
-    -----
-    PartialCoverageWarning
-        If classes were left out.
-    """
-    names = np.array([", ".join(names) for names in head.class_names])
-    columns = np.argsort(names)
-    with warnings.catch_warnings():
-        # What is doubtful about the names of somebody else's classes is no news.
-        warnings.simplefilter("ignore", ZeroShotWarning)
-        try:
-            vectors, report = embed_labels(names[columns].tolist(), embeddings)
-        except OutOfVocabularyError as error:
-            if len(error.labels) == len(names):
-                raise
-            columns = columns[~np.isin(names[columns], error.labels)]
-            vectors, report = embed_labels(names[columns].tolist(), embeddings)
-    if len(columns) < len(names):
-        warnings.warn(
-            f"{len(names) - len(columns)} of the backbone's {len(names)} classes have "
-            f"no word vector and are left out.",
-            PartialCoverageWarning,
-            stacklevel=3,
-        )
-    return names[columns], columns, vectors, report
+    head = backbone.classifier_head()
+    classes, columns, class_embeddings, report = _embed_head_classes(head, embeddings)
+    weights, bias = head.weights[:, columns], head.bias[columns]
+    found = classes, class_embeddings, report, len(weights)
+    if method == "conse":
+        fitted = ConSE.from_classifier(weights, bias, class_embeddings)
+        space = LabelSpace(class_embeddings, float(settings.hub_correction))
+        return HeadLearnt(*found, fitted, None, space)
+    rows = np.arange(len(classes))
+    learnt = learn(
+        projection, weights.T, rows, class_embeddings, settings, random_state
+    )
+    return HeadLearnt(
+        *found, learnt.projection, learnt.projection_choice, learnt.label_space
+    )
 
 
 def seen_in_pretraining(
@@ -166,6 +190,32 @@ def warn_if_seen_in_pretraining(
             SeenInPretrainingWarning,
             stacklevel=3,
         )
+
+
+def _embed_head_classes(
+    head: ClassifierHead, embeddings: TextEmbeddings
+) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.float32], LabelReport]:
+    """Return the classes that have a word vector, their columns, vectors, report."""
+    names = np.array([", ".join(names) for names in head.class_names])
+    columns = np.argsort(names)
+    with warnings.catch_warnings():
+        # What is doubtful about the names of somebody else's classes is no news.
+        warnings.simplefilter("ignore", ZeroShotWarning)
+        try:
+            vectors, report = embed_labels(names[columns].tolist(), embeddings)
+        except OutOfVocabularyError as error:
+            if len(error.labels) == len(names):
+                raise
+            columns = columns[~np.isin(names[columns], error.labels)]
+            vectors, report = embed_labels(names[columns].tolist(), embeddings)
+    if len(columns) < len(names):
+        warnings.warn(
+            f"{len(names) - len(columns)} of the backbone's {len(names)} classes have "
+            f"no word vector and are left out.",
+            PartialCoverageWarning,
+            stacklevel=4,
+        )
+    return names[columns], columns, vectors, report
 
 
 def _plain(name: str) -> str:

@@ -223,7 +223,6 @@ def choose_projection(
     y: NDArray[np.intp],
     class_embeddings: NDArray[np.float32],
     *,
-    center: bool = False,
     hub_correction: float = 0.5,
     random_state: int = 0,
 ) -> tuple[Projection, ProjectionChoice]:
@@ -237,9 +236,8 @@ def choose_projection(
         Row of ``class_embeddings`` of each; every row has an image.
     class_embeddings : ndarray of shape (n_classes, dim_text), float32
         Of unit length.
-    center : bool, default=False
     hub_correction : float, default=0.5
-        As for `LabelSpace.fit`; each fold has a space of its own.
+        As for `LabelSpace`; each fold has a space of its own.
     random_state : int, default=0
         Seeds the folds and the training.
 
@@ -273,10 +271,8 @@ def choose_projection(
         for fold, (train, test) in enumerate(folds.split(X, y)):
             kept, index = np.unique(y[train], return_inverse=True)
             held_out, truth = np.unique(y[test], return_inverse=True)
-            space = LabelSpace.fit(
-                class_embeddings[kept], center=center, hub_correction=hub_correction
-            )
-            task = X[test], space.rows(class_embeddings[held_out]), truth
+            space = LabelSpace(class_embeddings[kept], hub_correction)
+            task = X[test], space.label_points(class_embeddings[held_out]), truth
             X_train = X[train]
             closed = fit_together(
                 CLOSED_FORMS, X_train, index, class_embeddings=space.seen
@@ -324,10 +320,10 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
 def _accuracy(
     fitted: Projection,
     X: NDArray[np.float32],
-    rows: NDArray[np.float32],
+    label_points: NDArray[np.float32],
     truth: NDArray[np.intp],
 ) -> float:
-    best = LabelSpace.scores(fitted.transform(X), rows).argmax(axis=1)
+    best = LabelSpace.scores(fitted.transform(X), label_points).argmax(axis=1)
     return per_class_accuracy(truth, best == truth)
 
 

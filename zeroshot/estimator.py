@@ -1,0 +1,166 @@
+"""What a classifier is to scikit-learn: checked parameters, plugins, learnt state."""
+
+from numbers import Integral
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeAlias
+
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from zeroshot import registry
+from zeroshot.backbones.base import Backbone
+from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.features import ImagePoints
+from zeroshot.labels import Candidates, CandidateSet
+from zeroshot.projections.base import Projection
+from zeroshot.saving import Fitted
+from zeroshot.scoring import Scores, ScoreSettings
+
+__all__ = ["Embeddings", "FittedEstimator", "check_count"]
+
+Embeddings: TypeAlias = str | Path | TextEmbeddings
+
+
+class FittedEstimator(
+    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
+    """Holds what `ZeroShotClassifier` has learnt, and answers for it.
+
+    Attributes
+    ----------
+    seen_classes_, backbone_, ... : object
+        The fields of `zeroshot.saving.Fitted`, set by `fit` and `load` and by nothing
+        else.
+    """
+
+    # Requests by default: Pipelines pass candidate_labels on, routing on or off.
+    _REQUESTS: ClassVar = {"candidate_labels": True, "embeddings": True}
+    __metadata_request__predict: ClassVar = _REQUESTS
+    __metadata_request__predict_proba: ClassVar = _REQUESTS
+    __metadata_request__decision_function: ClassVar = _REQUESTS
+    __metadata_request__score: ClassVar = {"candidate_labels": True}
+
+    backbone: str | Backbone | None
+    embeddings: Embeddings
+    projection: str | Projection
+    candidate_labels: Candidates
+    batch_size: int
+    on_error: Any
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return scikit-learn's tags; points in the text space are always float32."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether the last `fit` came to its end."""
+        return "n_images_" in vars(self)
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """What columns of scores stand for where a call names no candidates."""
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(
+                f"'{type(self).__name__}' has no 'classes_' before fit"
+            )
+        if self.candidate_labels is None:
+            return self._fitted.seen_classes
+        return self._candidates(None).labels
+
+    @property
+    def seen_penalty_(self) -> float:
+        """Penalty in effect: the parameter's number, or what `fit` found."""
+        return float(self._settings_in_effect().seen_penalty)
+
+    @property
+    def temperature_(self) -> float:
+        """Temperature in effect: the parameter's, what `fit` found, or 0.1."""
+        return float(self._settings_in_effect().temperature)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self._fitted.class_embeddings.shape[1])
+
+    @property
+    def _fitted(self) -> Fitted:
+        check_is_fitted(self)
+        return Fitted.of(self)
+
+    def _adopt(self, fitted: Fitted) -> Self:
+        for name, value in vars(fitted).items():
+            setattr(self, f"{name}_", value)
+        self.n_features_in_ = fitted.n_features
+        return self
+
+    def _begin(self) -> tuple[ScoreSettings, Any, TextEmbeddings, Projection]:
+        """Check parameters and make plugins; not fitted until the fit has succeeded."""
+        settings = self._settings()
+        self.__dict__.pop("n_images_", None)
+        backbone = self.backbone
+        return (
+            settings,
+            None if backbone is None else registry.resolve_backbone(backbone),
+            registry.resolve_embeddings(self.embeddings),
+            registry.resolve_projection(self.projection),
+        )
+
+    def _settings(self) -> ScoreSettings:
+        """Check all parameters."""
+        check_count("batch_size", self.batch_size)
+        if self.on_error not in ("raise", "skip", "nan"):
+            raise ValueError(
+                f"Expected on_error 'raise', 'skip' or 'nan'. Got {self.on_error!r}."
+            )
+        return ScoreSettings.of(self)
+
+    def _settings_in_effect(self) -> ScoreSettings:
+        fitted = self._fitted
+        return self._settings().in_effect(fitted.calibration, len(fitted.seen_classes))
+
+    def _candidates(
+        self, labels: Candidates, embeddings: Embeddings | None = None
+    ) -> CandidateSet:
+        fitted = self._fitted
+        if labels is None:
+            labels = fitted.seen.in_order(self.candidate_labels)
+        provider = None
+        if embeddings is not None:
+            provider = registry.resolve_embeddings(embeddings)
+        return fitted.candidates(labels, provider)
+
+    def _compared(self, candidates: CandidateSet, points: ImagePoints) -> Scores:
+        return Scores(
+            candidates.labels,
+            candidates.class_embeddings,
+            candidates.class_of,
+            points.matrix,
+            self._fitted.label_space,
+            self._settings_in_effect(),
+            self._fitted.calibration,
+        )
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no whole number of at least 1.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter.
+    value : object
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"Expected {name} >= 1. Got {value!r}.")

@@ -1,0 +1,246 @@
+"""What X is, decided once: images, a matrix of features, or a file of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
+
+from zeroshot.backbones.base import Backbone
+from zeroshot.errors import FingerprintMismatchError, InvalidImageError
+from zeroshot.features.block import OnError
+from zeroshot.features.file import FeatureFile, open_if_features
+from zeroshot.features.pipeline import Features, collect_features, extract_features
+from zeroshot.images.sources import ImageSource, as_image_list, image_sources
+
+__all__ = ["ImagePoints", "VisualInput", "check_backbone"]
+
+Check = Callable[[Any], NDArray[np.float32]]
+
+
+def check_backbone(backbone: Backbone, fingerprint: str | None) -> str:
+    """Return the backbone's fingerprint, or refuse if it is not the one expected.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its weights are read, which may download them.
+    fingerprint : str or None
+        Of the backbone of training; None where nobody knows.
+
+    Returns
+    -------
+    fingerprint : str
+
+    Raises
+    ------
+    FingerprintMismatchError
+        If the two differ.
+    """
+    if fingerprint not in (None, backbone.fingerprint):
+        raise FingerprintMismatchError(
+            f"Expected the backbone that the model was trained with, of fingerprint "
+            f"'{fingerprint}'. Got '{backbone.name}' of fingerprint "
+            f"'{backbone.fingerprint}': other weights, layer, input size or scaling. "
+            f"Use the same backbone, or fit again."
+        )
+    return backbone.fingerprint
+
+
+@dataclass(frozen=True)
+class ImagePoints(Features):
+    """Images as points, ready to be compared with any labels, again and again.
+
+    Attributes
+    ----------
+    projection : Projection
+        What made them; no other classifier takes them.
+
+    As in `Features`, ``errors`` tells which images could not be read, ``positions`` to
+    which image each row of ``matrix``, and of every answer, belongs.
+    """
+
+    projection: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class VisualInput:
+    """Images, or features that are there already, and the backbone they belong to.
+
+    Attributes
+    ----------
+    content : FeatureFile, Features, iterable of ImageSource, or matrix
+        What X turned out to be.
+    backbone : Backbone or None
+        What reads images; None where features are given.
+    fingerprint : str or None
+        Of the backbone whose features are wanted; None where nobody knows.
+    check : callable
+        What looks at features before they are used; see `of`.
+    """
+
+    content: Any
+    backbone: Backbone | None
+    fingerprint: str | None
+    check: Check
+
+    @classmethod
+    def of(
+        cls,
+        X: Any,
+        backbone: Backbone | None,
+        fingerprint: str | None = None,
+        *,
+        listed: bool = False,
+        check: Check | None = None,
+    ) -> Self:
+        """Decide what X is; no image is read yet.
+
+        Parameters
+        ----------
+        X : images, matrix, Features or FeatureFile
+            The path of a file of features is opened. With a backbone, a 2-D array or
+            DataFrame of numbers is a matrix of features, and anything else is images;
+            without one, everything is a matrix that is none of the others.
+        backbone : Backbone or None
+        fingerprint : str or None, default=None
+            Of the backbone of training, where that is known.
+        listed : bool, default=False
+            Make a list of images, so that they have a length and can be read twice.
+        check : callable, optional
+            Refuses a matrix, or returns it as float32. It is given a matrix of features
+            at once, and one row of zeros before features of images or of a file are
+            read. Default: refuses what is not finite.
+
+        Returns
+        -------
+        visual : VisualInput
+
+        Raises
+        ------
+        InvalidImageError, ArtifactError, MissingExtraError
+            If X is nothing that holds images or features.
+        FingerprintMismatchError
+            If features are another backbone's than those wanted.
+        """
+        X, check = open_if_features(X), check or _finite
+        if isinstance(X, FeatureFile | Features):
+            if fingerprint is None and backbone is not None:
+                fingerprint = backbone.fingerprint
+            if fingerprint is not None and X.fingerprint is not None:
+                X.check(fingerprint)
+            return cls(X, backbone, fingerprint or X.fingerprint, check)
+        if backbone is None or _is_matrix(X):
+            return cls(check(X), None, fingerprint, check)
+        sources = as_image_list(X) if listed else image_sources(X)
+        return cls(sources, backbone, fingerprint, check)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether X is a matrix of features, which has neither errors nor a source."""
+        return isinstance(self.content, np.ndarray)
+
+    @property
+    def images(self) -> list[ImageSource] | None:
+        """The images, where X is a list of them (``listed``)."""
+        return self.content if isinstance(self.content, list) else None
+
+    @property
+    def shown(self) -> Sequence[ImageSource] | None:
+        """What can be shown of the images; None where there is nothing."""
+        if isinstance(self.content, FeatureFile):
+            return self.content.paths or None
+        return self.images
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def read(
+        self,
+        *,
+        batch_size: int = 32,
+        cache: bool = True,
+        on_error: OnError = "raise",
+        project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    ) -> Features:
+        """Return the features, or what ``project`` makes of them.
+
+        Parameters
+        ----------
+        batch_size, cache, on_error, project
+            As for `zeroshot.features.extract_features`.
+
+        Returns
+        -------
+        features : Features
+
+        Raises
+        ------
+        FingerprintMismatchError
+            If the backbone is not that of training.
+        InvalidImageError, ArtifactError, PluginContractError, ValueError
+            As `zeroshot.features.extract_features`; whatever ``check`` raises.
+        """
+        content, fingerprint = self.content, self.fingerprint
+        if isinstance(content, np.ndarray):
+            rows = content if project is None else project(content)
+            return Features(rows, {}, np.arange(len(rows)), fingerprint)
+        if isinstance(content, Features):
+            return _of_features(content, on_error, self.check, project)
+        if isinstance(content, FeatureFile):  # needs no weights, and no TensorFlow
+            self.check(np.zeros((1, content.dim), np.float32))
+            features = collect_features(
+                content.blocks(on_error),
+                len(content),
+                content.dim,
+                on_error=on_error,
+                project=project,
+            )
+        else:
+            assert self.backbone is not None
+            fingerprint = check_backbone(self.backbone, fingerprint)
+            self.check(np.zeros((1, self.backbone.dim), np.float32))
+            features = extract_features(
+                content,
+                self.backbone,
+                batch_size=batch_size,
+                cache=cache,
+                on_error=on_error,
+                project=project,
+            )
+        return replace(features, fingerprint=fingerprint)
+
+
+def _of_features(
+    features: Features, on_error: OnError, check: Check, project: Any
+) -> Features:
+    """Return features that were extracted before; their bad rows are NaN, or gone."""
+    errors = features.errors
+    if errors and on_error == "raise":
+        first = min(errors)
+        raise InvalidImageError(errors[first], first)
+    readable = ~np.isin(features.positions, list(errors))
+    kept = check(features.matrix[readable]) if readable.any() else features.matrix[:0]
+    rows = kept if project is None else project(kept)
+    if on_error == "skip" or readable.all():
+        return Features(
+            rows, errors, features.positions[readable], features.fingerprint
+        )
+    matrix = np.full((len(readable), rows.shape[1]), np.nan, np.float32)
+    matrix[readable] = rows
+    return Features(matrix, errors, features.positions, features.fingerprint)
+
+
+def _is_matrix(X: Any) -> bool:
+    """Tell features from images: a 2-D array of numbers is no list of images."""
+    if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:  # a DataFrame
+        return bool(len(X.columns)) and all(kind.kind in "fiub" for kind in X.dtypes)
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub"
+
+
+def _finite(X: Any) -> NDArray[np.float32]:
+    matrix = np.asarray(X, dtype=np.float32)
+    assert_all_finite(matrix, input_name="images")
+    return matrix

@@ -1,0 +1,311 @@
+"""Candidates and images that have met: scores, the best of them, what stands out.
+
+Scores are computed when they are asked for, some images at a time: those of all images
+with a million labels would not fit into memory.
+"""
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.scoring.answers import Explanation, RankedLabel
+from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
+from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.scoring.ranking import (
+    Ranking,
+    cosine_scores,
+    rank_candidates,
+    softmax,
+    top_k,
+)
+from zeroshot.scoring.rejection import SCORES_PER_BLOCK, stand_out
+from zeroshot.scoring.settings import ScoreSettings
+
+if TYPE_CHECKING:
+    from zeroshot.labels.report import LabelEntry
+
+__all__ = ["Scores"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Candidate labels, and the images that they are scored for.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (m,)
+        The candidates.
+    class_embeddings : ndarray of shape (m, dim_text), float32
+        Theirs, of unit length.
+    class_of : ndarray of shape (m,), int
+        Seen class that each names, or -1.
+    points : ndarray of shape (n, dim_text), float32
+        Projected images, of any length. A row may be NaN.
+    space : LabelSpace
+    settings : ScoreSettings
+        In effect: `ScoreSettings.in_effect`.
+    calibration : Calibration or None
+        What `fit` learnt on folds.
+    """
+
+    labels: NDArray[Any]
+    class_embeddings: NDArray[np.float32]
+    class_of: NDArray[np.intp]
+    points: NDArray[np.float32]
+    space: LabelSpace
+    settings: ScoreSettings
+    calibration: Calibration | None
+
+    @property
+    def is_seen(self) -> NDArray[np.bool_]:
+        """Which of the candidates name a seen class, (m,)."""
+        return np.asarray(self.class_of >= 0)
+
+    @cached_property
+    def hub_penalty(self) -> NDArray[np.float32]:
+        """What the scores of each candidate lose for being near seen classes, (m,)."""
+        return self.space.hub_penalty(self.class_embeddings)
+
+    @cached_property
+    def penalty(self) -> NDArray[np.float32]:
+        """What the scores of each candidate lose altogether, (m,)."""
+        seen_penalty = np.float32(self.settings.seen_penalty) * self.is_seen
+        return (self.hub_penalty + seen_penalty).astype(np.float32)
+
+    @cached_property
+    def label_points(self) -> NDArray[np.float32]:
+        """The candidates as `LabelSpace.label_points` gives them; copies them."""
+        return np.column_stack([self.class_embeddings, -self.hub_penalty])
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the scores of some images at a time.
+
+        Yields
+        ------
+        scores : ndarray of shape (n_some, m), float32
+            Higher is better; NaN for an image whose point is.
+        """
+        rows = max(1, SCORES_PER_BLOCK // len(self.labels))
+        for start in range(0, max(1, len(self.points)), rows):
+            points = self.points[start : start + rows]
+            yield cosine_scores(points, self.class_embeddings) - self.penalty
+
+    def probabilities(self, *, multi_label: bool = False) -> NDArray[np.float32]:
+        """Return the softmax of the scores over the candidates.
+
+        Parameters
+        ----------
+        multi_label : bool, default=False
+            For each label the probability that it applies, whatever the others.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, m), float32
+
+        Raises
+        ------
+        ValueError
+            If ``multi_label``, and `fit` calibrated nothing.
+        """
+        if multi_label:
+            return np.concatenate([part for _, part in self._independent()])
+        temperature = self.settings.temperature
+        return np.concatenate(
+            [softmax(part, temperature).astype(np.float32) for part in self.blocks()]
+        )
+
+    def best(self, k: int = 1, *, probabilities: bool = False) -> Ranking:
+        """Return the candidates of the best scores; never holds all scores at once.
+
+        Parameters
+        ----------
+        k : int, default=1
+            At least 1; all candidates where there are fewer.
+        probabilities : bool, default=False
+            Theirs too.
+
+        Returns
+        -------
+        ranking : Ranking
+        """
+        return rank_candidates(
+            self.points,
+            self.class_embeddings,
+            k,
+            penalty=self.penalty,
+            temperature=self.settings.temperature if probabilities else None,
+        )
+
+    def names(self, unknown_label: Hashable) -> NDArray[Any]:
+        """Return the best candidate of each image.
+
+        Parameters
+        ----------
+        unknown_label : hashable
+            Stands where the best does not fit, and for an image whose point is NaN.
+
+        Returns
+        -------
+        names : ndarray of shape (n,)
+        """
+        best = self.best()
+        names, accepted = self.labels[best.columns[:, 0]], self.accepted(best)
+        if not accepted.all():
+            names = names.astype(object)
+            names[~accepted] = unknown_label
+            if all(isinstance(name, str) for name in names):
+                names = names.astype(str)
+        return names
+
+    def accepted(self, ranking: Ranking) -> NDArray[np.bool_]:
+        """Tell which images the first candidate of a ranking fits.
+
+        Parameters
+        ----------
+        ranking : Ranking
+            From `best`.
+
+        Returns
+        -------
+        accepted : ndarray of shape (n,), bool
+            False for an image whose point is NaN.
+        """
+        best, reject = ranking.scores[:, 0], self.settings.reject
+        if isinstance(reject, Real):
+            return np.asarray(best >= reject)
+        accepted: NDArray[np.bool_] = np.isfinite(best)
+        if reject is None or self.calibration is None:
+            return accepted
+        classes = self.space.label_points(self.space.seen)
+        seen_penalty = self.settings.seen_penalty
+        temperature = self.calibration.temperature
+        threshold = self.calibration.background.threshold(
+            self.settings.false_accept_rate or self.calibration.false_accept_rate,
+            self.label_points,
+            self.class_of,
+            classes,
+            seen_penalty,
+            temperature,
+        )
+        class_of_best = self.class_of[ranking.columns[:, 0]]
+        rows = max(1, SCORES_PER_BLOCK // len(classes))
+        for start in range(0, len(best), rows):
+            part = np.flatnonzero(accepted[start : start + rows]) + start
+            seen = LabelSpace.scores(self.points[part], classes) - seen_penalty
+            accepted[part] = threshold < stand_out(
+                best[part], class_of_best[part], seen, temperature
+            )
+        return accepted
+
+    def ranked(self, k: int, *, multi_label: bool = False) -> list[list[RankedLabel]]:
+        """Return the best candidates of each image, best first.
+
+        Parameters
+        ----------
+        k : int
+            At least 1; all candidates where there are fewer.
+        multi_label : bool, default=False
+            Those of the best probabilities, as `probabilities` gives them.
+
+        Returns
+        -------
+        ranked : list of list of RankedLabel
+            An empty list for an image whose point is NaN.
+
+        Raises
+        ------
+        ValueError
+            If ``multi_label``, and `fit` calibrated nothing.
+        """
+        ranking = self.best(1 if multi_label else k, probabilities=not multi_label)
+        accepted = self.accepted(ranking)
+        if multi_label:
+            ranking = self._best_independent(k)
+        labels, seen = self.labels.tolist(), self.is_seen
+        return [
+            [
+                RankedLabel(labels[j], score, probability, bool(seen[j]), not fits)
+                for j, score, probability in zip(*image, strict=True)
+                if not math.isnan(score)
+            ]
+            for fits, *image in zip(
+                accepted.tolist(),
+                *(np.asarray(part).tolist() for part in ranking),
+                strict=True,
+            )
+        ]
+
+    def explained(
+        self,
+        k: int,
+        unknown_label: Hashable,
+        entries: "Sequence[LabelEntry | None]",
+        classes: Sequence[Hashable],
+    ) -> list[Explanation]:
+        """Say for each image why it gets its label.
+
+        Parameters
+        ----------
+        k : int
+            How many candidates and seen classes are shown.
+        unknown_label : hashable
+            As for `names`.
+        entries : sequence of LabelEntry or None
+            How the vector of each candidate was made.
+        classes : sequence of hashable
+            The seen classes.
+
+        Returns
+        -------
+        explanations : list of Explanation
+        """
+        cosines = cosine_scores(self.points, self.space.seen)
+        entry_of = dict(zip(self.labels.tolist(), entries, strict=True))
+        explanations = []
+        for best, near in zip(self.ranked(max(k, 2)), cosines, strict=True):
+            nearest = np.argsort(-near, kind="stable")[: k if best else 0]
+            explanations.append(
+                Explanation(
+                    best[0].label if best and not best[0].rejected else unknown_label,
+                    tuple(best[:k]),
+                    tuple(entry_of[answer.label] for answer in best[:k]),
+                    best[0].score - best[1].score if len(best) > 1 else np.nan,
+                    tuple((classes[j], float(near[j])) for j in nearest),
+                )
+            )
+        return explanations
+
+    def _best_independent(self, k: int) -> Ranking:
+        parts = []
+        for block in self._independent():
+            columns = top_k(block[1], k)
+            parts.append(
+                (columns, *(np.take_along_axis(part, columns, 1) for part in block))
+            )
+        return Ranking(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def _independent(
+        self,
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield scores (n_some, m) and the probability of each label by itself."""
+        if self.calibration is None:
+            n_classes = len(self.space.seen)
+            got = "one in which nothing was 'auto'"
+            what = "Set seen_penalty, temperature or reject to 'auto' and fit again."
+            if n_classes < MIN_CLASSES:
+                got = f"one on {n_classes} classes, fewer than {MIN_CLASSES}"
+                what = "Train on more classes."
+            raise ValueError(
+                f"Expected a fit that calibrates, to rate labels one by one "
+                f"(multi_label). Got {got}. {what}"
+            )
+        probabilities = self.calibration.independent(self.label_points, self.class_of)
+        seen_penalty = np.float32(self.settings.seen_penalty) * self.is_seen
+        for scores in self.blocks():
+            yield scores, probabilities(scores + seen_penalty)

@@ -1,0 +1,219 @@
+"""What a score loses, and what it means: parameters, checked, and their values.
+
+Each of ``seen_penalty``, ``temperature`` and ``reject`` is a number or ``"auto"``:
+fitted on folds of the seen classes (`zeroshot.scoring.calibration`).
+"""
+
+import math
+import re
+import warnings
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, Self
+
+from zeroshot.errors import PartialCoverageWarning
+from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
+
+__all__ = ["DEFAULT_TEMPERATURE", "ScoreSettings", "false_accept_rate"]
+
+# Without a temperature of the user's own. Of the values tried it has the least negative
+# log likelihood on held-out seen classes of both real tasks (docs/defaults.md).
+DEFAULT_TEMPERATURE = 0.1
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """The parameters of a classifier that decide about its scores.
+
+    Attributes
+    ----------
+    hub_correction : float
+    seen_penalty : float or "auto"
+    temperature : float, "auto" or None
+    reject : float, "auto", "auto:<rate>" or None
+        As for `ZeroShotClassifier`.
+    """
+
+    hub_correction: float
+    seen_penalty: Any
+    temperature: Any
+    reject: Any
+
+    @classmethod
+    def of(cls, classifier: Any) -> Self:
+        """Return the settings of a classifier, checked.
+
+        Parameters
+        ----------
+        classifier : ZeroShotClassifier
+
+        Returns
+        -------
+        settings : ScoreSettings
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
+        """
+        settings = cls(
+            classifier.hub_correction,
+            classifier.seen_penalty,
+            classifier.temperature,
+            classifier.reject,
+        )
+        hub, penalty = settings.hub_correction, settings.seen_penalty
+        temperature, reject = settings.temperature, settings.reject
+        is_auto = isinstance(reject, str)
+        for name, value, fits, wanted in (
+            ("hub_correction", hub, _is_number(hub) and hub >= 0, "a number >= 0"),
+            (
+                "seen_penalty",
+                penalty,
+                penalty == "auto" or _is_number(penalty),
+                "a number, or 'auto'",
+            ),
+            (
+                "temperature",
+                temperature,
+                temperature in (None, "auto")
+                or (_is_number(temperature) and temperature > 0),
+                "a number > 0, None or 'auto'",
+            ),
+            (
+                "reject",
+                reject,
+                reject is None
+                or (is_auto and false_accept_rate(reject) is not None)
+                or (_is_number(reject) and -1 <= reject <= 1),
+                "a number in [-1, 1], None, 'auto' or 'auto:<false-accept rate in "
+                "(0, 1)>'",
+            ),
+        ):
+            if not fits:
+                raise ValueError(f"Expected {name} to be {wanted}. Got {value!r}.")
+        return settings
+
+    @property
+    def automatic(self) -> list[str]:
+        """Names of the parameters that are fitted on folds."""
+        return [
+            name
+            for name in ("seen_penalty", "temperature", "reject")
+            if isinstance(getattr(self, name), str)
+        ]
+
+    @property
+    def false_accept_rate(self) -> float | None:
+        """The rate in ``reject="auto:0.05"``; None where it is not stated."""
+        reject = self.reject
+        return (false_accept_rate(reject) if isinstance(reject, str) else None) or None
+
+    def can_calibrate(self, n_classes: int) -> bool:
+        """Tell whether `fit` has something to calibrate, and classes for it.
+
+        Parameters
+        ----------
+        n_classes : int
+            Seen classes.
+
+        Returns
+        -------
+        can_calibrate : bool
+
+        Warns
+        -----
+        PartialCoverageWarning
+            If there are too few classes, for that or for the rate that is asked for.
+        """
+        wanted, rate = self.automatic, self.false_accept_rate
+        if not wanted:
+            return False
+        if n_classes < MIN_CLASSES:
+            warnings.warn(
+                f"{' and '.join(wanted)} cannot be fitted: that takes at least "
+                f"{MIN_CLASSES} seen classes, here are {n_classes}. There will be no "
+                f"penalty, a temperature of {DEFAULT_TEMPERATURE} and no rejection.",
+                PartialCoverageWarning,
+                stacklevel=3,
+            )
+            return False
+        if rate is not None and 1 / rate - 1 > n_classes:
+            warnings.warn(
+                f"A false-accept rate of {rate} takes {math.ceil(1 / rate - 1)} seen "
+                f"classes to be kept, here are {n_classes}. Only what stands out more "
+                f"than all of the training images is accepted.",
+                PartialCoverageWarning,
+                stacklevel=3,
+            )
+        return True
+
+    def in_effect(self, calibration: Calibration | None, n_classes: int) -> Self:
+        """Return the settings with numbers for ``"auto"``; a rate of ``reject`` stays.
+
+        Parameters
+        ----------
+        calibration : Calibration or None
+            What `fit` learnt.
+        n_classes : int
+            Seen classes; where they are too few for folds, nothing is in effect.
+
+        Returns
+        -------
+        settings : ScoreSettings
+
+        Raises
+        ------
+        ValueError
+            If something is ``"auto"`` that was not in `fit`.
+        """
+        if self.automatic and calibration is None and n_classes >= MIN_CLASSES:
+            raise ValueError(
+                f"Expected a fit that calibrates, for {self.automatic[0]}. Got one in "
+                f"which nothing was 'auto'. Set seen_penalty, temperature or reject to "
+                f"'auto' and fit again."
+            )
+        penalty, temperature, reject = self.seen_penalty, self.temperature, self.reject
+        if penalty == "auto":
+            penalty = 0.0 if calibration is None else calibration.seen_penalty
+        if temperature == "auto":
+            temperature = None if calibration is None else calibration.temperature
+        if isinstance(reject, str) and calibration is None:
+            reject = None
+        return replace(
+            self,
+            seen_penalty=penalty,
+            temperature=temperature or DEFAULT_TEMPERATURE,
+            reject=reject,
+        )
+
+
+def false_accept_rate(text: str) -> float | None:
+    """Return the rate in ``"auto:0.05"``.
+
+    Parameters
+    ----------
+    text : str
+        Value of ``reject``.
+
+    Returns
+    -------
+    rate : float or None
+        In (0, 1); 0 for ``"auto"``, None where the text is neither.
+
+    Examples
+    --------
+    >>> false_accept_rate("auto:0.05"), false_accept_rate("auto:2")
+    (0.05, None)
+    """
+    match = re.fullmatch(r"auto(?::([0-9]{0,9}\.?[0-9]{1,9}))?", text)
+    if match is None:
+        return None
+    rate = float(match[1] or 0)
+    return rate if match[1] is None or 0 < rate < 1 else None
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    )

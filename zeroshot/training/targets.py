@@ -1,0 +1,170 @@
+"""Labels of training images: checked, as classes, and brought in line with features."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from zeroshot.errors import InvalidImageError, LabelError
+from zeroshot.features.pipeline import Features
+from zeroshot.labels.cascade import label_problem
+
+__all__ = ["Targets", "check_targets"]
+
+
+def check_targets(y: Any) -> NDArray[Any]:
+    """Return labels of one kind as an array; refuse others, and none.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Strings or numbers.
+
+    Returns
+    -------
+    labels : ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If y is None, or continuous, or of another shape.
+    LabelError
+        If there is no label, or labels are missing, of several kinds, or of a kind
+        that names nothing.
+    """
+    if y is None:
+        raise ValueError(
+            "This ZeroShotClassifier estimator requires y to be passed, but the "
+            "target y is None."
+        )
+    # NumPy makes text of mixed lists ("nan", "1"), and a table of a list of tuples.
+    if isinstance(y, list | tuple):
+        _check_objects(y)
+    elif getattr(y, "dtype", None) is not None and np.ndim(y) == 1:
+        values = np.asarray(y)
+        if values.dtype == object:
+            _check_objects(values.tolist())
+    labels: NDArray[Any] = np.asarray(column_or_1d(y, warn=True))
+    assert_all_finite(labels, input_name="y")
+    with warnings.catch_warnings():
+        # Taken for a regression, where classes have one image each.
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        check_classification_targets(labels)
+    if len(labels) == 0:
+        raise LabelError("Expected at least 2 different labels. Got none.")
+    return labels
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The labels of training images as classes.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Sorted; at least 2.
+    index : ndarray of shape (n,), int
+        Class of each image.
+    """
+
+    classes: NDArray[Any]
+    index: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, y: Any, n_images: int) -> Self:
+        """Return the targets that labels stand for.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+        n_images : int
+
+        Returns
+        -------
+        targets : Targets
+
+        Raises
+        ------
+        ValueError, LabelError
+            As `check_targets`; if there is not one label for each image, or one class
+            only.
+        """
+        labels = check_targets(y)
+        if len(labels) != n_images:
+            raise LabelError(
+                f"Expected one label for each image. Got {n_images} images and "
+                f"{len(labels)} labels: inconsistent numbers of samples."
+            )
+        classes, index = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise LabelError(
+                f"Expected at least 2 different labels. Got one class: "
+                f"{classes.tolist()[0]!r}. Give images of more classes."
+            )
+        return cls(classes, index)
+
+    def readable(
+        self, features: Features
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.intp]]:
+        """Return features, classes and positions of the images that could be read.
+
+        Parameters
+        ----------
+        features : Features
+
+        Returns
+        -------
+        X : ndarray of shape (n_readable, dim), float32
+        y : ndarray of shape (n_readable,), int
+        positions : ndarray of shape (n_readable,), int
+
+        Raises
+        ------
+        InvalidImageError
+            If a class has no readable image left.
+        """
+        X, positions = features.matrix, features.positions
+        if features.errors:
+            readable = ~np.isin(positions, list(features.errors))
+            X, positions = X[readable], positions[readable]
+            lost = np.setdiff1d(np.arange(len(self.classes)), self.index[positions])
+            if len(lost):
+                named = ", ".join(map(repr, self.classes[lost].tolist()))
+                raise InvalidImageError(
+                    f"Expected a readable image of every class. Got none of {named}. "
+                    f"Give other images of them, or leave these classes out."
+                )
+        return X, self.index[positions], positions
+
+
+def _check_objects(labels: Sequence[Any]) -> None:
+    kinds = set()
+    for position, label in enumerate(labels):
+        if isinstance(label, tuple | list | dict | set):
+            raise LabelError(
+                f"Expected each label as a string or a number. Got {label!r} of type "
+                f"'{type(label).__name__}' at position {position}. Give one label for "
+                f"each image, such as ' '.join(label)."
+            )
+        if isinstance(label, np.ndarray):
+            return  # a table, whose shape is refused
+        problem = label_problem(label)
+        if problem and problem != "no text":
+            raise LabelError(
+                f"Expected a label for each image, a string or a number. Got "
+                f"{label!r} ({problem}) at position {position}: y contains NaN or the "
+                f"like. Correct it, or leave out images without one."
+            )
+        kinds.add("text" if isinstance(label, str) else "number")
+    if len(kinds) > 1:
+        names = sorted({f"'{type(label).__name__}'" for label in labels})
+        raise LabelError(
+            f"Expected labels of one kind, all strings or all numbers. Got "
+            f"{', '.join(names)}. Convert them, and leave out images without one."
+        )
