@@ -842,12 +842,12 @@ def in_a_small_machine(code: str, limit: str, tmp_path: Path) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
-@pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_read_image_without_memory_is_no_broken_image(tmp_path, form):
     # EXIF: turning takes memory, too.
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = Image.new("RGB", (6000, 6000))
+    image = Image.new("RGB", (3000, 3000))
     write(tmp_path / "a", encoded(image, form, exif=exif))
     limit = (
         "read_image(b'P6 1 1 255 abc')\n"
@@ -855,7 +855,7 @@ def test_read_image_without_memory_is_no_broken_image(tmp_path, form):
         "resource.getpagesize()\n"
     )
     code = (
-        "for megabytes in (20, 80, 120, 160, 200, 240, 280, 320, 400, 2000):\n"
+        "for megabytes in (5, 30, 50, 70, 90, 120, 2000):\n"
         "    size = used + megabytes * 2**20\n"
         "    resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))\n"
         "    try:\n"
@@ -864,7 +864,7 @@ def test_read_image_without_memory_is_no_broken_image(tmp_path, form):
         "        print('memory')\n"
     )
     lines = in_a_small_machine(code, limit, tmp_path).splitlines()
-    shape = "(6000, 6000, 3)"
+    shape = "(3000, 3000, 3)"
     assert set(lines) == {"memory", shape}
     assert (lines[0], lines[-1]) == ("memory", shape)
 

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
         as_image_list,
         content_key,
         fit_image,
-        image_content,
         image_sources,
         is_feature_matrix,
-        read_bytes,
         read_fitted,
         read_image,
     )
@@ -44,10 +42,8 @@ __all__ = [
     "as_image_list",
     "content_key",
     "fit_image",
-    "image_content",
     "image_sources",
     "is_feature_matrix",
-    "read_bytes",
     "read_fitted",
     "read_image",
 ]

@@ -11,14 +11,7 @@ from PIL import Image
 
 from zeroshot.errors import ArtifactError
 
-__all__ = [
-    "MAX_PIXELS",
-    "PIXELS",
-    "ImageRefusedError",
-    "bytes_of_whole",
-    "decode",
-    "max_pixels",
-]
+__all__ = ["MAX_PIXELS", "PIXELS", "ImageRefusedError", "decode", "max_pixels"]
 
 MAX_PIXELS = 89_478_485
 """Largest image, in pixels, unless the environment variable ``ZEROSHOT_MAX_PIXELS``
@@ -201,24 +194,10 @@ def _upright(image: Image.Image) -> Image.Image:
 def bytes_of_whole(
     values: NDArray[Any], *, is_16_bit: bool = False
 ) -> NDArray[np.uint8]:
-    """Scale whole numbers to 8 bits.
+    """Scale whole numbers to 8 bits: 0..255 as they are, 0..65535 down.
 
-    Parameters
-    ----------
-    values : ndarray of bool, int or uint
-        Of one image or several. Where all are at most 255 they are 8-bit, where all are
-        at most 65535 they are 16-bit. A bool is black or white.
-    is_16_bit : bool, default=False
-        They are, however small: the file says so.
-
-    Returns
-    -------
-    scaled : ndarray of the same shape, uint8
-
-    Raises
-    ------
-    ImageRefusedError
-        If one is negative, or larger.
+    All are of 16 bits where one is above 255, or where the file says so. The values may
+    be of several images. A bool is black or white.
     """
     if values.dtype == np.uint8 or values.size == 0:
         return values.astype(np.uint8, copy=False)
@@ -232,10 +211,8 @@ def bytes_of_whole(
         )
     if high <= 255 and not is_16_bit:
         return values.astype(np.uint8)
-    scaled: NDArray[np.uint8] = ((values.astype(np.uint32) + 128) // 257).astype(
-        np.uint8
-    )
-    return scaled
+    scaled = (values.astype(np.uint32) + 128) // 257
+    return scaled.astype(np.uint8)
 
 
 def _bytes_of_unit(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -10,22 +10,7 @@ from warnings import warn
 
 from zeroshot.errors import ArtifactError, PartialCoverageWarning
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "OF_THE_FILE",
-    "PATH_COLUMNS",
-    "SYSTEM_NAMES",
-    "TABLE_SUFFIXES",
-    "ImageTable",
-    "OnError",
-    "image_files",
-    "is_left_out",
-    "machine_fault",
-    "quoted",
-    "read_image_table",
-    "read_table",
-    "separator",
-]
+__all__ = ["IMAGE_SUFFIXES", "image_files", "read_image_table", "read_table"]
 
 OnError = Literal["raise", "skip", "nan"]
 
@@ -67,19 +52,7 @@ left out for them."""
 
 
 def machine_fault(source: object, error: OSError) -> ArtifactError:
-    """Return what is raised where the machine, and no image, is at fault.
-
-    Parameters
-    ----------
-    source : object
-        What was read.
-    error : OSError
-        None of `OF_THE_FILE`.
-
-    Returns
-    -------
-    fault : ArtifactError
-    """
+    """Return what is raised for an error that is none of `OF_THE_FILE`."""
     return ArtifactError(
         f"Expected to read '{source}'. Got '{error.strerror or error}', which is a "
         f"fault of the machine, not of the image: no image is left out for it. Check "
@@ -88,17 +61,7 @@ def machine_fault(source: object, error: OSError) -> ArtifactError:
 
 
 def is_left_out(name: str) -> bool:
-    """Tell whether a file or folder found in a folder is hidden or the system's.
-
-    Parameters
-    ----------
-    name : str
-        Without the path.
-
-    Returns
-    -------
-    left_out : bool
-    """
+    """Tell whether what is found in a folder is hidden or the system's."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
@@ -183,45 +146,15 @@ def _image_files(
 
 
 class ImageTable(NamedTuple):
-    """A table that names images.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    header : list of str
-        Names of the columns, in lower case; empty where there is no header.
-    column : int
-        Which column names the images.
-    rows : list of (int, list of str)
-        Line number and cells, below the header.
-    """
+    """A table that names images: in which column, and the rows with their lines."""
 
     path: Path
-    header: list[str]
+    header: list[str]  # in lower case; empty where there is none
     column: int
     rows: list[tuple[int, list[str]]]
 
     def images(self) -> list[str]:
-        r"""Return the path of each row's image, and warn of those that are missing.
-
-        Relative paths are relative to the table. ``~/`` is the home folder; a ``\``
-        is taken for a ``/`` where no file has it in its name.
-
-        Returns
-        -------
-        paths : list of str
-
-        Raises
-        ------
-        ArtifactError
-            If a row has no path; gives the line.
-
-        Warns
-        -----
-        PartialCoverageWarning
-            Where images do not exist; gives the lines.
-        """
+        """Return the path of each row's image; warn of missing ones, by their lines."""
         paths, missing = [], []
         for line, row in self.rows:
             cell = row[self.column] if len(row) > self.column else ""
@@ -230,9 +163,8 @@ class ImageTable(NamedTuple):
                     f"Expected the path of an image in '{self.path}', line {line}. Got "
                     f"{quoted(row)}. Complete the row or remove it."
                 )
-            path = self._resolved(cell)
-            paths.append(path)
-            if not os.path.lexists(path):
+            paths.append(self._resolved(cell))
+            if not os.path.lexists(paths[-1]):
                 missing.append(f"'{cell}' (line {line})")
         if missing:
             warn(
@@ -247,6 +179,7 @@ class ImageTable(NamedTuple):
         if "://" in cell:  # refused when it is read
             return cell
         path = str(self.path.parent / os.path.expanduser(cell))
+        # Written by Windows, unless a file has that in its name.
         if "\\" in cell and not os.path.lexists(path):
             cell = cell.replace("\\", "/")
             path = str(self.path.parent / os.path.expanduser(cell))
@@ -256,10 +189,10 @@ class ImageTable(NamedTuple):
 def read_image_table(path: Path) -> ImageTable:
     """Read a table that names images, with or without a header.
 
-    The images are named by the column ``path``, else ``image``, else by the first. A
-    first row without such a name is an image if its first cell ends like an image file
-    or is a file; it is a header if that holds of another row, and of no cell of its
-    own.
+    Relative paths are relative to it; ``~/`` is the home folder. The images are named
+    by the column ``path``, else ``image``, else by the first. A first row without such
+    a name is an image if its first cell ends like an image file or is a file; it is a
+    header if that holds of another row, and of no cell of its own.
 
     Parameters
     ----------
@@ -348,33 +281,14 @@ def _delimiter(path: Path, lines: Iterator[str]) -> str:
 
 
 def separator(path: Path) -> str:
-    """Return in words what separates the cells of a table.
-
-    Parameters
-    ----------
-    path : Path
-        As for `read_table`.
-
-    Returns
-    -------
-    separator : {"commas", "semicolons", "tabs"}
-    """
+    """Return in words what separates the cells of a table."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         mark = _delimiter(path, file)
     return {",": "commas", ";": "semicolons", "\t": "tabs"}[mark]
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Return the first ten of some names in quotes, and how many more there are.
-
-    Parameters
-    ----------
-    names : sequence of str
-
-    Returns
-    -------
-    text : str
-    """
+    """Return the first ten of some names in quotes, and how many more there are."""
     return _listed([f"'{name}'" for name in names])
 
 

@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from zeroshot.errors import ArtifactError, InvalidImageError
-from zeroshot.images.decoding import (
-    ImageRefusedError,
-    bytes_of_whole,
-    decode,
-    max_pixels,
-)
+from zeroshot.images import decoding
+from zeroshot.images.decoding import ImageRefusedError, bytes_of_whole
 from zeroshot.images.files import (
     IMAGE_SUFFIXES,
     OF_THE_FILE,
@@ -36,10 +32,8 @@ __all__ = [
     "as_image_list",
     "content_key",
     "fit_image",
-    "image_content",
     "image_sources",
     "is_feature_matrix",
-    "read_bytes",
     "read_fitted",
     "read_image",
 ]
@@ -48,23 +42,15 @@ __all__ = [
 # waited for.
 READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
-# The last lengths of an array of bands, such as of a satellite, that is no batch of
-# grey images.
+# A last length that rather counts bands (of a satellite) than columns of grey images.
 MOST_BANDS = 16
 
-# An open file may be in a list twice, and is wound back before it is read.
-_STREAM_LOCK = threading.Lock()
+# An open file may be in a list twice, and is wound back before it is read. Many locks:
+# files of a network are read side by side.
+_STREAM_LOCKS = [threading.Lock() for _ in range(61)]
 
-ImageSource: TypeAlias = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | BinaryIO
-    | Image.Image
-    | NDArray[Any]
-)
+File: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+ImageSource: TypeAlias = File | Image.Image | NDArray[Any]
 """One image: the path of a file, a file's bytes, an open file, a PIL image, or an array
 (or tensor) of shape (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA: floats 0..1,
 bools (black, white), or whole numbers 0..255; 0..65535 where one is above 255."""
@@ -127,7 +113,13 @@ def image_sources(images: object, on_error: OnError = "raise") -> Iterable[Image
     if isinstance(images, str | os.PathLike):
         path = Path(os.path.expanduser(os.fsdecode(images)))
         if images != "" and os.path.isdir(path):  # Path("") is the current folder
-            return list(_files_of_folder(path, on_error))
+            if files := image_files(path, on_error):
+                return list(files)
+            raise ArtifactError(
+                f"Expected a folder with image files "
+                f"({' '.join(sorted(IMAGE_SUFFIXES))}). Got '{path}', which holds "
+                f"none. Check the path."
+            )
         if path.suffix.lower() in TABLE_SUFFIXES:
             return list(read_image_table(path).images())
         return [images]
@@ -251,7 +243,7 @@ def read_fitted(
     InvalidImageError
         As `read_image`.
     """
-    return _fit(_open(source, index, name, max(size)), size, resize)
+    return fit_image(_open(source, index, name, max(size)), size, resize)
 
 
 def _open(
@@ -260,7 +252,7 @@ def _open(
     name = name or _describe(source)
     plain = _plain(source, index)
     try:
-        return decode(plain, wanted)
+        return decoding.decode(plain, wanted)
     except ImageRefusedError as error:
         reason = str(error)
     except UnidentifiedImageError:
@@ -284,7 +276,7 @@ def _is_out_of_memory(message: str) -> bool:
     # That of WebP says the same of a broken image.
     if message in ("could not create decoder object", "failed to read next frame"):
         try:
-            np.empty(4 * max_pixels(), np.uint8)  # nothing is written to it
+            np.empty(4 * decoding.max_pixels(), np.uint8)  # nothing is written to it
         except MemoryError:
             return True
     return "out of memory" in message.lower()
@@ -294,14 +286,12 @@ def _at(index: int | None) -> str:
     return "" if index is None else f" at position {index}"
 
 
-def _plain(
-    source: Any, index: int | None
-) -> str | bytes | Image.Image | NDArray[Any] | Any:
+def _plain(source: Any, index: int | None) -> Any:
     """Return a file's bytes, a PIL image or an array; what is neither as it is."""
     if isinstance(source, bytes | Image.Image | np.ndarray):
         return source
     if isinstance(source, str | os.PathLike):
-        return read_bytes(source, index=index)
+        return _file_bytes(os.fsdecode(source), index)
     if isinstance(source, memoryview) and source.ndim > 1:
         return np.asarray(source)
     if isinstance(source, bytearray | memoryview):
@@ -315,18 +305,19 @@ def _read_stream(stream: Any, index: int | None) -> bytes:
     """Return what an open file holds, or an entry of an archive."""
     try:
         if hasattr(stream, "read"):
-            with _STREAM_LOCK:
+            with _STREAM_LOCKS[id(stream) % len(_STREAM_LOCKS)]:
                 if hasattr(stream, "seekable") and stream.seekable():
                     stream.seek(0)
                 content = stream.read()
         else:
             content = stream.read_bytes()
-    # ValueError: it is closed. KeyError: no such entry.
-    except (OSError, ValueError, KeyError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number not in (None, *OF_THE_FILE):
-            raise machine_fault(_describe(stream), error) from error  # type: ignore[arg-type]
-        content, reason = None, f"It cannot be read: {error}."
+    except OSError as error:
+        if error.errno not in (None, *OF_THE_FILE):
+            raise machine_fault(_describe(stream), error) from error
+        reason = f"It cannot be read: {error}."
+    # It is closed; no such entry; no file, but with a method of that name.
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"It cannot be read: {error}."
     else:
         if isinstance(content, bytes | bytearray | memoryview):
             return bytes(content)
@@ -350,28 +341,7 @@ def _as_array(source: Any, index: int | None) -> NDArray[Any]:
         ) from error
 
 
-def read_bytes(source: str | os.PathLike[str], *, index: int | None = None) -> bytes:
-    """Return the content of an image file.
-
-    Parameters
-    ----------
-    source : str or path-like
-        The file; ``~/`` is the home folder.
-    index : int, optional
-        Position of the image in the input, for the error.
-
-    Returns
-    -------
-    content : bytes
-
-    Raises
-    ------
-    InvalidImageError
-        If there is no such file, or it may not be read; names it. Carries ``index``.
-    ArtifactError
-        If the machine is at fault, and no file.
-    """
-    name = os.fsdecode(source)
+def _file_bytes(name: str, index: int | None) -> bytes:
     try:
         # Half the system calls of `open` and `read`: what small files cost.
         place = os.path.expanduser(name) if name.startswith("~") else name
@@ -404,25 +374,7 @@ def read_bytes(source: str | os.PathLike[str], *, index: int | None = None) -> b
 def image_content(
     source: ImageSource, *, index: int | None = None
 ) -> bytes | NDArray[np.uint8]:
-    """Return what tells an image from others: a file's bytes, or its pixels.
-
-    Parameters
-    ----------
-    source : ImageSource
-        An open file is read from its start.
-    index : int, optional
-        Position of the image in the input, for the error.
-
-    Returns
-    -------
-    content : bytes or ndarray of shape (height, width, 3), uint8
-        The bytes are not decoded.
-
-    Raises
-    ------
-    InvalidImageError, ArtifactError
-        As `read_image`.
-    """
+    """Return what tells an image from others: a file's bytes, or its pixels."""
     plain = _plain(source, index)
     return plain if isinstance(plain, bytes) else read_image(plain, index=index)
 
@@ -457,7 +409,7 @@ def content_key(source: ImageSource, *, index: int | None = None) -> bytes:
 
 
 def fit_image(
-    image: NDArray[np.uint8],
+    image: NDArray[np.uint8] | Image.Image,
     size: tuple[int, int],
     resize: Literal["crop", "squash"] = "crop",
 ) -> NDArray[np.uint8]:
@@ -469,8 +421,7 @@ def fit_image(
 
     Parameters
     ----------
-    image : ndarray of shape (h, w, 3), uint8
-        RGB.
+    image : ndarray of shape (h, w, 3), uint8, or PIL image of mode RGB
     size : tuple of int
         Wanted height and width, in pixels.
     resize : {"crop", "squash"}, default="crop"
@@ -481,14 +432,6 @@ def fit_image(
     -------
     fitted : ndarray of shape (height, width, 3), uint8
     """
-    return _fit(image, size, resize)
-
-
-def _fit(
-    image: Image.Image | NDArray[np.uint8],
-    size: tuple[int, int],
-    resize: Literal["crop", "squash"],
-) -> NDArray[np.uint8]:
     height, width = size
     if isinstance(image, np.ndarray):
         if image.shape[:2] == (height, width):
@@ -505,16 +448,6 @@ def _fit(
         left, top = (old_width - kept_width) / 2, (old_height - kept_height) / 2
         box = (left, top, left + kept_width, top + kept_height)
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
-
-
-def _files_of_folder(folder: Path, on_error: OnError) -> list[str]:
-    files = image_files(folder, on_error)
-    if not files:
-        raise ArtifactError(
-            f"Expected a folder with image files ({' '.join(sorted(IMAGE_SUFFIXES))}). "
-            f"Got '{folder}', which holds none. Check the path."
-        )
-    return files
 
 
 def _column_of_frame(frame: Any) -> Any:
