@@ -214,7 +214,7 @@ def test_read_image_read_only_reversed_array_is_read():
         ("http://example.org/a.png", "a URL, and nothing is downloaded"),
         ("s3://bucket/a.png", "a URL"),
         (open, "Pass a path"),
-        (StringIO("x"), "open it with mode 'rb'"),
+        (StringIO("x"), "gives no bytes. Open it with mode 'rb'"),
         (closed_file(), "closed file"),
         (np.zeros((3,), np.uint8), "One image has shape"),
         (np.zeros((0, 2, 3), np.uint8), "no pixels"),
@@ -788,7 +788,7 @@ def test_extract_features_forms_of_a_file_in_a_generator_are_equal(tmp_path):
 def test_read_image_missing_entry_of_an_archive_raises(tmp_path):
     forms_of_a_file(tmp_path, b"x")[7].close()
     missing = zipfile.Path(tmp_path / "images.zip", "other.png")
-    with pytest.raises(InvalidImageError, match="cannot be read"):
+    with pytest.raises(InvalidImageError, match=r"other\.png"):
         read_image(missing)
 
 

@@ -279,7 +279,7 @@ def read_class_names(class_names: ClassNames) -> dict[str, str]:
     if isinstance(class_names, Mapping):
         return dict(class_names)
     path = Path(class_names).expanduser()
-    rows = read_table(path, "," if path.suffix.lower() == ".csv" else "\t")
+    rows = read_table(path, None if path.suffix.lower() == ".csv" else "\t")
     names: dict[str, str] = {}
     for line, row in rows:
         if len(row) != 2 or not all(row):

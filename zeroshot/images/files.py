@@ -51,12 +51,12 @@ files, a failing disk, a share that is gone) are the machine's: good images woul
 left out for them."""
 
 
-def machine_fault(source: object, error: OSError) -> ArtifactError:
+def machine_fault(source: str, error: Exception) -> ArtifactError:
     """Return what is raised for an error that is none of `OF_THE_FILE`."""
     return ArtifactError(
-        f"Expected to read '{source}'. Got '{error.strerror or error}', which is a "
-        f"fault of the machine, not of the image: no image is left out for it. Check "
-        f"memory, disk, network and open files, and run again."
+        f"Expected to read {source}. Got '{error}', which is a fault of the machine, "
+        f"not of the image: no image is left out for it. Check memory, disk, network "
+        f"and open files, and run again."
     )
 
 
@@ -123,7 +123,7 @@ def _image_files(
             entries = sorted(listing, key=lambda e: os.path.normcase(e.name))
     except OSError as error:
         if error.errno not in OF_THE_FILE:
-            raise machine_fault(folder, error) from error
+            raise machine_fault(f"'{folder}'", error) from error
         unreadable[folder] = error.strerror or str(error)
         return
     for entry in entries:

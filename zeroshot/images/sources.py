@@ -311,20 +311,18 @@ def _read_stream(stream: Any, index: int | None) -> bytes:
                 content = stream.read()
         else:
             content = stream.read_bytes()
-    except OSError as error:
-        if error.errno not in (None, *OF_THE_FILE):
-            raise machine_fault(_describe(stream), error) from error
-        reason = f"It cannot be read: {error}."
-    # It is closed; no such entry; no file, but with a method of that name.
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"It cannot be read: {error}."
-    else:
         if isinstance(content, bytes | bytearray | memoryview):
             return bytes(content)
-        reason = "It gives no bytes: open it with mode 'rb'."
+        reason = "it gives no bytes"
+    # It is closed or of text; no such entry; no file, but with a method of that name.
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in (None, *OF_THE_FILE):
+            raise machine_fault(_describe(stream), error) from error
+        reason = str(error)
     raise InvalidImageError(
-        f"Expected an open file{_at(index)} with an image. Got {_describe(stream)}. "
-        f"{reason}",
+        f"Expected an open file{_at(index)} with an image. Got {_describe(stream)}: "
+        f"{reason}. Open it with mode 'rb', and leave it open.",
         index,
     )
 
@@ -363,7 +361,7 @@ def _file_bytes(name: str, index: int | None) -> bytes:
             reason = "a URL, and nothing is downloaded. Save the image first"
     except OSError as error:
         if error.errno not in OF_THE_FILE:
-            raise machine_fault(name, error) from error
+            raise machine_fault(f"'{name}'", error) from error
         reason = error.strerror or str(error)
     raise InvalidImageError(
         f"Expected an image file{_at(index)}. Got '{name}': {reason}. Check the path.",
