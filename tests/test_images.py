@@ -406,6 +406,7 @@ def test_as_image_list_folder_without_images_raises(tmp_path):
         "a.png,x\n/b.jpg,y\n",
         "a.png\n/b.jpg\n",
         '"a.png";"x, y"\n/b.jpg;z\n',
+        "sep=;\npath;label\na.png;x\n/b.jpg;y\n",
         "\ufeffpath\r\na.png\r\n\r\n/b.jpg\r\n",
     ],
 )

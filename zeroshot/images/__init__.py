@@ -13,7 +13,8 @@ bytes, an open file, a PIL image       one image
 array or tensor (h, w, 1 | 3 | 4)      one image
 array or tensor (n, h, w, 1 | 3 | 4)   n images
 array (n, h, w)                        n grey images
-Series, DataFrame, list, generator     an image an element
+list, generator, Series, object array  an image an element
+DataFrame                              its column ``path`` or ``image``, or its only one
 =====================================  =================================================
 
 Pixels are uint8 (0..255), float (0..1), bool, or other whole numbers: 0..255, and where

@@ -261,6 +261,8 @@ def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             cells = ((reader.line_num, [c.strip() for c in row]) for row in reader)
             rows = [(line, row) for line, row in cells if any(row)]
+            if rows and rows[0][1][0].lower() == "sep=":  # for Excel
+                del rows[0]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ArtifactError(
             f"Expected a table in UTF-8 text. Got '{path}': {error}. Check the file."

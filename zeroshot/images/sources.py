@@ -62,16 +62,7 @@ def as_image_list(images: object, on_error: OnError = "raise") -> list[ImageSour
     Parameters
     ----------
     images : path, bytes, file, PIL image, array, Series, DataFrame or iterable
-        - The path of an image file: that image. Of a folder: all image files below it,
-          sorted, without hidden and system files. Of a ``.csv`` or ``.tsv``: see
-          `zeroshot.images.files.read_image_table`; relative paths are relative to
-          that file.
-        - A file's bytes, an open file or a PIL image: that image.
-        - An array or tensor of shape (n, h, w, 1 | 3 | 4): n images.
-        - An array of shape (h, w, 1 | 3 | 4): one image. Any other (n, h, w): n grey
-          images. What could be either, or has its channels first, is refused.
-        - An array of objects or strings, a pandas Series, a DataFrame with a ``path``
-          or ``image`` column (or one column only), or any iterable of images.
+        Any form that the docstring of `zeroshot.images` lists.
     on_error : {"raise", "skip", "nan"}, default="raise"
         Whether a folder below that cannot be read is an error or a warning.
 
@@ -96,19 +87,13 @@ def image_sources(images: object, on_error: OnError = "raise") -> Iterable[Image
     Parameters
     ----------
     images : path, bytes, file, PIL image, array, Series, DataFrame or iterable
-        As for `as_image_list`.
     on_error : {"raise", "skip", "nan"}, default="raise"
-        As for `as_image_list`.
+        As for `as_image_list`, and the same errors.
 
     Returns
     -------
     sources : iterable of ImageSource
         A list but where ``images`` is another iterable, which is returned as it is.
-
-    Raises
-    ------
-    InvalidImageError, ArtifactError
-        As `as_image_list`.
     """
     if isinstance(images, str | os.PathLike):
         path = Path(os.path.expanduser(os.fsdecode(images)))
