@@ -27,8 +27,7 @@ end in anything: its content decides."""
 SYSTEM_NAMES = frozenset(
     (
         *("@eadir", "@tmp", "#recycle", "#snapshot", "lost+found"),  # file servers
-        *("$recycle.bin", "recycler", "system volume information", "thumbs.db"),
-        *("__macosx", "__pycache__"),
+        *("$recycle.bin", "system volume information", "thumbs.db", "__macosx"),
     )
 )
 """Folders and files that desktops and file servers make, in lower case. They hold
