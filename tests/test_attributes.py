@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.io import loadmat, savemat
 from sklearn.base import clone
 
 from zeroshot.embeddings import Attributes, TextEmbeddings, open_vectors
+from zeroshot.embeddings.attribute_table import recognise_table
 from zeroshot.embeddings.base import SupportsVocabulary
 from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
 from zeroshot.registry import spec_of
@@ -296,3 +298,11 @@ def test_real_wiki2vec_archive_opens_and_names_its_ambiguous_label(real_data):
     np.testing.assert_array_equal(vectors, expected["class_vectors"][once])
     with pytest.raises(ArtifactError, match="'crane'"):
         embeddings.lookup(["crane"])
+
+
+def test_attributes_line_of_many_tabs_is_judged_in_linear_time(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\t" * 200_000)
+    start = time.perf_counter()
+    assert recognise_table(path) is None  # minutes, where every tab is a start
+    assert time.perf_counter() - start < 5

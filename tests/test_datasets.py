@@ -1,4 +1,7 @@
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 
 from zeroshot.datasets import load_image_csv, load_image_folder, load_images
 from zeroshot.errors import ArtifactError, LabelError, PartialCoverageWarning
+from zeroshot.images import as_image_list
 from zeroshot.images.files import read_table
 from zeroshot.shapes import COLORS, SHAPES, make_shapes, shape_attributes
 
@@ -87,6 +91,104 @@ def test_load_image_folder_loose_images_warn(tmp_path):
     assert len(paths) == 2
 
 
+@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "test2017", "extra")])
+def test_load_image_folder_parts_of_a_data_set_are_refused(tmp_path, parts):
+    for part in parts:
+        tree(tmp_path, f"{part}/cat/a.png", f"{part}/dog/b.png")
+    match = rf"parts of a data set: '{parts[0]}', .* hold 'cat', 'dog'. Give one of"
+    with pytest.raises(ArtifactError, match=match):
+        load_image_folder(tmp_path)
+    assert set(load_image_folder(tmp_path / parts[0])[1]) == {"cat", "dog"}
+    names = {part: part for part in parts}
+    assert set(load_image_folder(tmp_path, names)[1]) == set(parts)
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("validation",)])
+def test_load_image_folder_parts_without_classes_are_refused(tmp_path, parts):
+    tree(tmp_path, *(f"{part}/a.png" for part in parts))
+    with pytest.raises(ArtifactError, match="which hold no classes"):
+        load_image_folder(tmp_path)
+
+
+def test_load_image_folder_class_named_train_is_a_class(tmp_path):
+    tree(tmp_path, "car/a.png", "train/a.png", "train/steam/b.png", "test tube/a.png")
+    assert load_image_folder(tmp_path)[1].tolist() == [
+        "car",
+        "test tube",
+        *["train"] * 2,
+    ]
+
+
+def test_load_image_folder_single_folder_around_the_classes_is_refused(tmp_path):
+    tree(tmp_path, "photos/cat/a.png", "photos/dog/b.png", "readme.txt")
+    with pytest.raises(ArtifactError, match=r"only 'photos', which holds 'cat', 'dog'"):
+        load_image_folder(tmp_path)
+
+
+def test_load_image_folder_folders_of_the_system_are_no_classes(tmp_path):
+    tree(tmp_path, "a/x.png", "b/y.png", "@eaDir/x.png", "lost+found/z.png", "c.txt")
+    tree(tmp_path, "a/@eaDir/x.png/THUMB.jpg", "b/Thumbs.db", "__MACOSX/a/._x.png")
+    assert load_image_folder(tmp_path)[1].tolist() == ["a", "b"]
+
+
+# What cannot be read, even by root: links that lead nowhere, or in circles.
+UNREADABLE = [("gone", "nowhere"), ("circle", "circle")]
+
+
+@pytest.mark.parametrize(("name", "target"), UNREADABLE)
+def test_load_image_folder_unreadable_folder_raises_or_warns(tmp_path, name, target):
+    tree(tmp_path, "a/x.png", "b/y.png")
+    (tmp_path / "b" / name).symlink_to(target)
+    for load in (load_image_folder, load_images, as_image_list):
+        with pytest.raises(ArtifactError, match=rf"1 in .*b/{name}'.* hold 2 images"):
+            load(tmp_path)
+        with pytest.warns(PartialCoverageWarning, match=rf"1 folders .*b/{name}'"):
+            assert len(load(tmp_path, on_error="skip")) == 2
+    with pytest.warns(PartialCoverageWarning):
+        assert len(load_images(tmp_path, on_error="nan")[0]) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
+def test_load_image_folder_without_permission_names_the_folder():
+    code = (
+        "import os, pathlib, tempfile\n"
+        "from zeroshot.datasets import load_image_folder\n"
+        "from zeroshot.errors import ArtifactError\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "with tempfile.TemporaryDirectory() as name:\n"
+        "    for place in ('a/1.png', 'b/2.png', 'b/closed/3.png'):\n"
+        "        path = pathlib.Path(name, place)\n"
+        "        path.parent.mkdir(exist_ok=True)\n"
+        "        path.touch()\n"
+        "    path.parent.chmod(0)\n"
+        "    try: load_image_folder(name)\n"
+        "    except ArtifactError as error: print(error)\n"
+        "    path.parent.chmod(0o700)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "b/closed' (Permission denied). The others hold 2 images" in done.stdout, (
+        done.stderr
+    )
+
+
+def test_image_files_linked_folders_are_followed_but_not_in_circles(tmp_path):
+    tree(tmp_path, "all/cat/a.png", "elsewhere/dog/b.png")
+    (tmp_path / "all" / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
+    (tmp_path / "all" / "cat" / "up").symlink_to(tmp_path / "all")
+    (tmp_path / "elsewhere" / "dog" / "back").symlink_to(tmp_path / "all")
+    expected = [str(tmp_path / "all" / name) for name in ("cat/a.png", "dog/b.png")]
+    assert as_image_list(tmp_path / "all") == expected
+    paths, labels = load_image_folder(tmp_path / "all")
+    assert (paths, labels.tolist()) == (expected, ["cat", "dog"])
+
+
+def test_load_image_folder_relative_root_gives_relative_paths(tmp_path, monkeypatch):
+    tree(tmp_path, "a/x.png", "b/y.png")
+    monkeypatch.chdir(tmp_path)
+    assert load_image_folder(".")[0] == [os.path.join("a", "x.png"), "b/y.png"]
+    assert load_image_folder(f"../{tmp_path.name}")[1].tolist() == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("name", "reason"), [("nothing", "No such file"), ("file.txt", "Not a directory")]
 )
@@ -97,10 +199,12 @@ def test_load_image_folder_no_folder_raises(tmp_path, name, reason):
 
 def test_load_image_csv_gives_paths_and_labels(tmp_path):
     path = tmp_path / "list.csv"
-    path.write_text('Label,extra,path\n"a, b",1,x.png\ndog,,/y.png\n')
+    tree(tmp_path, "x.png", "y.png")
+    absolute = tmp_path / "y.png"
+    path.write_text(f'Label,extra,path\n"a, b",1,x.png\ndog,,{absolute}\n')
     for load in (load_image_csv, load_images):
         paths, labels = load(path)
-        assert paths == [str(tmp_path / "x.png"), "/y.png"]
+        assert paths == [str(tmp_path / "x.png"), str(absolute)]
         assert labels.tolist() == ["a, b", "dog"]
 
 
@@ -128,6 +232,42 @@ def test_load_images_csv_with_class_names_raises(tmp_path):
         load_images(tmp_path / "list.csv", {"a": "b"})
 
 
+def test_load_image_csv_of_semicolons_is_read(tmp_path):
+    tree(tmp_path, "a.png")
+    for text in ("path;label\na.png;cat, wild\n", 'image\tlabel\n"a.png"\tcat, wild'):
+        (tmp_path / "list.csv").write_text(text)
+        paths, labels = load_image_csv(tmp_path / "list.csv")
+        assert paths == [str(tmp_path / "a.png")]
+        assert labels.tolist() == ["cat, wild"]
+
+
+def test_load_image_csv_wrong_separator_is_named(tmp_path):
+    (tmp_path / "list.tsv").write_text("path,label\na.png,cat\n")
+    with pytest.raises(ArtifactError, match=r"separated by tabs\). Got the first row"):
+        load_images(tmp_path / "list.tsv")
+    (tmp_path / "list.csv").write_text("path;class, or label\na.png;cat\n")
+    with pytest.raises(ArtifactError, match="separated by commas"):
+        load_images(tmp_path / "list.csv")
+
+
+def test_load_image_csv_image_with_two_labels_raises(tmp_path):
+    tree(tmp_path, "a.png", "b.png")
+    path = tmp_path / "list.csv"
+    path.write_text("path,label\na.png,cat\nb.png,dog\na.png,cat\n")
+    assert load_image_csv(path)[1].tolist() == ["cat", "dog", "cat"]
+    path.write_text("path,label\na.png,cat\nb.png,dog\na.png,dog\n")
+    with pytest.raises(ArtifactError, match=r"'cat' in line 2 and as 'dog' in line 4"):
+        load_image_csv(path)
+
+
+def test_load_image_csv_missing_images_are_named_with_their_lines(tmp_path):
+    tree(tmp_path, "a.png")
+    (tmp_path / "list.csv").write_text("path,label\na.png,x\nb.png,y\n")
+    with pytest.warns(PartialCoverageWarning, match=r"1 of 2.*'b.png' \(line 3\)"):
+        paths, _ = load_image_csv(tmp_path / "list.csv")
+    assert len(paths) == 2
+
+
 CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"])).map(str.strip)
 
 
@@ -139,11 +279,11 @@ def test_read_table_reads_what_csv_writes(tmp_path_factory, rows):
     expected = [row for row in rows if any(row)]
     if not expected:
         with pytest.raises(ArtifactError):
-            read_table(path)
+            read_table(path, ",")
         return
     if expected[0][0].startswith("\ufeff") and rows[0] == expected[0]:
         return  # a byte order mark belongs to the file, not to the cell
-    assert [row for _, row in read_table(path)] == expected
+    assert [row for _, row in read_table(path, ",")] == expected
 
 
 @given(content=st.binary())

@@ -178,7 +178,12 @@ def test_extract_features_bad_image_raises_the_first(tmp_path):
 
 def test_extract_features_on_error_nan_keeps_rows_aligned(tmp_path):
     images, colors = plain(40)
-    bad = {3: b"junk", 4: None, 33: tmp_path / "missing.png", 39: np.zeros((2, 2), int)}
+    bad = {
+        3: b"junk",
+        4: None,
+        33: tmp_path / "missing.png",
+        39: np.zeros((2, 2), complex),
+    }
     for index, image in bad.items():
         images[index] = image
     for _ in range(2):  # computed, then cached

@@ -26,6 +26,7 @@ from zeroshot.errors import (
 )
 from zeroshot.projections import DeViSE
 from zeroshot.projections.devise import reciprocal_ranks
+from zeroshot.saving.bundle import record_digest
 from zeroshot.shapes import shape_attributes
 
 # Keras 3.15 with NumPy 2.4, whenever it writes weights.

@@ -196,7 +196,9 @@ class ZeroShotClassifier(FittedEstimator):
         """
         settings, backbone, embeddings, projection = self._begin()
         check = partial(validate_data, self, dtype=np.float32)
-        visual = VisualInput.of(X, backbone, listed=True, check=check)
+        visual = VisualInput.of(
+            X, backbone, listed=True, check=check, on_error=self.on_error
+        )
         targets = Targets.of(y, len(visual))
         tuning = FineTuning.of(self.fine_tune)
         if tuning is not None:
@@ -465,7 +467,11 @@ class ZeroShotClassifier(FittedEstimator):
             return X
         check = partial(validate_data, self, dtype=np.float32, reset=False)
         visual = VisualInput.of(
-            X, self.backbone_, self.backbone_fingerprint_, check=check
+            X,
+            self.backbone_,
+            self.backbone_fingerprint_,
+            check=check,
+            on_error=self.on_error,
         )
         projected = visual.read(
             batch_size=self.batch_size,

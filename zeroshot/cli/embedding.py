@@ -59,7 +59,7 @@ def _embed(
     from zeroshot.cli.labelled import load_if_labelled
     from zeroshot.features.export import export_features
 
-    sources, labels = load_if_labelled(images, class_names)
+    sources, labels = load_if_labelled(images, class_names, on_error.value)
     exported = export_features(
         sources,
         backbone,

@@ -191,7 +191,7 @@ def _evaluate(
             on_unknown=on_unknown,
         )
     elif model is not None:
-        paths, labels = load_labelled(images, class_names)
+        paths, labels = load_labelled(images, class_names, on_error.value)
         classifier = load(model, backbone=backbone, embeddings=embeddings)
         classifier.set_params(
             batch_size=batch_size, cache=not no_cache, on_error=on_error.value, **scores
@@ -202,7 +202,7 @@ def _evaluate(
                 warn(left_out_line(left_out), PartialCoverageWarning, stacklevel=2)
         evaluation = evaluate_model(classifier, paths, labels, hierarchy=tree)
     elif backbone is not None and embeddings is not None:
-        paths, labels = load_labelled(images, class_names)
+        paths, labels = load_labelled(images, class_names, on_error.value)
         evaluation = evaluate(
             paths,
             labels,

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zeroshot.features.file import FeatureFile
+    from zeroshot.images.files import OnError
 
 __all__ = ["load_if_labelled", "load_labelled"]
 
 
 def load_labelled(
-    path: Path, class_names: Path | None
+    path: Path, class_names: Path | None, on_error: "OnError" = "raise"
 ) -> "tuple[list[str] | FeatureFile, NDArray[np.str_]]":
     """Return images, or features in place of them, and the label of each.
 
@@ -29,7 +30,7 @@ def load_labelled(
 
     opened = open_if_features(path)
     if not isinstance(opened, FeatureFile):
-        return load_images(path, class_names)
+        return load_images(path, class_names, on_error)
     if class_names is not None:
         raise LabelError(
             f"Expected class names for a folder of images only. Got the features "
@@ -45,12 +46,12 @@ def load_labelled(
 
 
 def load_if_labelled(
-    path: Path, class_names: Path | None
+    path: Path, class_names: Path | None, on_error: "OnError" = "raise"
 ) -> "tuple[list[str], NDArray[np.str_] | None]":
     """Return images, and the label of each where there are labels.
 
-    There are in a folder that holds sub-folders and no images directly, and in a .csv
-    with a column label.
+    There are in a folder that holds sub-folders and no images directly, and in a
+    table with a column label.
 
     Raises
     ------
@@ -58,16 +59,15 @@ def load_if_labelled(
         As `zeroshot.datasets.load_images` and `zeroshot.images.as_image_list`.
     """
     from zeroshot.datasets import load_images
-    from zeroshot.images.files import image_files, read_table
+    from zeroshot.images.files import TABLE_SUFFIXES, read_image_table
     from zeroshot.images.sources import as_image_list
 
-    if path.is_dir():
-        labelled = not any(Path(file).parent == path for file in image_files(path))
-    elif path.suffix.lower() == ".csv":
-        header = [cell.lower() for cell in read_table(path)[0][1]]
-        labelled = "path" in header and "label" in header
-    else:
-        labelled = False
-    if labelled or class_names is not None:
-        return load_images(path, class_names)
-    return [str(image) for image in as_image_list(path)], None
+    labelled, images = class_names is not None, []
+    if path.is_dir() and not labelled:
+        images = [str(image) for image in as_image_list(path, on_error)]
+        labelled = not any(Path(image).parent == path for image in images)
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        labelled = labelled or "label" in read_image_table(path).header
+    if labelled:
+        return load_images(path, class_names, on_error)
+    return images or [str(image) for image in as_image_list(path, on_error)], None

@@ -159,7 +159,7 @@ def _predict(
 
     classifier, given = _open(sources, backbone, embeddings, pretrained)
     classifier.set_params(**settings)
-    images, names = _opened(given)
+    images, names = _opened(given, on_error)
     explanations: list[Any] = []
     ranked: Sequence[Sequence[RankedLabel]]
     try:
@@ -211,7 +211,9 @@ def _open(
     return classifier.fit_pretrained(method=pretrained.value), sources
 
 
-def _opened(images: list[str]) -> "tuple[FeatureFile | list[str], list[str]]":
+def _opened(
+    images: list[str], on_error: OnError
+) -> "tuple[FeatureFile | list[str], list[str]]":
     """Return what to predict, and what to call each row."""
     from zeroshot.features.file import FeatureFile, open_if_features
     from zeroshot.images.sources import as_image_list
@@ -219,7 +221,8 @@ def _opened(images: list[str]) -> "tuple[FeatureFile | list[str], list[str]]":
     opened = [open_if_features(given) for given in images]
     files = [file for file in opened if isinstance(file, FeatureFile)]
     if not files:
-        sources = [str(image) for given in images for image in as_image_list(given)]
+        lists = (as_image_list(given, on_error.value) for given in images)
+        sources = [str(image) for images in lists for image in images]
         return sources, sources
     if len(images) > 1:
         raise ArtifactError(

@@ -208,7 +208,7 @@ def _fit(
             f"classifier that {embeddings} has vectors for.\nSaved: {out}"
         )
         return
-    paths, labels = load_labelled(images, class_names)
+    paths, labels = load_labelled(images, class_names, on_error.value)
     left_out: list[str] = []
     if skip_unknown:
         paths, labels, left_out = with_vector(paths, labels, provider)

@@ -81,9 +81,10 @@ def recognise_table(path: Path) -> Literal["npz", "mat", "csv"] | None:
         return None
     lines = [line for line in sample.splitlines()[:2] if line.strip()]
     # The last of the first two lines: the first may be a header.
-    if not lines or not re.search(rb'[,;\t]\s*"?[-+.\d][^,;\t]*$', lines[-1]):
-        return None
-    return "csv"
+    # Its last cell alone: one search in a line of 40,000 tabs took 16 s.
+    cells = re.split(rb"[,;\t]", lines[-1]) if lines else []
+    is_csv = len(cells) > 1 and re.match(rb'\s*"?[-+.\d]', cells[-1])
+    return "csv" if is_csv else None
 
 
 def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table:

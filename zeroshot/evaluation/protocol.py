@@ -190,7 +190,7 @@ def evaluate(
             [label for label in np.unique(y).tolist() if label not in left_out]
         )
     warn_if_seen_in_pretraining(network, np.unique(y).tolist())
-    visual = _listed(images, network, len(y))
+    visual = _listed(images, network, len(y), on_error)
     sources = visual.shown
     # Skipped ones go below: splits that are given count them.
     on_bad: OnError = "raise" if on_error == "raise" else "nan"
@@ -316,7 +316,9 @@ def evaluate_model(
     if hierarchy is not None:  # before any image is read
         hierarchy.find([*dict.fromkeys([*fitted.seen_classes.tolist(), *y.tolist()])])
     backbone = fitted.backbone
-    visual = _listed(images, backbone, len(y), fitted.backbone_fingerprint)
+    visual = _listed(
+        images, backbone, len(y), classifier.on_error, fitted.backbone_fingerprint
+    )
     features = _read(visual, classifier, classifier.on_error)
     y = y[features.positions]
     is_seen = np.isin(y, fitted.seen_classes.astype(object))
@@ -392,10 +394,13 @@ def _listed(
     images: Any,
     backbone: Backbone | None,
     n_labels: int,
+    on_error: OnError,
     fingerprint: str | None = None,
 ) -> VisualInput:
     """Return images or features as something that can be read twice."""
-    visual = VisualInput.of(images, backbone, fingerprint, listed=True)
+    visual = VisualInput.of(
+        images, backbone, fingerprint, listed=True, on_error=on_error
+    )
     if len(visual) != n_labels:
         raise LabelError(
             f"Expected one label for each image. Got {len(visual)} images and "

@@ -110,7 +110,7 @@ def export_features(
     out = Path(out)
     _check_place(out)
     network = registry.resolve_backbone(backbone)
-    sources = image_sources(images)
+    sources = image_sources(images, on_error)
     if isinstance(sources, Sized) and labels is not None:
         _check_labels(labels, len(sources))
     names: list[str] = []
@@ -198,7 +198,7 @@ def _named(sources: Iterable[ImageSource], names: list[str]) -> Iterator[ImageSo
 
 
 def _name(source: ImageSource) -> str:
-    return str(source) if isinstance(source, str | Path) else ""
+    return os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
 
 
 class _Writer(ABC):

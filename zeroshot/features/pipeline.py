@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 from warnings import warn
 
@@ -29,10 +28,9 @@ from zeroshot.images.sources import (
     ImageSource,
     content_key,
     fit_image,
+    image_content,
     image_sources,
-    read_bytes,
     read_fitted,
-    read_image,
 )
 from zeroshot.progress import progress_bar
 
@@ -162,7 +160,8 @@ def extract_features(
         Where images cannot be read; names the first ones.
     """
     images = open_if_features(images)
-    sources = images if isinstance(images, FeatureFile) else image_sources(images)
+    is_file = isinstance(images, FeatureFile)
+    sources = images if is_file else image_sources(images, on_error)
     blocks = iter_features(
         sources, backbone, batch_size=batch_size, cache=cache, on_error=on_error
     )
@@ -338,7 +337,7 @@ def iter_features(
         images.check(backbone.fingerprint)
         yield from images.blocks(on_error)
         return
-    sources = image_sources(images)
+    sources = image_sources(images, on_error)
     n = len(sources) if isinstance(sources, Sized) else None
     if n == 0:
         return
@@ -524,7 +523,9 @@ def _read_ahead(
         assert content is not None
         if isinstance(content, np.ndarray):
             return _Decoded(key, fit_image(content, size, resize))
-        name = f"'{source}'" if isinstance(source, str | Path) else None
+        name = None
+        if isinstance(source, str | os.PathLike):
+            name = f"'{os.fspath(source)}'"
         try:
             pixels = read_fitted(content, size, resize, index=index, name=name)
         except InvalidImageError as error:
@@ -544,7 +545,7 @@ def _read_ahead(
             while start - done > ahead + READERS * n:
                 part = waiting.popleft().result()
                 done += len(part.found)
-                are_files = all(isinstance(image, str | Path) for image in images)
+                are_files = all(isinstance(i, str | os.PathLike) for i in images)
                 grows = are_files and bool(part.found.all())
                 n = min(2 * n, LARGEST_CHUNK) if grows else chunk
                 yield part
@@ -567,13 +568,11 @@ def _opened(
 ) -> _Opened | InvalidImageError:
     """Return an image's key and content; of a file, only if it is to be kept."""
     try:
-        if isinstance(image, str | Path):
-            read = read_bytes(image, index=index)
-            return _Opened(content_key(read), read if keep else None)
-        content = image if isinstance(image, bytes) else read_image(image, index=index)
+        content = image_content(image, index=index)
     except InvalidImageError as error:
         return error
-    return _Opened(content_key(content), content)
+    keep = keep or not isinstance(image, str | os.PathLike)
+    return _Opened(content_key(content), content if keep else None)
 
 
 def _embed(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,7 +13,12 @@ from zeroshot.errors import FingerprintMismatchError, InvalidImageError
 from zeroshot.features.block import OnError
 from zeroshot.features.file import FeatureFile, open_if_features
 from zeroshot.features.pipeline import Features, collect_features, extract_features
-from zeroshot.images.sources import ImageSource, as_image_list, image_sources
+from zeroshot.images.sources import (
+    ImageSource,
+    as_image_list,
+    image_sources,
+    is_feature_matrix,
+)
 
 __all__ = ["ImagePoints", "VisualInput", "check_backbone"]
 
@@ -95,6 +100,7 @@ class VisualInput:
         *,
         listed: bool = False,
         check: Check | None = None,
+        on_error: OnError = "raise",
     ) -> Self:
         """Decide what X is; no image is read yet.
 
@@ -113,6 +119,8 @@ class VisualInput:
             Refuses a matrix, or returns it as float32. It is given a matrix of features
             at once, and one row of zeros before features of images or of a file are
             read. Default: refuses what is not finite.
+        on_error : {"raise", "skip", "nan"}, default="raise"
+            Whether a folder that cannot be listed is an error or a warning.
 
         Returns
         -------
@@ -132,9 +140,9 @@ class VisualInput:
             if fingerprint is not None and X.fingerprint is not None:
                 X.check(fingerprint)
             return cls(X, backbone, fingerprint or X.fingerprint, check)
-        if backbone is None or _is_matrix(X):
+        if backbone is None or is_feature_matrix(X):
             return cls(check(X), None, fingerprint, check)
-        sources = as_image_list(X) if listed else image_sources(X)
+        sources = (as_image_list if listed else image_sources)(X, on_error)
         return cls(sources, backbone, fingerprint, check)
 
     @property
@@ -231,13 +239,6 @@ def _of_features(
     matrix = np.full((len(readable), rows.shape[1]), np.nan, np.float32)
     matrix[readable] = rows
     return Features(matrix, errors, features.positions, features.fingerprint)
-
-
-def _is_matrix(X: Any) -> bool:
-    """Tell features from images: a 2-D array of numbers is no list of images."""
-    if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:  # a DataFrame
-        return bool(len(X.columns)) and all(kind.kind in "fiub" for kind in X.dtypes)
-    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub"
 
 
 def _finite(X: Any) -> NDArray[np.float32]:

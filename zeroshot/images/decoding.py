@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from zeroshot.errors import ArtifactError
 
@@ -18,7 +18,7 @@ MAX_PIXELS = 89_478_485
 says otherwise: Pillow's default limit, a quarter of a GiB as RGB. A small file can
 claim to be far larger and fill the memory (a "decompression bomb")."""
 
-PIXELS = "2"
+PIXELS = "3"
 """Changes whenever the pixels that a backbone is given would: stored features of other
 pixels are never taken for these."""
 
@@ -30,6 +30,16 @@ pixels are never taken for these."""
 ENOUGH = 4
 
 ORIENTATION = 0x0112  # EXIF 2.32
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+WHITE_IS_ZERO = (262, 0)  # TIFF 6.0: tag PhotometricInterpretation, and its value
 
 # A PIL image loads itself on first use, which two threads must not do at once.
 _PIL_LOCK = threading.Lock()
@@ -115,8 +125,10 @@ def _rgb_of_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         raise ImageRefusedError(
             "One image has shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)."
+            + " Channels come last: use np.moveaxis(image, 0, -1)." * first
         )
     if array.size == 0:
         raise ImageRefusedError("It has no pixels.")
@@ -124,7 +136,9 @@ def _rgb_of_array(array: NDArray[Any]) -> NDArray[np.uint8]:
         raise ImageRefusedError(f"It has more than {max_pixels()} pixels.")
     if array.dtype.kind == "f":
         array = _bytes_of_unit(array)
-    elif array.dtype != np.uint8:
+    elif array.dtype.kind in "iub":
+        array = bytes_of_whole(array)
+    else:
         raise ImageRefusedError("Convert it to uint8 (0..255) or float (0..1).")
     if array.shape[2] == 4:
         return np.array(_rgb_of_pil(Image.fromarray(np.ascontiguousarray(array))))
@@ -143,17 +157,21 @@ def _rgb_of_pil(image: Image.Image, wanted: int | None = None) -> Image.Image:
     if wanted is not None and image.format == "JPEG":
         image.draft(None, (ENOUGH * wanted, ENOUGH * wanted))
     image.load()
+    # Pillow turns these grey values itself, but not those of 16 bits and floats.
+    tag, zero = WHITE_IS_ZERO
+    is_white_zero = getattr(image, "tag_v2", {}).get(tag) == zero
     image = _upright(image)
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageRefusedError(
-                f"Expected grey values 0..65535 in mode '{image.mode}', got "
-                f"{values.min()} to {values.max()}."
-            )
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray(_bytes_of_unit(np.asarray(image)))
+    if image.mode[0] in "IF":
+        values = np.asarray(image)
+        if image.mode == "F":
+            grey = _bytes_of_unit(values)
+        else:
+            grey = bytes_of_whole(values, is_16_bit=image.mode != "I")
+        if is_white_zero:
+            grey = 255 - grey
+        if isinstance(image.info.get("transparency"), int):
+            grey[values == image.info["transparency"]] = 255
+        image = Image.fromarray(grey)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("LA") if image.mode == "La" else image
         image = image.convert("RGBA")
@@ -164,12 +182,37 @@ def _rgb_of_pil(image: Image.Image, wanted: int | None = None) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        # `exif_transpose` copies an image that is upright already.
-        if image.getexif().get(ORIENTATION, 1) == 1:
-            return image
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ORIENTATION)
+    except MemoryError:
+        raise
     except Exception:  # broken EXIF makes no broken pixels
         return image
+    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def bytes_of_whole(
+    values: NDArray[Any], *, is_16_bit: bool = False
+) -> NDArray[np.uint8]:
+    """Scale whole numbers to 8 bits: 0..255 as they are, 0..65535 down.
+
+    All are of 16 bits where one is above 255, or where the file says so. The values may
+    be of several images. A bool is black or white.
+    """
+    if values.dtype == np.uint8 or values.size == 0:
+        return values.astype(np.uint8, copy=False)
+    if values.dtype == np.bool_:
+        return np.where(values, np.uint8(255), np.uint8(0))
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ImageRefusedError(
+            f"Whole numbers: expected 0..255 (8 bits) or 0..65535 (16 bits), got "
+            f"{low} to {high}: scale them to uint8."
+        )
+    if high <= 255 and not is_16_bit:
+        return values.astype(np.uint8)
+    scaled = (values.astype(np.uint32) + 128) // 257
+    return scaled.astype(np.uint8)
 
 
 def _bytes_of_unit(values: NDArray[Any]) -> NDArray[np.uint8]:

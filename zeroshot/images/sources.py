@@ -1,19 +1,31 @@
 """Every accepted form of image to uint8 RGB; the only place that opens images."""
 
 import os
+import re
 import stat
+import threading
 from collections.abc import Iterable, Mapping, Set
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from zeroshot.errors import ArtifactError, InvalidImageError
-from zeroshot.images.decoding import ImageRefusedError, decode
-from zeroshot.images.files import IMAGE_SUFFIXES, image_files, read_table
+from zeroshot.images import decoding
+from zeroshot.images.decoding import ImageRefusedError, bytes_of_whole
+from zeroshot.images.files import (
+    IMAGE_SUFFIXES,
+    OF_THE_FILE,
+    PATH_COLUMNS,
+    TABLE_SUFFIXES,
+    OnError,
+    image_files,
+    machine_fault,
+    read_image_table,
+)
 
 __all__ = [
     "ImageSource",
@@ -21,7 +33,7 @@ __all__ = [
     "content_key",
     "fit_image",
     "image_sources",
-    "read_bytes",
+    "is_feature_matrix",
     "read_fitted",
     "read_image",
 ]
@@ -30,28 +42,29 @@ __all__ = [
 # waited for.
 READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
-ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
-"""One image: the path of a file, a file's bytes, a PIL image, or an array of shape
-(h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA, uint8 or float in 0..1."""
+# A last length that rather counts bands (of a satellite) than columns of grey images.
+MOST_BANDS = 16
+
+# An open file may be in a list twice, and is wound back before it is read. Many locks:
+# files of a network are read side by side.
+_STREAM_LOCKS = [threading.Lock() for _ in range(61)]
+
+File: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+ImageSource: TypeAlias = File | Image.Image | NDArray[Any]
+"""One image: the path of a file, a file's bytes, an open file, a PIL image, or an array
+(or tensor) of shape (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA: floats 0..1,
+bools (black, white), or whole numbers 0..255; 0..65535 where one is above 255."""
 
 
-def as_image_list(images: object) -> list[ImageSource]:
+def as_image_list(images: object, on_error: OnError = "raise") -> list[ImageSource]:
     """Return the images that any accepted form stands for, without opening them.
 
     Parameters
     ----------
-    images : path, bytes, PIL image, array, Series, DataFrame or iterable
-        - The path of an image file: that image. Of a folder: all image files below it,
-          sorted. Of a ``.csv``: its ``path`` column, else its first column; relative
-          paths are relative to the file. A first row whose first cell does not end
-          like an image file is the header.
-        - A file's bytes or a PIL image: that image.
-        - An array of shape (n, h, w, 1 | 3 | 4): n images.
-        - An array of shape (h, w, 1 | 3 | 4): one image. Any other (n, h, w): n grey
-          images. Where h and the last length are both at most 4 it could be
-          either, and is refused.
-        - An array of objects or strings, a pandas Series, a DataFrame with a ``path``
-          or ``image`` column (or one column only), or any iterable of images.
+    images : path, bytes, file, PIL image, array, Series, DataFrame or iterable
+        Any form that the docstring of `zeroshot.images` lists.
+    on_error : {"raise", "skip", "nan"}, default="raise"
+        Whether a folder below that cannot be read is an error or a warning.
 
     Returns
     -------
@@ -63,50 +76,82 @@ def as_image_list(images: object) -> list[ImageSource]:
     InvalidImageError
         If the form as a whole is none of these, or is ambiguous.
     ArtifactError
-        If a folder holds no image file or a CSV cannot be read.
+        If a folder holds no image file, or it or a table cannot be read.
     """
-    return list(image_sources(images))
+    return list(image_sources(images, on_error))
 
 
-def image_sources(images: object) -> Iterable[ImageSource]:
+def image_sources(images: object, on_error: OnError = "raise") -> Iterable[ImageSource]:
     """Return the images that any accepted form stands for; a generator stays one.
 
     Parameters
     ----------
-    images : path, bytes, PIL image, array, Series, DataFrame or iterable
-        As for `as_image_list`.
+    images : path, bytes, file, PIL image, array, Series, DataFrame or iterable
+    on_error : {"raise", "skip", "nan"}, default="raise"
+        As for `as_image_list`, and the same errors.
 
     Returns
     -------
     sources : iterable of ImageSource
         A list but where ``images`` is another iterable, which is returned as it is.
-
-    Raises
-    ------
-    InvalidImageError, ArtifactError
-        As `as_image_list`.
     """
-    if isinstance(images, str | Path):
-        path = Path(images)
+    if isinstance(images, str | os.PathLike):
+        path = Path(os.path.expanduser(os.fsdecode(images)))
         if images != "" and os.path.isdir(path):  # Path("") is the current folder
-            return list(_files_of_folder(path))
-        if path.suffix.lower() == ".csv":
-            return list(_paths_of_csv(path))
+            if files := image_files(path, on_error):
+                return list(files)
+            raise ArtifactError(
+                f"Expected a folder with image files "
+                f"({' '.join(sorted(IMAGE_SUFFIXES))}). Got '{path}', which holds "
+                f"none. Check the path."
+            )
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            return list(read_image_table(path).images())
         return [images]
-    if isinstance(images, bytes | Image.Image):
+    if isinstance(images, bytes | bytearray | memoryview | Image.Image):
         return [images]
     if hasattr(images, "columns") and hasattr(images, "to_numpy"):
         images = _column_of_frame(images)
     if hasattr(images, "to_numpy"):
         images = images.to_numpy()
-    if isinstance(images, np.ndarray):
-        return _split_array(images)
+    if hasattr(images, "__array__"):
+        if not isinstance(images, np.ndarray) and getattr(images, "ndim", 0) == 4:
+            shape = images.shape  # type: ignore[attr-defined]
+            if shape[-1] in (1, 3, 4):  # may be on disk: image by image
+                return images  # type: ignore[return-value]
+        return _split_array(_as_array(images, None))
+    if hasattr(images, "read") or hasattr(images, "read_bytes"):
+        return [images]  # type: ignore[list-item]
     if isinstance(images, Mapping | Set) or not isinstance(images, Iterable):
         raise InvalidImageError(
             f"Expected images: a path, a folder, a CSV, bytes, a PIL image, an array, "
             f"or a list of these. Got {_describe(images)}. Pass a list."
         )
     return images
+
+
+def is_feature_matrix(X: object) -> bool:
+    """Tell a matrix of features from images.
+
+    Parameters
+    ----------
+    X : object
+        Whatever was passed for images.
+
+    Returns
+    -------
+    is_matrix : bool
+        True for numbers in two dimensions: an array, tensor or sparse matrix, or a
+        DataFrame whose columns all hold numbers. No batch of images has two.
+    """
+    if hasattr(X, "dtypes") and hasattr(X, "columns"):
+        kinds = [getattr(kind, "kind", "O") for kind in X.dtypes]
+        return bool(kinds) and all(kind in "fiub" for kind in kinds)
+    if getattr(X, "ndim", None) != 2:
+        return False
+    if not isinstance(X, np.ndarray) and hasattr(X, "__array__"):
+        X = np.asarray(X)
+    return getattr(getattr(X, "dtype", None), "kind", "O") in "fiub"
 
 
 def read_image(
@@ -116,9 +161,10 @@ def read_image(
 
     The EXIF orientation is applied. Transparent pixels are laid on white, because
     cut-out pictures are made for white pages. 16-bit grey values are scaled, not
-    clipped; 32-bit integer images (mode ``I``) are taken as 16-bit grey, which is how
-    older versions of Pillow open those. Of an animated file the first frame is read;
-    of a PIL image the frame it stands at. Colour profiles are ignored.
+    clipped. Whole numbers of more bits (mode ``I``, arrays) are 8-bit where none is
+    above 255, else 16-bit. Of an animated file the first frame is read; of a PIL image
+    the frame it stands at; of an open file all from its start, if it can be wound back.
+    Colour profiles are ignored.
 
     Parameters
     ----------
@@ -140,6 +186,9 @@ def read_image(
         Whatever is wrong with it: missing, empty, truncated, not an image, over
         `zeroshot.images.decoding.max_pixels`, an array of another shape, type or range.
         Carries ``index``.
+    ArtifactError
+        If the machine is at fault: too many open files, a disk or share that fails. A
+        ``MemoryError`` stays one.
     """
     return np.array(_open(source, index, name))
 
@@ -179,75 +228,138 @@ def read_fitted(
     InvalidImageError
         As `read_image`.
     """
-    return _fit(_open(source, index, name, max(size)), size, resize)
+    return fit_image(_open(source, index, name, max(size)), size, resize)
 
 
 def _open(
     source: ImageSource, index: int | None, name: str | None, wanted: int | None = None
 ) -> Image.Image | NDArray[np.uint8]:
-    if name is None:
-        name = f"'{source}'" if isinstance(source, str | Path) else _describe(source)
-    if isinstance(source, str | Path):
-        source = read_bytes(source, index=index)
+    name = name or _describe(source)
+    plain = _plain(source, index)
     try:
-        return decode(source, wanted)
+        return decoding.decode(plain, wanted)
     except ImageRefusedError as error:
         reason = str(error)
     except UnidentifiedImageError:
         reason = "Its content is no image format that Pillow knows."
-    except ArtifactError:  # the limit itself is wrong, and no image
+    except (ArtifactError, MemoryError):  # no fault of the image
         raise
     # Pillow's readers let many types through: OSError, SyntaxError, struct.error, ...
     except Exception as error:
+        if _is_out_of_memory(str(error)):
+            raise MemoryError(f"Out of memory when reading {name}.") from error
+        if isinstance(error, OSError) and error.errno not in (None, *OF_THE_FILE):
+            raise machine_fault(name, error) from error
         reason = f"It is broken or not supported: {error or type(error).__name__}."
-    where = "" if index is None else f" at position {index}"
     raise InvalidImageError(
-        f"Expected a readable image{where}. Got {name}. {reason}", index
+        f"Expected a readable image{_at(index)}. Got {name}. {reason}", index
     )
 
 
-def read_bytes(source: str | Path, *, index: int | None = None) -> bytes:
-    """Return the content of an image file.
+def _is_out_of_memory(message: str) -> bool:
+    """Tell whether a decoder of Pillow had no memory; they raise an OSError then."""
+    # That of WebP says the same of a broken image.
+    if message in ("could not create decoder object", "failed to read next frame"):
+        try:
+            np.empty(4 * decoding.max_pixels(), np.uint8)  # nothing is written to it
+        except MemoryError:
+            return True
+    return "out of memory" in message.lower()
 
-    Parameters
-    ----------
-    source : str or Path
-        The file.
-    index : int, optional
-        Position of the image in the input, for the error.
 
-    Returns
-    -------
-    content : bytes
+def _at(index: int | None) -> str:
+    return "" if index is None else f" at position {index}"
 
-    Raises
-    ------
-    InvalidImageError
-        If there is no such file, or it may not be read; names it. Carries ``index``.
-    """
+
+def _plain(source: Any, index: int | None) -> Any:
+    """Return a file's bytes, a PIL image or an array; what is neither as it is."""
+    if isinstance(source, bytes | Image.Image | np.ndarray):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _file_bytes(os.fsdecode(source), index)
+    if isinstance(source, memoryview) and source.ndim > 1:
+        return np.asarray(source)
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if hasattr(source, "read") or hasattr(source, "read_bytes"):
+        return _read_stream(source, index)
+    return _as_array(source, index) if hasattr(source, "__array__") else source
+
+
+def _read_stream(stream: Any, index: int | None) -> bytes:
+    """Return what an open file holds, or an entry of an archive."""
+    try:
+        if hasattr(stream, "read"):
+            with _STREAM_LOCKS[id(stream) % len(_STREAM_LOCKS)]:
+                if hasattr(stream, "seekable") and stream.seekable():
+                    stream.seek(0)
+                content = stream.read()
+        else:
+            content = stream.read_bytes()
+        if isinstance(content, bytes | bytearray | memoryview):
+            return bytes(content)
+        reason = "it gives no bytes"
+    # It is closed or of text; no such entry; no file, but with a method of that name.
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in (None, *OF_THE_FILE):
+            raise machine_fault(_describe(stream), error) from error
+        reason = str(error)
+    raise InvalidImageError(
+        f"Expected an open file{_at(index)} with an image. Got {_describe(stream)}: "
+        f"{reason}. Open it with mode 'rb', and leave it open.",
+        index,
+    )
+
+
+def _as_array(source: Any, index: int | None) -> NDArray[Any]:
+    try:
+        return np.asarray(source)
+    # What tensors of another device, or without values, raise.
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise InvalidImageError(
+            f"Expected an array{_at(index)}. Got {type(source).__name__}: {error}. "
+            f"Convert it with NumPy.",
+            index,
+        ) from error
+
+
+def _file_bytes(name: str, index: int | None) -> bytes:
     try:
         # Half the system calls of `open` and `read`: what small files cost.
-        file = os.open(source, READ_ONLY)
+        place = os.path.expanduser(name) if name.startswith("~") else name
+        file = os.open(place, READ_ONLY)
         try:
             status = os.fstat(file)
             if stat.S_ISREG(status.st_mode):
                 content = os.read(file, status.st_size + 1)
                 if len(content) == status.st_size:
                     return content
-                return Path(source).read_bytes()  # it changes, has no size, or 2 GB
+                return Path(place).read_bytes()  # it changes, has no size, or 2 GB
         finally:
             os.close(file)
         reason = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file"
     # ValueError: a null byte in the name
     except (FileNotFoundError, NotADirectoryError, ValueError):
         reason = "no such file"
+        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]{1,20}:/", name):
+            reason = "a URL, and nothing is downloaded. Save the image first"
     except OSError as error:
+        if error.errno not in OF_THE_FILE:
+            raise machine_fault(f"'{name}'", error) from error
         reason = error.strerror or str(error)
-    where = "" if index is None else f" at position {index}"
     raise InvalidImageError(
-        f"Expected an image file{where}. Got '{source}': {reason}. Check the path.",
+        f"Expected an image file{_at(index)}. Got '{name}': {reason}. Check the path.",
         index,
     )
+
+
+def image_content(
+    source: ImageSource, *, index: int | None = None
+) -> bytes | NDArray[np.uint8]:
+    """Return what tells an image from others: a file's bytes, or its pixels."""
+    plain = _plain(source, index)
+    return plain if isinstance(plain, bytes) else read_image(plain, index=index)
 
 
 def content_key(source: ImageSource, *, index: int | None = None) -> bytes:
@@ -271,18 +383,16 @@ def content_key(source: ImageSource, *, index: int | None = None) -> bytes:
     InvalidImageError
         If it cannot be read. Bytes are not decoded.
     """
-    if isinstance(source, str | Path):
-        source = read_bytes(source, index=index)
-    if isinstance(source, bytes):
-        return sha256(source).digest()
-    image = read_image(source, index=index)
-    digest = sha256(f"pixels {image.shape}".encode())
-    digest.update(image.data)
+    content = image_content(source, index=index)
+    if isinstance(content, bytes):
+        return sha256(content).digest()
+    digest = sha256(f"pixels {content.shape}".encode())
+    digest.update(content.data)
     return digest.digest()
 
 
 def fit_image(
-    image: NDArray[np.uint8],
+    image: NDArray[np.uint8] | Image.Image,
     size: tuple[int, int],
     resize: Literal["crop", "squash"] = "crop",
 ) -> NDArray[np.uint8]:
@@ -294,8 +404,7 @@ def fit_image(
 
     Parameters
     ----------
-    image : ndarray of shape (h, w, 3), uint8
-        RGB.
+    image : ndarray of shape (h, w, 3), uint8, or PIL image of mode RGB
     size : tuple of int
         Wanted height and width, in pixels.
     resize : {"crop", "squash"}, default="crop"
@@ -306,14 +415,6 @@ def fit_image(
     -------
     fitted : ndarray of shape (height, width, 3), uint8
     """
-    return _fit(image, size, resize)
-
-
-def _fit(
-    image: Image.Image | NDArray[np.uint8],
-    size: tuple[int, int],
-    resize: Literal["crop", "squash"],
-) -> NDArray[np.uint8]:
     height, width = size
     if isinstance(image, np.ndarray):
         if image.shape[:2] == (height, width):
@@ -332,30 +433,9 @@ def _fit(
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def _files_of_folder(folder: Path) -> list[str]:
-    files = image_files(folder)
-    if not files:
-        raise ArtifactError(
-            f"Expected a folder with image files ({' '.join(sorted(IMAGE_SUFFIXES))}). "
-            f"Got '{folder}', which holds none. Check the path."
-        )
-    return files
-
-
-def _paths_of_csv(path: Path) -> list[Path]:
-    rows = [row for _, row in read_table(path)]
-    column = 0
-    if Path(rows[0][0]).suffix.lower() not in IMAGE_SUFFIXES:
-        header = [cell.lower() for cell in rows.pop(0)]
-        column = header.index("path") if "path" in header else 0
-    # A row too short gives the folder itself, which `read_image` refuses.
-    cells = (row[column] if len(row) > column else "" for row in rows)
-    return [path.parent / cell for cell in cells]
-
-
 def _column_of_frame(frame: Any) -> Any:
     columns = list(frame.columns)
-    named = [c for c in columns if c in ("path", "image")] or columns
+    named = [c for c in columns if c in PATH_COLUMNS] or columns
     if len(named) != 1:
         raise InvalidImageError(
             f"Expected a DataFrame with one column 'path' or 'image'. Got the columns "
@@ -372,30 +452,41 @@ def _split_array(array: NDArray[Any]) -> list[ImageSource]:
             f"Expected an array of objects with one dimension. Got shape "
             f"{array.shape}. Pass a list of images."
         )
-    if array.ndim == 4 and array.shape[-1] in (1, 3, 4):
-        return list(array)
-    if array.ndim == 3:
-        if array.shape[-1] not in (1, 3, 4):
-            return list(array)
-        if array.shape[1] > 4:
-            return [array]
+    shape, ndim = array.shape, array.ndim
+    try:  # 8 or 16 bits is a question to the whole batch: one image may be dark
+        array = bytes_of_whole(array) if array.dtype.kind in "iu" else array
+    except ImageRefusedError as error:
         raise InvalidImageError(
-            f"Expected one image or a batch. Got an array of shape {array.shape}, "
-            f"which could be either. Pass a list of images."
-        )
+            f"Expected images. Got {_describe(array)}. {error}"
+        ) from error
     advice = "Pass a list of images."
-    if array.ndim == 2:
+    if ndim == 4 and shape[-1] in (1, 3, 4):
+        return list(array)
+    if ndim == 3 and shape[-1] in (1, 3, 4):
+        if shape[1] > 4:
+            return [array]
+        advice = f"It could be either. {advice}"
+    elif ndim == 3 and shape[0] in (3, 4):
+        advice = (
+            f"It could be one image with channels first, or {shape[0]} grey images. "
+            f"Use np.moveaxis(image, 0, -1), or pass a list of images."
+        )
+    elif ndim == 3 and not shape[-1] <= min(MOST_BANDS, shape[1] - 1):
+        return list(array)
+    elif ndim == 2:
         advice = "Pass [array] for one grey image; features need backbone=None."
-    elif array.ndim == 4 and array.shape[1] in (1, 3):
+    elif ndim == 4 and shape[1] in (1, 3, 4):
         advice = "Channels come last: use np.moveaxis(images, 1, -1)."
     raise InvalidImageError(
         f"Expected images of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or "
-        f"(n, h, w, 4). Got shape {array.shape}. {advice}"
+        f"(n, h, w, 4). Got shape {shape}. {advice}"
     )
 
 
 def _describe(value: object) -> str:
     kind = type(value).__name__
+    if isinstance(value, str | os.PathLike):
+        return f"'{os.fsdecode(value)}'"
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} and shape {value.shape}"
     if isinstance(value, bytes):

@@ -44,7 +44,7 @@ MOST_DIMS = 1 << 15
 SAMPLE_LINES = 100
 
 _HEADER = re.compile(rb"[ \t]*(\d{1,18})[ \t]+(\d{1,18})[ \t\r]*")
-_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NUMBER = re.compile(rb"[-+]?(\d++\.?+\d*+|\.\d++)([eE][-+]?\d++)?")
 # A row whose token holds no space. Atomic: no failure takes more than linear time.
 _PLAIN_ROW = re.compile(
     rb"[^ ]*+(?: (?>[-+]?(?>\d++\.?+\d*+|\.\d++)(?:[eE][-+]?\d++)?+))*+"
