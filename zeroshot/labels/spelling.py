@@ -3,16 +3,22 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from heapq import nlargest
 from itertools import pairwise
 
-__all__ = ["Name", "near_spellings", "unique"]
+__all__ = ["Name", "label_key", "near_spellings", "unique"]
 
 SUGGESTION_RATIO = 0.75  # difflib's ratio: one wrong letter of four, or better
 SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015+/\\.,;:!?()\[\]{}&\"\u201c\u201d]+")
+BLANKS = re.compile(r"[\s_\-\u2010-\u2015]+")  # the separators that mean a space
+# "001.Black_footed_Albatross", "n02084071-dog", "01-dog", "3_dog", "12 - dog"; but not
+# "3-toed sloth", "5 euro", "1.5 litre": there the number is part of the name.
+NUMBER_PREFIX = re.compile(
+    r"\s*(?:n\d{8}|0\d+|\d+(?=[._:)]|\s+-))[\s._:)\-]+(?=[^\W\d_])", re.IGNORECASE
+)
 CURLY_APOSTROPHE = "\u2019"
 ACCENTS = re.compile("[\u0300-\u036f]")  # combining marks of Latin, Greek, Cyrillic
 JOINERS = ("_", "-", " ", "+", "")
@@ -33,6 +39,84 @@ IRREGULAR = (
     ("cactus", "cacti"),
     ("fungus", "fungi"),
 )
+
+
+def label_key(label: Hashable) -> Hashable:
+    r"""Return what two labels have in common when they are names of one class.
+
+    The first name of a label as ImageNet writes it, without a number in front, in
+    folded case, with spaces for ``_`` and ``-``. Other punctuation tells classes apart.
+
+    Parameters
+    ----------
+    label : hashable
+
+    Returns
+    -------
+    key : hashable
+        Text for a string; anything else stays itself.
+
+    Examples
+    --------
+    >>> label_key("LION, king of beasts")
+    'lion'
+    >>> label_key("Sea_horse") == label_key("sea-horse") == label_key("sea horse")
+    True
+    >>> label_key("li\u0301on") == label_key("L\u00cdON")
+    True
+    >>> label_key("001.Black_footed_Albatross")
+    'black footed albatross'
+    >>> [label_key(label) for label in ("U.S.", "us", "C++", "c", 7)]
+    ['u.s.', 'us', 'c++', 'c', 7]
+    """
+    if not isinstance(label, str):
+        return label
+    name = without_number(names_of(label)[0]).replace(CURLY_APOSTROPHE, "'")
+    folded = _folded(name)
+    return BLANKS.sub(" ", folded).strip() or folded
+
+
+def names_of(label: str) -> list[str]:
+    """Return the names of a label: ``"lion, king of beasts"`` has two.
+
+    Parameters
+    ----------
+    label : str
+
+    Returns
+    -------
+    names : list of str
+        At least one, without blanks around.
+    """
+    names = [name.strip() for name in label.split(",")]
+    return [name for name in names if name] or [label.strip()]
+
+
+def without_number(name: str) -> str:
+    """Return a name without the number in front that orders the folders of a data set.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    name : str
+
+    Examples
+    --------
+    >>> without_number("n02084071-dog"), without_number("3-toed sloth")
+    ('dog', '3-toed sloth')
+    """
+    prefix = NUMBER_PREFIX.match(name)
+    return name[prefix.end() :] if prefix else name
+
+
+def _folded(text: str) -> str:
+    """Return text such that two spellings that differ in case only are equal."""
+    # Folding may take a composed letter apart, and capitals may have composed forms
+    # that small letters lack.
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 @dataclass(frozen=True)
