@@ -17,7 +17,8 @@ def _check(
     labels: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Labels to look up, or one file of labels (as --labels-file).",
+            help="Labels to look up, one each or one list (as --labels of 'zeroshot "
+            "predict'), or one file of labels (as --labels-file).",
             show_default=False,
         ),
     ] = None,

@@ -1,8 +1,9 @@
 """Labels to class embeddings: the only place where a label becomes words.
 
 In: candidate labels of any accepted form. Out: their vectors of unit length, which of
-them were seen, and a report of how each was found. To add a way to spell a word, open
-``spelling.py``; a step of the search, ``cascade.py``.
+them were seen, and a report of how each was found. To add a form of list, open
+``given.py``; a way to spell a word, ``spelling.py``; a step of the search,
+``cascade.py``.
 """
 
 from typing import TYPE_CHECKING
@@ -10,19 +11,29 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zeroshot.labels.cascade import Labels, check_candidates, embed_labels
+    from zeroshot.labels.cascade import embed_labels
+    from zeroshot.labels.given import (
+        Labels,
+        check_candidates,
+        parse_labels,
+        read_labels,
+    )
 
 __all__ = [
     "Labels",
     "check_candidates",
     "embed_labels",
+    "parse_labels",
+    "read_labels",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "Labels": "cascade",
-        "check_candidates": "cascade",
+        "Labels": "given",
+        "check_candidates": "given",
         "embed_labels": "cascade",
+        "parse_labels": "given",
+        "read_labels": "given",
     },
 )

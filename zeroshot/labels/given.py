@@ -185,7 +185,9 @@ def parse_labels(text: str) -> dict[Hashable, list[str]]:
     if text.lstrip()[:1] in ("[", "{"):
         return _from_json(text, f"{text!r}")
     if ";" in text or "\n" in text.strip():
-        return _from_lines(text, f"{text!r}")
+        labels = _from_lines(text, f"{text!r}", comments="\n" in text.strip())
+        check_candidates(labels)
+        return labels
     if len(_entry(text)[1]) > 1:
         first = text.replace(",", ";", 1)
         raise LabelError(
@@ -256,10 +258,12 @@ def _entry(text: str) -> tuple[str, list[str]]:
     return label.strip().removesuffix(":").strip(), names  # "okapi:" has no alias
 
 
-def _from_lines(text: str, source: str) -> dict[Hashable, list[str]]:
+def _from_lines(
+    text: str, source: str, *, comments: bool = True
+) -> dict[Hashable, list[str]]:
     entries = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
+        if not line.strip() or (comments and line.lstrip().startswith("#")):
             continue
         for part in line.strip().removesuffix(";").split(";"):
             entries.append(_entry(part))

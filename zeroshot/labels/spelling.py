@@ -268,45 +268,40 @@ def near_spellings(
     """
     targets = {word.lower() for words in wanted.values() for word in words if word}
     near: dict[str, dict[str, tuple[float, bool]]] = {target: {} for target in targets}
-    by_ending: defaultdict[str, list[_Target]] = defaultdict(list)
+    by_end: defaultdict[str, list[_Target]] = defaultdict(list)
     for target in map(_Target, sorted(targets)):
-        for key in {target.text[:1], target.text[-3:]}:
-            by_ending[key].append(target)
-
-    def note(target: str, word: str, likeness: float) -> None:
-        # A lone surrogate (bytes that are no UTF-8) cannot be printed.
-        if word not in useless and word.isprintable():
-            # Of equal ones that with the same beginning: for "zebar" not "debar".
-            same = word[:3].lower() == target[:3]
-            near[target][word] = max(
-                near[target].get(word, (0, False)), (likeness, same)
-            )
-
+        for end in {target.text[:1], target.text[-3:]}:
+            by_end[end].append(target)
     words = iter(vocabulary)
-    while block := list(islice(words, BLOCK)):
+    while targets and (block := list(islice(words, BLOCK))):
         text = "\n".join(block).lower()
-        lines = text.split("\n")
-        if len(lines) != len(block):  # words with line breaks
-            lines = [word.lower().replace("\n", " ") for word in block]
-            text = "\n".join(lines)
-        for position, line in enumerate(lines):
-            for key in (line[:1], line[-3:]):
-                for target in by_ending.get(key, ()):
-                    if (ratio := target.ratio(line)) >= SUGGESTION_RATIO:
-                        note(target.text, block[position], ratio)
+        if text.count("\n") >= len(block):  # words with line breaks
+            text = "\n".join(word.lower().replace("\n", " ") for word in block)
+        found = [
+            (target.text, block[position], ratio)
+            for position, line in enumerate(text.split("\n"))
+            if line[:1] in by_end or line[-3:] in by_end
+            for target in {*by_end.get(line[:1], ()), *by_end.get(line[-3:], ())}
+            if (ratio := target.ratio(line)) >= SUGGESTION_RATIO
+        ]
         for part in targets:
             for match in re.finditer(f"{re.escape(part)}(?=[{DECORATION}\n]|$)", text):
-                before = text[match.start() - 1] if match.start() else "\n"
-                word = block[text.count("\n", 0, match.start())]
-                if before in f"{DECORATION}\n" and len(word) > len(part):
-                    note(part, word, 1 + len(part) / len(word))
+                if text[match.start() - 1 : match.start()] in DECORATION + "\n":
+                    word = block[text.count("\n", 0, match.start())]
+                    if len(word) > len(part):  # the shorter the rest, the likelier
+                        found.append((part, word, 1 + len(part) / len(word)))
+        for part, word, likeness in found:
+            if word not in useless and word.isprintable():  # a lone surrogate is not
+                # Of equal ones that with the same beginning: for "zebar" not "debar".
+                rank = (likeness, word[:3].lower() == part[:3])
+                near[part][word] = max(rank, near[part].get(word, rank))
     suggestions = {}
     for key, names in wanted.items():
-        found: dict[str, tuple[float, bool]] = {}
+        ranks: dict[str, tuple[float, bool]] = {}
         for name in names:
-            found |= near.get(name.lower(), {})
-        if found:
-            suggestions[key] = nlargest(3, found, key=found.__getitem__)
+            ranks |= near.get(name.lower(), {})
+        if ranks:
+            suggestions[key] = nlargest(3, ranks, key=ranks.__getitem__)
     return suggestions
 
 
@@ -323,7 +318,7 @@ class _Target:
         enough = SUGGESTION_RATIO / 2 * (len(other) + len(self.text))
         if len(other) < enough or len(self.text) < enough:
             return 0
-        # A letter that the other lacks cannot match: 20 times faster than to count.
+        # A letter that the other lacks matches nothing: most words end here.
         letters = set(other)
         if (
             len(other) - len(letters - self._letters) < enough
