@@ -1,5 +1,6 @@
 """The command that shows how labels become vectors."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def _check(
     them are named, with near spellings.
     """
     labels = labels or []
-    if labels_file is None and len(labels) == 1 and Path(labels[0]).is_file():
+    if labels_file is None and len(labels) == 1 and os.path.isfile(labels[0]):
         labels, labels_file = [], Path(labels[0])
     candidates = given_labels(labels, labels_file)
     if candidates is None:

@@ -1,5 +1,6 @@
 """Labels on the command line: which were given, and how they are shown."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def given_labels(
         )
     if file is not None:
         return read_labels(file)
-    if len(listed) == 1 and Path(listed[0]).suffix and Path(listed[0]).is_file():
+    if len(listed) == 1 and Path(listed[0]).suffix and os.path.isfile(listed[0]):
         raise LabelError(
             f"Expected labels. Got the file '{listed[0]}'. Write --labels-file "
             f"{listed[0]}."
