@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.multiclass import OneVsRestClassifier
 
+from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import Attributes, RandomEmbeddings
 from zeroshot.embeddings.base import (
     SupportsSubwords,
@@ -286,6 +289,23 @@ def test_embed_labels_categories_of_ints_are_refused():
     pandas = pytest.importorskip("pandas")
     with pytest.raises(LabelError, match="ids of classes: 0, 1"):
         embed_labels(pandas.Series([0, 1]).astype("category"), Words(NUMBERS))
+
+
+@pytest.mark.parametrize(
+    "ensemble",
+    [
+        lambda model: VotingClassifier([("a", model), ("b", model)], voting="soft"),
+        lambda model: StackingClassifier([("a", model), ("b", model)], cv=2),
+        lambda model: BaggingClassifier(model, n_estimators=2, random_state=0),
+        OneVsRestClassifier,
+    ],
+    ids=["voting", "stacking", "bagging", "one-vs-rest"],
+)
+def test_fit_in_an_ensemble_that_numbers_labels_says_so(ensemble):
+    X, y = np.eye(12, 4), np.repeat(["zebra", "jet", "okapi"], 4)
+    model = ZeroShotClassifier(None, Words([*NUMBERS, "okapi"]), projection="ridge")
+    with pytest.raises(LabelError, match="VotingClassifier, number the labels"):
+        ensemble(model).fit(X, y)
 
 
 @pytest.mark.parametrize("label", [0, 17, 1.0, True, "0", "17", "n02084071"])
