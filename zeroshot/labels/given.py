@@ -21,8 +21,9 @@ import numpy as np
 
 from zeroshot.errors import ArtifactError, LabelError
 from zeroshot.labels.report import first_few
+from zeroshot.labels.spelling import INVISIBLE
 
-__all__ = ["Labels", "check_aliases", "check_candidates", "parse_labels", "read_labels"]
+__all__ = ["Labels", "check_candidates", "parse_labels", "read_labels"]
 
 Labels: TypeAlias = Sequence[Hashable] | Mapping[Any, Sequence[str]]
 
@@ -105,7 +106,7 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
 
 def _problem(label: object) -> str:
     if isinstance(label, str):
-        return "" if label.strip() else "no text"
+        return "" if INVISIBLE.sub("", label).strip() else "no text"
     kind = f"a {type(label).__name__}"
     if isinstance(label, bytes):
         return "bytes, not text: write label.decode()"
@@ -120,21 +121,7 @@ def _problem(label: object) -> str:
 
 
 def check_aliases(labels: Mapping[Any, Sequence[str]]) -> list[tuple[str, ...]]:
-    """Return the aliases of each label, or say what is wrong with them.
-
-    Parameters
-    ----------
-    labels : mapping of hashable to sequence of str
-
-    Returns
-    -------
-    aliases : list of tuple of str
-
-    Raises
-    ------
-    LabelError
-        If they are no list of non-empty strings; names the label.
-    """
+    """Return the aliases of each label, or say what is wrong with them."""
     for label, aliases in labels.items():
         if isinstance(aliases, str):
             advice = f"Write [{aliases!r}]"

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from heapq import nlargest
 from itertools import islice, pairwise
 
-__all__ = ["Name", "label_key", "near_spellings", "unique"]
+__all__ = ["Name", "label_key"]
 
 SUGGESTION_RATIO = 0.75  # difflib's ratio: one wrong letter of four, or better
 # What joins words in place of a space: "_", a hyphen or dash, "+" between letters.
@@ -26,6 +26,7 @@ NUMBER_PREFIX = re.compile(
 )
 DECORATION = "/_|#:"  # between a word and its language or part of speech
 BLOCK = 20_000  # words searched at a time
+INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphens, joints of lines
 CURLY_APOSTROPHE = "\u2019"
 WORDNET_ID = re.compile(r"n\d{8}")  # the folders of ImageNet
 ACCENTS = re.compile("[\u0300-\u036f]")  # combining marks of Latin, Greek, Cyrillic
@@ -79,80 +80,33 @@ def label_key(label: Hashable) -> Hashable:
     """
     if not isinstance(label, str):
         return label
-    name = without_number(names_of(label)[0]).replace(CURLY_APOSTROPHE, "'")
+    name = without_number(names_of(INVISIBLE.sub("", label))[0])
+    name = name.replace(CURLY_APOSTROPHE, "'")
     key = folded(name)
     return BLANKS.sub(" ", key).strip() or key
 
 
 def names_of(label: str) -> list[str]:
-    """Return the names of a label: ``"lion, king of beasts"`` has two.
-
-    Parameters
-    ----------
-    label : str
-
-    Returns
-    -------
-    names : list of str
-        At least one, without blanks around.
-    """
+    """Return the names of a label: ``"lion, king of beasts"`` has two."""
     names = [name.strip() for name in label.split(",")]
     return [name for name in names if name] or [label.strip()]
 
 
 def without_number(name: str) -> str:
-    """Return a name without the number in front that orders the folders of a data set.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    name : str
-
-    Examples
-    --------
-    >>> without_number("n02084071-dog"), without_number("3-toed sloth")
-    ('dog', '3-toed sloth')
-    """
+    """Return a name without the number that orders the folders of a data set."""
     prefix = NUMBER_PREFIX.match(name)
     return name[prefix.end() :] if prefix else name
 
 
 def is_class_id(text: str) -> bool:
-    """Tell whether a text can only be a number or the id of a class, not a name.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    is_id : bool
-        True for digits without a letter and for WordNet ids.
-
-    Examples
-    --------
-    >>> [is_class_id(text) for text in ("17", "3.0", "n02084071", "747 jet", "+")]
-    [True, True, True, False, False]
-    """
+    """Tell whether a text is a number or a WordNet id, with no letter of a name."""
     if WORDNET_ID.fullmatch(text.strip()):
         return True
     return any(map(str.isnumeric, text)) and not any(map(str.isalpha, text))
 
 
 def folded(text: str) -> str:
-    """Return text that is equal for two spellings that differ in case only.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    text : str
-    """
+    """Return text that is equal for two spellings that differ in case only."""
     # Folding may take a composed letter apart, and capitals may have composed forms
     # that small letters lack.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
@@ -172,18 +126,8 @@ class Name:
 
     @classmethod
     def of(cls, text: str) -> "Name":
-        """Return the spellings of a text.
-
-        Parameters
-        ----------
-        text : str
-            A label or an alias.
-
-        Returns
-        -------
-        name : Name
-        """
-        text = text.strip()
+        """Return the spellings of a label or an alias."""
+        text = INVISIBLE.sub("", text).strip()
         if is_class_id(text):
             return cls.exactly(text)
         plain = without_number(text)
@@ -212,17 +156,7 @@ class Name:
 
     @classmethod
     def exactly(cls, token: str) -> "Name":
-        """Return a name that is looked up as it is, such as the id of a class.
-
-        Parameters
-        ----------
-        token : str
-            Nothing looks it up where it is empty.
-
-        Returns
-        -------
-        name : Name
-        """
+        """Return a name that is looked up as it is, or if empty not at all."""
         return cls(token, (), (), 0, (token,) if token else (), (), ())
 
     @property
@@ -248,23 +182,9 @@ def near_spellings(
 ) -> dict[str, list[str]]:
     """Return for each key the three known words nearest to any of its words.
 
-    One pass. A word that has the wanted one between separators comes first
+    Best first; one pass. A word that has the wanted one between separators comes first
     (``/c/en/zebra``, ``zebra_NOUN``). Else only words with the same first letter or the
-    same three last letters are compared.
-
-    Parameters
-    ----------
-    wanted : mapping of str to sequence of str
-        Words for each key.
-    vocabulary : iterable of str
-        The known words.
-    useless : container of str, default=()
-        Words not to suggest.
-
-    Returns
-    -------
-    nearest : dict of str to list of str
-        Best first; a key with none is left out.
+    same three last letters are compared. A key with none is left out.
     """
     targets = {word.lower() for words in wanted.values() for word in words if word}
     near: dict[str, dict[str, tuple[float, bool]]] = {target: {} for target in targets}
@@ -332,16 +252,7 @@ class _Target:
 
 
 def unique(items: Iterable[str]) -> tuple[str, ...]:
-    """Return the items without repeats, in order of first appearance.
-
-    Parameters
-    ----------
-    items : iterable of str
-
-    Returns
-    -------
-    items : tuple of str
-    """
+    """Return the items without repeats, in order of first appearance."""
     return tuple(dict.fromkeys(items))
 
 
