@@ -1,4 +1,3 @@
-import contextlib
 import csv
 import io
 import json
@@ -9,16 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
 import zeroshot
 from zeroshot.cli import app
-from zeroshot.cli.label_lists import read_labels, short_names
+from zeroshot.cli.label_lists import short_names
 from zeroshot.datasets import load_images, make_shapes, shape_attributes
-from zeroshot.errors import ZeroShotError
 from zeroshot.splits import hold_out_classes
 
 COMMANDS = ("demo", "fit", "predict", "evaluate", "backbones", "projections")
@@ -620,6 +616,9 @@ def test_predict_leaves_out_an_unreadable_image_if_asked(model, red_star, tmp_pa
         (["--labels", "red star,red star"], "'red star'"),
         (["--labels", "red star,,blue ring"], "'red star,,blue ring'"),
         (["--labels", ""], "''"),
+        (["--labels", "red: star, ring"], "red: star; ring"),
+        (["--labels", __file__], "--labels-file"),
+        (["--labels", "red star;0,1;0"], "'0'"),
         (["--labels-file", "nowhere.txt"], "nowhere.txt"),
         (["--labels", "red star", "--labels-file", "nowhere.txt"], "nowhere.txt"),
         (["--backbone", "color-hog:32"], "color-hog"),
@@ -851,45 +850,6 @@ def test_unknown_name_gets_a_suggestion(command, name, suggestion):
 def test_short_names_are_the_first_where_unambiguous():
     labels = ["goldfish, Carassius auratus", "crane, bird", "crane, machine", "emu"]
     assert list(short_names(labels).values()) == ["goldfish", *labels[1:3], "emu"]
-
-
-@pytest.mark.parametrize(
-    ("line", "label", "aliases"),
-    [
-        ("okapi", "okapi", []),
-        ("okapi:", "okapi", []),
-        ("okapi: giraffe, Congo giraffe", "okapi", ["giraffe", "Congo giraffe"]),
-        ("okapi\tforest giraffe,", "okapi", ["forest giraffe"]),
-        ("goldfish, Carassius auratus", "goldfish, Carassius auratus", []),
-        ("3:2 screen", "3:2 screen", []),
-        ("c# book", "c# book", []),
-    ],
-)
-def test_read_labels_reads_a_line(tmp_path, line, label, aliases):
-    file = tmp_path / "labels.txt"
-    file.write_text(f"# comment\n\n  {line}  \n")
-    assert read_labels(file) == {label: aliases}
-
-
-WORDS = st.text(st.characters(categories=["L", "N"]), min_size=1)
-
-
-@given(st.dictionaries(WORDS, st.lists(WORDS), min_size=1))
-def test_read_labels_returns_what_was_written(tmp_path_factory, labels):
-    file = tmp_path_factory.mktemp("labels") / "labels.txt"
-    lines = (f"{label}: {', '.join(names)}\n" for label, names in labels.items())
-    file.write_text("".join(lines), encoding="utf-8")
-    assert read_labels(file) == labels
-
-
-@given(st.binary())
-def test_read_labels_of_any_file_is_labels_or_our_error(tmp_path_factory, content):
-    file = tmp_path_factory.mktemp("labels") / "labels.txt"
-    file.write_bytes(content)
-    with contextlib.suppress(ZeroShotError):
-        labels = read_labels(file)
-        assert labels
-        assert all(label.strip() for label in labels)
 
 
 # Real photographs, network and vectors.

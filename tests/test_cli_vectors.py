@@ -319,6 +319,28 @@ def test_labels_check_takes_one_label_that_is_no_file_as_a_label(vectors):
     assert "'labels.txt'" in error_of("labels", "check", "labels.txt", "-e", vectors)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("okapi", "zebra"),
+        ("okapi, zebra",),
+        ("okapi; zebra",),
+        ("nothing: okapi; zebra",),
+        ('{"okapi": [], "zebra": ["horse"]}',),
+        (f"okapi: {'x.y' * 200}; zebra",),  # longer than a file's name may be
+    ],
+)
+def test_labels_check_takes_a_list_in_any_form(vectors, given):
+    result = succeed("labels", "check", *given, "-e", vectors, "-f", "json")
+    words = [entry["words"] for entry in json.loads(result.stdout)["entries"]]
+    assert words == [["okapi"], ["zebra"]]
+
+
+def test_labels_check_of_class_ids_says_what_to_give(vectors):
+    message = error_of("labels", "check", "0", "1", "-e", vectors)
+    assert "look like ids of classes: '0', '1'" in message
+
+
 # cache
 
 

@@ -1,5 +1,6 @@
 """The command that shows how labels become vectors."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ def _check(
     labels: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Labels to look up, or one file of labels (as --labels-file).",
+            help="Labels to look up, one each or one list (as --labels of 'zeroshot "
+            "predict'), or one file of labels (as --labels-file).",
             show_default=False,
         ),
     ] = None,
@@ -31,7 +33,7 @@ def _check(
     them are named, with near spellings.
     """
     labels = labels or []
-    if labels_file is None and len(labels) == 1 and Path(labels[0]).is_file():
+    if labels_file is None and len(labels) == 1 and os.path.isfile(labels[0]):
         labels, labels_file = [], Path(labels[0])
     candidates = given_labels(labels, labels_file)
     if candidates is None:

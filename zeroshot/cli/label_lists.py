@@ -1,11 +1,12 @@
-"""Labels as they are given on the command line and in files, and how they are shown."""
+"""Labels on the command line: which were given, and how they are shown."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zeroshot.errors import ArtifactError, LabelError, OutOfVocabularyError
+from zeroshot.errors import LabelError, OutOfVocabularyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,9 +19,8 @@ __all__ = [
     "find_classes",
     "given_labels",
     "left_out_line",
-    "read_labels",
+    "plain_labels",
     "short_names",
-    "split_labels",
     "with_vector",
 ]
 
@@ -33,13 +33,13 @@ def given_labels(
     Parameters
     ----------
     listed : sequence of str
-        Labels from the command line.
+        Texts from the command line, see `zeroshot.labels.parse_labels`.
     file : Path or None
-        See `read_labels`.
+        See `zeroshot.labels.read_labels`.
 
     Returns
     -------
-    labels : dict of str to list of str, or None
+    labels : dict of hashable to list of str, or None
         None where neither was given.
 
     Raises
@@ -49,6 +49,8 @@ def given_labels(
     ArtifactError
         If the file cannot be read.
     """
+    from zeroshot.labels.given import parse_labels, read_labels
+
     if listed and file is not None:
         raise LabelError(
             f"Expected labels, or a file of labels. Got both: {listed[0]!r} ... and "
@@ -56,78 +58,33 @@ def given_labels(
         )
     if file is not None:
         return read_labels(file)
-    return _without_repeats([(label, []) for label in listed]) if listed else None
-
-
-def split_labels(text: str) -> list[str]:
-    """Return the labels of ``"okapi, zebra"``; refuses a list without any.
-
-    Raises
-    ------
-    LabelError
-        If there is nothing, or nothing between two commas.
-    """
-    labels = [part.strip() for part in text.split(",")]
-    if not all(labels):
+    if len(listed) == 1 and Path(listed[0]).suffix and os.path.isfile(listed[0]):
         raise LabelError(
-            f"Expected labels separated by commas, such as 'okapi,zebra'. Got "
-            f"{text!r}, in which a label is empty. Remove the extra comma or add the "
-            f"label."
+            f"Expected labels. Got the file '{listed[0]}'. Write --labels-file "
+            f"{listed[0]}."
         )
-    return labels
+    # One text where several are given is one entry: the shell has separated them.
+    text = listed[0] if len(listed) == 1 else "".join(f"{each};" for each in listed)
+    return parse_labels(text) if listed else None
 
 
-def read_labels(path: Path) -> dict[str, list[str]]:
-    r"""Read a file of labels.
-
-    One label per line, with its aliases after a tab or after a colon and a space,
-    separated by commas: ``okapi: forest giraffe, Congo giraffe``. Empty lines and lines
-    that begin with ``#`` are left out. UTF-8.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    labels : dict of str to list of str
-        Label to aliases, in the order of the file.
+def plain_labels(source: str | Path) -> list[str]:
+    """Return labels where other names have no use, from a text or a file.
 
     Raises
     ------
-    ArtifactError
-        If it cannot be read or holds no label.
-    LabelError
-        If a label is empty or repeated; gives the label.
+    LabelError, ArtifactError
+        As `given_labels`; if a label has aliases.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(
-            f"Expected a file of labels in UTF-8 text, one per line. Got '{path}': "
-            f"{error}. Check the file."
-        ) from error
-    labels = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        separator = "\t" if "\t" in line.strip() else ": "
-        label, _, aliases = line.strip().partition(separator)
-        # "okapi:" has no alias.
-        label = label.strip().removesuffix(":").strip()
-        if not label:
-            raise LabelError(
-                f"Expected a label in '{path}', line {number}. Got {line!r}. Write "
-                f"'label' or 'label: alias, alias'."
-            )
-        names = [alias.strip() for alias in aliases.split(",") if alias.strip()]
-        labels.append((label, names))
-    if not labels:
-        raise ArtifactError(
-            f"Expected a file of labels, one per line. Got '{path}', which has none. "
-            f"Add labels."
+    from zeroshot.labels.given import parse_labels, read_labels
+
+    read = parse_labels(source) if isinstance(source, str) else read_labels(source)
+    if with_aliases := [label for label, aliases in read.items() if aliases]:
+        raise LabelError(
+            f"Expected labels without other names. Got other names for "
+            f"'{with_aliases[0]}' in '{source}'. Give each name an entry of its own."
         )
-    return _without_repeats(labels)
+    return list(map(str, read))
 
 
 def short_names(labels: Iterable[str]) -> dict[str, str]:
@@ -146,7 +103,9 @@ def short_names(labels: Iterable[str]) -> dict[str, str]:
     names : dict of str to str
         Label to what is shown, in the order given.
     """
-    first = {label: label.split(",")[0].strip() or label for label in labels}
+    from zeroshot.labels.spelling import names_of
+
+    first = {label: names_of(label)[0] for label in labels}
     counts = Counter(first.values())
     return {
         label: name if counts[name] == 1 else label for label, name in first.items()
@@ -181,16 +140,6 @@ def find_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[str]:
             f"which there is no image. The labels are: {', '.join(sorted(classes))}."
         )
     return [by_name[name] for name in wanted]
-
-
-def _without_repeats(labels: list[tuple[str, list[str]]]) -> dict[str, list[str]]:
-    counts = Counter(label for label, _ in labels)
-    if repeated := [label for label, count in counts.items() if count > 1]:
-        raise LabelError(
-            f"Expected every label once. Got {', '.join(map(repr, repeated))} more "
-            f"than once. Remove the repeats."
-        )
-    return dict(labels)
 
 
 def with_vector(

@@ -180,7 +180,8 @@ LabelsFile: TypeAlias = Annotated[
         metavar="FILE",
         help="Labels, one per line; other names after a tab or a colon and a space, "
         "separated by commas ('okapi: forest giraffe'). Lines beginning with # are "
-        "left out.",
+        "left out. Or JSON: a list, or labels with lists of other names; or a .csv "
+        "with a column label.",
         show_default=False,
     ),
 ]

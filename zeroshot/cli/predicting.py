@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zeroshot.cli.label_lists import given_labels, split_labels
+from zeroshot.cli.label_lists import given_labels
 from zeroshot.cli.options import (
     BatchSize,
     FailOnError,
@@ -64,8 +64,9 @@ def _predict(
             "--labels",
             "-l",
             metavar="LABELS",
-            help="Labels to choose from, separated by commas; any label that the "
-            "embeddings know. Default: the labels seen in training.",
+            help="Labels to choose from, separated by commas, or by semicolons where "
+            "one has a comma or other names ('okapi: forest giraffe; zebra'); any that "
+            "the embeddings know. Default: the labels seen in training.",
             show_default=False,
         ),
     ] = None,
@@ -144,9 +145,7 @@ def _predict(
     Prints the best labels with score (cosine in -1 to 1), probability among the labels
     given (not calibrated unless the temperature is auto) and whether training saw it.
     """
-    candidates = given_labels(
-        [] if labels is None else split_labels(labels), labels_file
-    )
+    candidates = given_labels([] if labels is None else [labels], labels_file)
 
     if multi_label and explain:
         raise typer.BadParameter("Give --multi-label or --explain, not both.")

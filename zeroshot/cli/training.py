@@ -10,9 +10,8 @@ import typer
 from zeroshot.cli.label_lists import (
     find_classes,
     left_out_line,
-    read_labels,
+    plain_labels,
     short_names,
-    split_labels,
     with_vector,
 )
 from zeroshot.cli.options import (
@@ -34,7 +33,7 @@ from zeroshot.cli.score_options import (
     Temperature,
     score_settings,
 )
-from zeroshot.errors import ArtifactError, LabelError
+from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
 
@@ -116,8 +115,8 @@ def _fit(
         typer.Option(
             "--unseen-labels",
             metavar="LABELS",
-            help="Classes to leave out of training, by name, separated by commas. "
-            "Instead of --hold-out.",
+            help="Classes to leave out of training, by name, separated by commas (or "
+            "semicolons). Instead of --hold-out.",
             show_default=False,
         ),
     ] = None,
@@ -139,8 +138,9 @@ def _fit(
         typer.Option(
             "--vocabulary",
             metavar="FILE",
-            help="Labels, one per line, whose vectors are kept in the model. It then "
-            "needs no vector file, and knows these and the seen labels only.",
+            help="Labels, in a file as --labels-file of 'zeroshot predict', whose "
+            "vectors are kept in the model. It then needs no vector file, and knows "
+            "these and the seen labels only.",
             show_default=False,
         ),
     ] = None,
@@ -178,7 +178,7 @@ def _fit(
     from zeroshot.splits import hold_out_classes
 
     provider = registry.resolve_embeddings(embeddings)
-    words = _vocabulary(vocabulary)
+    words = None if vocabulary is None else plain_labels(vocabulary)
     if words is not None:
         embed_labels(words, provider)  # unknown ones are errors now, not after training
     classifier = ZeroShotClassifier(
@@ -217,7 +217,7 @@ def _fit(
         unseen = hold_out_classes(labels, hold_out, seed)[1].tolist()
     elif unseen_labels is not None:
         classes = np.unique(labels).tolist()
-        unseen = find_classes(split_labels(unseen_labels), classes)
+        unseen = find_classes(plain_labels(unseen_labels), classes)
     train = np.flatnonzero(~np.isin(labels, unseen))
     classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
@@ -264,18 +264,6 @@ def _check_place(out: Path) -> None:
             f"{'not writable' if parent.is_dir() else 'no folder'}. Choose another "
             f"--out."
         )
-
-
-def _vocabulary(file: Path | None) -> list[str] | None:
-    if file is None:
-        return None
-    labels = read_labels(file)
-    if with_aliases := [label for label, aliases in labels.items() if aliases]:
-        raise LabelError(
-            f"Expected a vocabulary of labels without other names. Got other names for "
-            f"{with_aliases[0]!r} in '{file}'. Give each name a line of its own."
-        )
-    return list(labels)
 
 
 COMMANDS = (

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -222,6 +222,19 @@ class Attributes:
     @property
     def _described(self) -> str:
         return "the labels given" if self._path is None else f"'{self._path}'"
+
+    def id_token(self, label: Hashable) -> str:
+        """Return the text of a label that is not a string: it may be a row's label.
+
+        Parameters
+        ----------
+        label : hashable
+
+        Returns
+        -------
+        token : str
+        """
+        return str(label)
 
     def __sklearn_clone__(self) -> Self:
         return self

@@ -1,6 +1,6 @@
 """The contract of a provider of word vectors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from zeroshot.errors import PluginContractError
 
 __all__ = [
+    "SupportsClassIds",
     "SupportsNeighbours",
     "SupportsSubwords",
     "SupportsVocabulary",
@@ -76,6 +77,14 @@ class SupportsSubwords(Protocol):
 
     def in_vocabulary(self, words: Sequence[str]) -> NDArray[np.bool_]:
         """Return which words are stored, as opposed to composed; shape (n,), bool."""
+
+
+@runtime_checkable
+class SupportsClassIds(Protocol):
+    """A provider whose tokens may be ids of classes, not only words of a language."""
+
+    def id_token(self, label: Hashable) -> str:
+        """Return the token of a label that is not a string, such as ``"7"`` of 7."""
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """Random word vectors: the control that says what the meaning of words contributes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Self
 
 import numpy as np
@@ -131,6 +131,19 @@ class RandomEmbeddings:
             number = int.from_bytes(hashlib.sha256(key).digest(), "little")
             vectors[row] = np.random.default_rng(number).standard_normal(self.dim)
         return vectors, np.ones(len(words), dtype=np.bool_)
+
+    def id_token(self, label: Hashable) -> str:
+        """Return the text of a label that is not a string: it may be a word too.
+
+        Parameters
+        ----------
+        label : hashable
+
+        Returns
+        -------
+        token : str
+        """
+        return str(label)
 
     def __sklearn_clone__(self) -> Self:
         return self

@@ -1,8 +1,9 @@
 """Labels to class embeddings: the only place where a label becomes words.
 
 In: candidate labels of any accepted form. Out: their vectors of unit length, which of
-them were seen, and a report of how each was found. To add a way to spell a word, open
-``spelling.py``; a step of the search, ``cascade.py``.
+them were seen, and a report of how each was found. To add a form of list, open
+``given.py``; a way to spell a word, ``spelling.py``; a step of the search,
+``cascade.py``.
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +12,13 @@ from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.labels.candidates import Candidates, CandidateSet, seen_class
-    from zeroshot.labels.cascade import Labels, check_candidates, embed_labels
+    from zeroshot.labels.cascade import embed_labels
+    from zeroshot.labels.given import (
+        Labels,
+        check_candidates,
+        parse_labels,
+        read_labels,
+    )
     from zeroshot.labels.report import LabelReport
 
 __all__ = [
@@ -21,6 +28,8 @@ __all__ = [
     "Labels",
     "check_candidates",
     "embed_labels",
+    "parse_labels",
+    "read_labels",
     "seen_class",
 ]
 
@@ -30,9 +39,11 @@ __getattr__, __dir__ = lazy_names(
         "CandidateSet": "candidates",
         "Candidates": "candidates",
         "LabelReport": "report",
-        "Labels": "cascade",
-        "check_candidates": "cascade",
+        "Labels": "given",
+        "check_candidates": "given",
         "embed_labels": "cascade",
+        "parse_labels": "given",
+        "read_labels": "given",
         "seen_class": "candidates",
     },
 )

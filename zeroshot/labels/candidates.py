@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.vectors.neighbours import open_vocabulary
 from zeroshot.errors import LabelError, ZeroShotWarning
-from zeroshot.labels.cascade import Labels, check_candidates, embed_labels
+from zeroshot.labels.cascade import embed_labels
+from zeroshot.labels.given import Labels, check_candidates
 from zeroshot.labels.report import LabelEntry, LabelReport, first_few
 from zeroshot.labels.spelling import label_key
 
@@ -227,7 +228,8 @@ def _looked_up(
     new = {key[0]: given.get(key[0], ()) for key in keys if key not in stored}
     rows = {}
     if new:
-        vectors, report = embed_labels(new if given else [*new], embeddings)
+        asked = new if given else [*new]
+        vectors, report = embed_labels(asked, embeddings, n_labels=len(names))
         rows = dict(zip(new, zip(vectors, report.entries, strict=True), strict=True))
     for key in keys:
         if key in stored:

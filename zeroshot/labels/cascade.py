@@ -3,9 +3,11 @@
 For each label the first of these that succeeds:
 
 1. ``exact``: the text itself is a known word;
-2. ``variant``, ``phrase``: the same letters as one known word, with other case,
-   accents or apostrophes, or with its words joined by ``_``, ``-``, a space, ``+`` or
-   nothing (``sea horse``: ``sea_horse``, ``seahorse``; ``GoldenRetriever``);
+2. ``variant``, ``phrase``: the same letters as one known word: with other case, then
+   with its words joined by ``_``, ``-``, a space, ``+`` or nothing (``sea horse``:
+   ``sea_horse``, ``seahorse``; ``GoldenRetriever``), then without accents, apostrophes
+   and at last other punctuation, which is never dropped where a single letter would be
+   left: "C++" is not "c";
 3. ``alias``: steps 1 and 2 for each alias that the caller gave;
 4. ``number``: plural or base form of the head word (``polar bears``: ``polar_bear``);
 5. ``mean``: the mean of the words' vectors, each word by steps 1, 2 and 4, or, where
@@ -19,18 +21,25 @@ For each label the first of these that succeeds:
 A label with commas is read as ImageNet writes its classes, ``lesser panda, red panda``:
 the first name is the label. The others are aliases for step 6 only, because they often
 mean something else too (``bullet train, bullet``). A vector of zeros counts as unknown.
+
+A number in front that orders folders is dropped: ``001.Black_footed_Albatross``. A
+label that is not a string, or has digits and no letter, is the id of a class: its name
+is its aliases, and without any it is an error, because a vector file has the word "17"
+too. Only a provider that `SupportsClassIds` is asked for the id, as it is; and a string
+such as "747" among labels that are names is looked up as it is, with a warning.
 """
 
 import warnings
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import (
+    SupportsClassIds,
     SupportsSubwords,
     SupportsVocabulary,
     TextEmbeddings,
@@ -42,12 +51,18 @@ from zeroshot.errors import (
     PluginContractError,
     ZeroShotWarning,
 )
+from zeroshot.labels.given import Labels, check_aliases, check_candidates
 from zeroshot.labels.report import How, LabelEntry, LabelReport, first_few
-from zeroshot.labels.spelling import Name, near_spellings, unique
+from zeroshot.labels.spelling import (
+    Name,
+    folded,
+    is_class_id,
+    names_of,
+    near_spellings,
+    unique,
+)
 
-__all__ = ["Labels", "check_candidates", "embed_labels", "label_problem"]
-
-Labels: TypeAlias = Sequence[Hashable] | Mapping[Any, Sequence[str]]
+__all__ = ["Labels", "check_candidates", "embed_labels"]
 
 # Below this the mean of unit vectors is rounding error, not a direction.
 SMALLEST_MEAN = 1e-6
@@ -55,73 +70,8 @@ SHOWN = 10  # labels named in a message; suggestions are searched for these
 WORDS_PER_LOOKUP = 200_000  # 240 MB of float32 at 300 dimensions
 
 
-def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
-    """Return labels as a list, or say what is wrong with them.
-
-    Parameters
-    ----------
-    labels : sequence of hashable, or mapping of hashable to sequence of str
-        Candidate labels; of a mapping ``{label: [alias, ...]}`` the keys. An array of
-        shape (m,) and a pandas Series are sequences too.
-
-    Returns
-    -------
-    labels : list of hashable
-        The same objects in the same order.
-
-    Raises
-    ------
-    LabelError
-        If there is no label or one is repeated, missing (None, NaN), empty, bytes or
-        not hashable; if ``labels`` is a bare string, or a set, whose order (and so the
-        order of the scores' columns) would be arbitrary.
-
-    Examples
-    --------
-    >>> check_candidates(("okapi", "zebra"))
-    ['okapi', 'zebra']
-    """
-    if isinstance(labels, str | bytes):
-        raise LabelError(
-            f"Expected a sequence of labels. Got the single string {labels!r}. "
-            f"Write [{labels!r}]."
-        )
-    if isinstance(labels, set | frozenset):
-        raise LabelError(
-            f"Expected labels in a definite order. Got a {type(labels).__name__} of "
-            f"{len(labels)}. Write sorted(labels)."
-        )
-    try:
-        candidates = list(labels)
-    except TypeError as error:
-        raise LabelError(
-            f"Expected a sequence of labels. Got {labels!r} of type "
-            f"'{type(labels).__name__}'. Write a list, such as ['okapi', 'zebra']."
-        ) from error
-    if not candidates:
-        raise LabelError(
-            "Expected at least one label. Got an empty list. Name the candidate labels."
-        )
-    counts: defaultdict[Hashable, int] = defaultdict(int)
-    for position, label in enumerate(candidates):
-        problem = label_problem(label)
-        if problem:
-            raise LabelError(
-                f"Expected labels as non-empty strings or numbers. Got {label!r} "
-                f"({problem}) at position {position}. Remove or correct it."
-            )
-        counts[label] += 1
-    repeated = [f"'{label}' ({n} times)" for label, n in counts.items() if n > 1]
-    if repeated:
-        raise LabelError(
-            f"Expected every label once. Got {first_few(repeated)}. Remove the "
-            f"repeats, or give different names to different classes."
-        )
-    return candidates
-
-
 def embed_labels(
-    labels: Labels, embeddings: TextEmbeddings
+    labels: Labels, embeddings: TextEmbeddings, *, n_labels: int | None = None
 ) -> tuple[NDArray[np.float32], LabelReport]:
     """Return a class embedding for each label, and how it was found.
 
@@ -138,10 +88,12 @@ def embed_labels(
     Parameters
     ----------
     labels : sequence of hashable, or mapping of hashable to sequence of str
-        ``["okapi", "zebra"]`` or ``{"okapi": ["forest giraffe"], "zebra": []}``. A
-        label that is not a string is looked up as ``str(label)``.
+        ``["okapi", "zebra"]`` or ``{"okapi": ["forest giraffe"], "zebra": []}``.
     embeddings : TextEmbeddings
         Asked once for all spellings of all labels (in portions of 200,000).
+    n_labels : int or None, default=None
+        How many labels there are, where some are known already: numbers among names are
+        names, numbers alone are ids.
 
     Returns
     -------
@@ -152,7 +104,8 @@ def embed_labels(
     Raises
     ------
     LabelError
-        If ``labels`` does not pass `check_candidates`, or an alias is no string.
+        If ``labels`` does not pass `check_candidates`, an alias is no string, or
+        labels are ids of classes.
     OutOfVocabularyError
         If some labels cannot be represented; has all of them.
     PluginContractError
@@ -164,18 +117,20 @@ def embed_labels(
     PartialCoverageWarning
         If words of a label were left out.
     ZeroShotWarning
-        If different labels got the same vector.
+        If different labels got the same vector, a name was a number, or the only
+        label looks like a list.
 
     References
     ----------
     .. [1] Schakel and Wilson, "Measuring Word Significance using Distributed
        Representations of Words", arXiv:1508.02297, 2015.
     """
-    texts = [str(label) for label in check_candidates(labels)]
-    aliases = (
-        _check_aliases(labels) if isinstance(labels, Mapping) else [()] * len(texts)
+    candidates = check_candidates(labels)
+    aliases: Sequence[Sequence[str]] = (
+        check_aliases(labels) if isinstance(labels, Mapping) else [()] * len(candidates)
     )
-    groups = [_Names.of(*pair) for pair in zip(texts, aliases, strict=True)]
+    n_labels = n_labels or len(candidates)
+    texts, groups = _names(candidates, aliases, embeddings, n_labels)
     vectors = _look_up([name for group in groups for name in group.all], embeddings)
 
     results = [_resolve(group, vectors) for group in groups]
@@ -192,57 +147,50 @@ def embed_labels(
     for text, row in zip(texts, Y, strict=True):
         same[row.tobytes()].append(text)
     identical = tuple(tuple(group) for group in same.values() if len(group) > 1)
-    _warn(entries, identical)
+    _warn(entries, identical, groups)
     return Y, LabelReport(entries, identical, Y.copy())
 
 
-def label_problem(label: object) -> str:
-    """Return why something cannot be a label; nothing if it can.
-
-    Parameters
-    ----------
-    label : object
-
-    Returns
-    -------
-    problem : str
-    """
-    try:
-        hash(label)
-    except TypeError:
-        return f"a {type(label).__name__}, not hashable"
-    try:
-        missing = label is None or bool(label != label)
-    except TypeError:  # pandas.NA has no truth value
-        missing = True
-    if missing:
-        return "a missing value"
-    if isinstance(label, bytes):
-        return "bytes, not text"
-    return "" if str(label).strip() else "no text"
-
-
-def _check_aliases(
-    labels: Mapping[Hashable, Sequence[str]],
-) -> list[tuple[str, ...]]:
-    checked = []
-    for label, aliases in labels.items():
-        if isinstance(aliases, str) or not isinstance(aliases, Sequence):
-            raise LabelError(
-                f"Expected a list of aliases for the label '{label}'. Got "
-                f"{aliases!r}. Write a list of names in quotes; it may be empty."
-            )
-        checked.append(tuple(aliases))
-        for alias in checked[-1]:
-            if not isinstance(alias, str) or not alias.strip():
-                raise LabelError(
-                    f"Expected the aliases of the label '{label}' as non-empty "
-                    f"strings. Got {alias!r}. Remove or correct it."
-                )
-    return checked
+def _names(
+    candidates: Sequence[Hashable],
+    aliases: Sequence[Sequence[str]],
+    embeddings: TextEmbeddings,
+    n_labels: int,
+) -> tuple[list[str], "list[_Names]"]:
+    """Return the text of each label and its names; refuse ids of classes."""
+    by_id = embeddings if isinstance(embeddings, SupportsClassIds) else None
+    texts, groups, ids, n_numbers = [], [], [], 0
+    for label, others in zip(candidates, aliases, strict=True):
+        if isinstance(label, str):
+            text = str.__str__(label)  # str() of an enum's member is its name in code
+            group = _Names.of(text, others, takes_ids=by_id is not None)
+            n_numbers += group.number
+        else:
+            text = str(label) if by_id is None else by_id.id_token(label)
+            name = Name.exactly("" if by_id is None else text)
+            group = _Names(text, name, tuple(map(Name.of, others)))
+            if by_id is None and not others:
+                ids.append(text)  # not repr: "np.int64(7)"
+        texts.append(text)
+        groups.append(group)
+    if n_numbers == n_labels:
+        ids = list(map(repr, texts))
+    if ids:
+        raise LabelError(
+            f"Expected labels as names, which '{embeddings.name}' may have vectors "
+            f"for. Got {len(ids)} of {len(texts)} labels that look like ids of classes:"
+            f" {first_few(ids)}. Give their names, as labels "
+            f"or as aliases ({{{ids[0]}: ['zebra']}}), or rename the folders. (Some of "
+            f"scikit-learn's ensembles, such as VotingClassifier, number the labels.)"
+        )
+    return texts, groups
 
 
-def _warn(entries: Sequence[LabelEntry], identical: Sequence[tuple[str, ...]]) -> None:
+def _warn(
+    entries: Sequence[LabelEntry],
+    identical: Sequence[tuple[str, ...]],
+    groups: "Sequence[_Names]",
+) -> None:
     partial = [
         f"'{e.label}' (without {', '.join(map(repr, e.missing))})"
         for e in entries
@@ -256,10 +204,26 @@ def _warn(entries: Sequence[LabelEntry], identical: Sequence[tuple[str, ...]]) -
             stacklevel=3,
         )
     if identical:
-        groups = [" = ".join(map(repr, group)) for group in identical]
+        same = [" = ".join(map(repr, labels)) for labels in identical]
         warnings.warn(
-            f"Labels with the same vector cannot be told apart: {first_few(groups)}. "
+            f"Labels with the same vector cannot be told apart: {first_few(same)}. "
             f"Remove or rename all but one of each group.",
+            ZeroShotWarning,
+            stacklevel=3,
+        )
+    if numbers := [repr(group.label) for group in groups if group.number]:
+        warnings.warn(
+            f"Labels that look like ids of classes, not like names: "
+            f"{first_few(numbers)}. They were looked up as numbers. Give them names, "
+            f"such as {{{numbers[0]}: ['zebra']}}.",
+            ZeroShotWarning,
+            stacklevel=3,
+        )
+    if len(groups) == 1 and groups[0].synonyms and not groups[0].aliases:
+        warnings.warn(
+            f"One label, {groups[0].label!r}: names after a comma are taken for other "
+            f"names of the same class. For several labels write "
+            f"{names_of(groups[0].label)}.",
             ZeroShotWarning,
             stacklevel=3,
         )
@@ -274,18 +238,25 @@ class _Names:
 
     label: str
     name: Name
-    aliases: tuple[Name, ...]
-    synonyms: tuple[Name, ...]
+    aliases: Sequence[Name] = ()
+    synonyms: Sequence[Name] = ()
+    number: bool = False  # digits where a name was expected, and no other name
 
     @classmethod
-    def of(cls, label: str, aliases: Sequence[str]) -> "_Names":
-        first, *rest = [part for part in label.split(",") if part.strip()] or [label]
-        name = Name.of(first.strip())
+    def of(cls, label: str, aliases: Sequence[str], *, takes_ids: bool) -> "_Names":
+        first, *rest = names_of(label)
+        is_id = not takes_ids and is_class_id(first)
+        if is_id and (aliases or rest):  # stands for its other names
+            name, aliases, rest = Name.exactly(""), [*aliases, *rest], []
+        else:
+            name = Name.of(first)
+            name = replace(name, whole=unique([label, *name.whole]))
         return cls(
             label=label,
-            name=replace(name, whole=unique([label, *name.whole])),
-            aliases=tuple(Name.of(alias) for alias in aliases),
-            synonyms=tuple(Name.of(part.strip()) for part in rest),
+            name=name,
+            aliases=tuple(map(Name.of, aliases)),
+            synonyms=tuple(map(Name.of, rest)),
+            number=is_id and not aliases,
         )
 
     @property
@@ -337,7 +308,9 @@ def _look_up(names: Sequence[Name], embeddings: TextEmbeddings) -> _Vectors:
                 vectors.zero.add(word)
             else:
                 by_word = vectors.stored if word in stored else vectors.composed
-                by_word[word] = vector / norm
+                # A vector of unit length stays what it is, bit for bit: bundles keep
+                # such, and labels are compared by them.
+                by_word[word] = vector if abs(norm - 1) < 1e-6 else vector / norm
     return vectors
 
 
@@ -383,7 +356,7 @@ def _as_one_word(name: Name, vectors: _Vectors) -> _Found | None:
             how: How = "phrase" if len(name.words) > 1 else "variant"
             if spelling in (name.text, name.whole[0]):
                 how = "exact"
-            elif spelling.lower() == name.text.lower():
+            elif folded(spelling) == folded(name.text):
                 how = "variant"
             return _Found(how, (spelling,), vectors.stored[spelling])
     return None
@@ -441,34 +414,45 @@ def _out_of_vocabulary(
     vectors: _Vectors,
     embeddings: TextEmbeddings,
 ) -> OutOfVocabularyError:
-    near = {}
+    near: dict[str, list[str]] = {}
+    known = ""
     if isinstance(embeddings, SupportsVocabulary):
-        wanted = {
-            names.label: unique(
-                ["_".join(names.name.words), *_unknown_words(names.name, vectors)]
-            )
-            for names in unknown[:SHOWN]
-        }
-        near = near_spellings(wanted, embeddings.vocabulary())
+        wanted = {}
+        for names in unknown[:SHOWN]:
+            name = _first_of_words(names)
+            words = unique(["_".join(name.words), *_unknown_words(name, vectors)])
+            letters = ("".join(filter(str.isalnum, word)) for word in words)
+            wanted[names.label] = unique(filter(None, [*words, *letters]))
+        # A word of which the vector is zeros is no help.
+        near = near_spellings(wanted, embeddings.vocabulary(), vectors.zero)
+        if isinstance(embeddings, SupportsClassIds) and not near:  # a table of labels
+            listed = [repr(label) for label in embeddings.vocabulary()]
+            known = f" It has {first_few(listed)}."
     described = [
-        f"'{names.label}'{_reason(names.name, vectors, near.get(names.label, ()))}"
+        f"'{names.label}'{_reason(names, vectors, near.get(names.label, ()))}"
         for names in unknown
     ]
     return OutOfVocabularyError(
         f"Expected labels that '{embeddings.name}' has vectors for. Got {len(unknown)} "
-        f"of {n_labels} labels that it has not: {first_few(described)}. Correct the "
-        f"spelling, give them other names (aliases), leave them out, or use vectors "
-        f"with more words.",
+        f"of {n_labels} labels that it has not: {first_few(described)}.{known} Correct "
+        f"the spelling, give them other names (aliases), leave them out, or use vectors"
+        f" with more words.",
         labels=[names.label for names in unknown],
         suggestions=near,
     )
+
+
+def _first_of_words(names: _Names) -> Name:
+    """Return the name to look for: an id stands for its first alias."""
+    return next((name for name in names.all if name.words), names.name)
 
 
 def _unknown_words(name: Name, vectors: _Vectors) -> list[str]:
     return [name.words[i] for i in name.content if _part(name, i, vectors) is None]
 
 
-def _reason(name: Name, vectors: _Vectors, near: Sequence[str]) -> str:
+def _reason(names: _Names, vectors: _Vectors, near: Sequence[str]) -> str:
+    name = _first_of_words(names)
     unknown = _unknown_words(name, vectors)
     zero = unique(word for word in name.spellings if word in vectors.zero)
     notes = []

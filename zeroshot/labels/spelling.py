@@ -3,23 +3,32 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from heapq import nlargest
-from itertools import pairwise
+from itertools import islice, pairwise
 
-__all__ = ["Name", "label_key", "near_spellings", "unique"]
+__all__ = ["Name", "label_key"]
 
 SUGGESTION_RATIO = 0.75  # difflib's ratio: one wrong letter of four, or better
-SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015+/\\.,;:!?()\[\]{}&\"\u201c\u201d]+")
-BLANKS = re.compile(r"[\s_\-\u2010-\u2015]+")  # the separators that mean a space
+# What joins words in place of a space: "_", a hyphen or dash, "+" between letters.
+BLANKS = re.compile(r"(?:[\s_\-\u2010-\u2015]|(?<=[^\W_])\+(?=[^\W_]))+")
+# A point or colon between two digits is no punctuation: "3.1", "3:2".
+PUNCTUATION = re.compile(
+    r"(?:[+/\\,;!?()\[\]{}&\"\u201c\u201d]|(?<!\d)[.:]|[.:](?!\d))+"
+)
+EDGES = '()[]{}"\u201c\u201d,;:!?/\\'  # never part of a word that they enclose
 # "001.Black_footed_Albatross", "n02084071-dog", "01-dog", "3_dog", "12 - dog"; but not
 # "3-toed sloth", "5 euro", "1.5 litre": there the number is part of the name.
 NUMBER_PREFIX = re.compile(
     r"\s*(?:n\d{8}|0\d+|\d+(?=[._:)]|\s+-))[\s._:)\-]+(?=[^\W\d_])", re.IGNORECASE
 )
+DECORATION = "/_|#:"  # between a word and its language or part of speech
+BLOCK = 20_000  # words searched at a time
+INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphens, joints of lines
 CURLY_APOSTROPHE = "\u2019"
+WORDNET_ID = re.compile(r"n\d{8}")  # the folders of ImageNet
 ACCENTS = re.compile("[\u0300-\u036f]")  # combining marks of Latin, Greek, Cyrillic
 JOINERS = ("_", "-", " ", "+", "")
 PREPOSITIONS = {"at", "by", "for", "from", "in", "of", "on", "to", "with"}
@@ -71,49 +80,33 @@ def label_key(label: Hashable) -> Hashable:
     """
     if not isinstance(label, str):
         return label
-    name = without_number(names_of(label)[0]).replace(CURLY_APOSTROPHE, "'")
-    folded = _folded(name)
-    return BLANKS.sub(" ", folded).strip() or folded
+    name = without_number(names_of(INVISIBLE.sub("", label))[0])
+    name = name.replace(CURLY_APOSTROPHE, "'")
+    key = folded(name)
+    return BLANKS.sub(" ", key).strip() or key
 
 
 def names_of(label: str) -> list[str]:
-    """Return the names of a label: ``"lion, king of beasts"`` has two.
-
-    Parameters
-    ----------
-    label : str
-
-    Returns
-    -------
-    names : list of str
-        At least one, without blanks around.
-    """
+    """Return the names of a label: ``"lion, king of beasts"`` has two."""
     names = [name.strip() for name in label.split(",")]
     return [name for name in names if name] or [label.strip()]
 
 
 def without_number(name: str) -> str:
-    """Return a name without the number in front that orders the folders of a data set.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    name : str
-
-    Examples
-    --------
-    >>> without_number("n02084071-dog"), without_number("3-toed sloth")
-    ('dog', '3-toed sloth')
-    """
+    """Return a name without the number that orders the folders of a data set."""
     prefix = NUMBER_PREFIX.match(name)
     return name[prefix.end() :] if prefix else name
 
 
-def _folded(text: str) -> str:
-    """Return text such that two spellings that differ in case only are equal."""
+def is_class_id(text: str) -> bool:
+    """Tell whether a text is a number or a WordNet id, with no letter of a name."""
+    if WORDNET_ID.fullmatch(text.strip()):
+        return True
+    return any(map(str.isnumeric, text)) and not any(map(str.isalpha, text))
+
+
+def folded(text: str) -> str:
+    """Return text that is equal for two spellings that differ in case only."""
     # Folding may take a composed letter apart, and capitals may have composed forms
     # that small letters lack.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
@@ -133,31 +126,38 @@ class Name:
 
     @classmethod
     def of(cls, text: str) -> "Name":
-        """Return the spellings of a text.
-
-        Parameters
-        ----------
-        text : str
-            A label or an alias.
-
-        Returns
-        -------
-        name : Name
-        """
-        words = _words(text)
+        """Return the spellings of a label or an alias."""
+        text = INVISIBLE.sub("", text).strip()
+        if is_class_id(text):
+            return cls.exactly(text)
+        plain = without_number(text)
+        words = _words(plain)
+        lone = len(words) > 1 and all(map(_is_letter, words))  # "U S", "r & b"
         content = [i for i, word in enumerate(words) if word.lower() not in STOP_WORDS]
-        head = _head(text, words, content)
+        head = _head(plain, words, content)
         return cls(
             text=text,
             words=words,
             content=tuple(content or range(len(words))),
             head=head,
-            whole=unique([text, *_spellings(words)]),
-            number=_inflected(words, head),
+            # Punctuation is dropped last: "U.S." is not "us" where "u.s." is known.
+            whole=unique(
+                form
+                for name in unique([text, plain])
+                for form in (*_cases(name), *_spellings(_split(name, keep=True)))
+            )
+            + (() if lone else tuple(_spellings(words))),
+            number=() if lone else _inflected(words, head),
             parts=tuple(
-                unique([*_spellings([word]), *_inflected([word], 0)]) for word in words
+                () if lone else unique([*_spellings([word]), *_inflected([word], 0)])
+                for word in words
             ),
         )
+
+    @classmethod
+    def exactly(cls, token: str) -> "Name":
+        """Return a name that is looked up as it is, or if empty not at all."""
+        return cls(token, (), (), 0, (token,) if token else (), (), ())
 
     @property
     def spellings(self) -> Iterator[str]:
@@ -176,75 +176,89 @@ class Name:
 
 
 def near_spellings(
-    wanted: Mapping[str, Sequence[str]], vocabulary: Iterable[str]
+    wanted: Mapping[str, Sequence[str]],
+    vocabulary: Iterable[str],
+    useless: Container[str] = (),
 ) -> dict[str, list[str]]:
     """Return for each key the three known words nearest to any of its words.
 
-    One pass. Only words with the same first letter or the same three last letters are
-    compared: 0.5 to 1.0 s for 5 words and a vocabulary of 400,000.
-
-    Parameters
-    ----------
-    wanted : mapping of str to sequence of str
-        Words for each key.
-    vocabulary : iterable of str
-        The known words.
-
-    Returns
-    -------
-    nearest : dict of str to list of str
-        Best first; a key with none is left out.
+    Best first; one pass. A word that has the wanted one between separators comes first
+    (``/c/en/zebra``, ``zebra_NOUN``). Else only words with the same first letter or the
+    same three last letters are compared. A key with none is left out.
     """
-    folded = {word.lower() for words in wanted.values() for word in words if word}
-    matchers: defaultdict[str, list[tuple[str, SequenceMatcher[str]]]]
-    matchers = defaultdict(list)
-    for target in sorted(folded):
-        matcher = SequenceMatcher(None, "", target, autojunk=False)
-        for key in {target[:1], target[-3:]}:
-            matchers[key].append((target, matcher))
-    # Of equal ratios the one with the same beginning: for "zebar" not "debar".
-    near: dict[str, dict[str, tuple[float, bool]]] = {target: {} for target in folded}
-    for word in vocabulary:
-        known = word.lower()
-        for key in (known[:1], known[-3:]):
-            for target, matcher in matchers.get(key, ()):
-                shorter, longer = sorted((len(known), len(target)))
-                if 2 * shorter < SUGGESTION_RATIO * (shorter + longer):
-                    continue
-                matcher.set_seq1(known)
-                if matcher.quick_ratio() < SUGGESTION_RATIO:
-                    continue
-                ratio = matcher.ratio()
-                # A lone surrogate (bytes that are no UTF-8) cannot be printed.
-                if SUGGESTION_RATIO <= ratio < 1 and word.isprintable():
-                    near[target][word] = (ratio, known[:3] == target[:3])
+    targets = {word.lower() for words in wanted.values() for word in words if word}
+    near: dict[str, dict[str, tuple[float, bool]]] = {target: {} for target in targets}
+    by_end: defaultdict[str, list[_Target]] = defaultdict(list)
+    for target in map(_Target, sorted(targets)):
+        for end in {target.text[:1], target.text[-3:]}:
+            by_end[end].append(target)
+    words = iter(vocabulary)
+    while targets and (block := list(islice(words, BLOCK))):
+        text = "\n".join(block).lower()
+        if text.count("\n") >= len(block):  # words with line breaks
+            text = "\n".join(word.lower().replace("\n", " ") for word in block)
+        found = [
+            (target.text, block[position], ratio)
+            for position, line in enumerate(text.split("\n"))
+            if line[:1] in by_end or line[-3:] in by_end
+            for target in {*by_end.get(line[:1], ()), *by_end.get(line[-3:], ())}
+            if (ratio := target.ratio(line)) >= SUGGESTION_RATIO
+        ]
+        for part in targets:
+            for match in re.finditer(f"{re.escape(part)}(?=[{DECORATION}\n]|$)", text):
+                if text[match.start() - 1 : match.start()] in DECORATION + "\n":
+                    word = block[text.count("\n", 0, match.start())]
+                    if len(word) > len(part):  # the shorter the rest, the likelier
+                        found.append((part, word, 1 + len(part) / len(word)))
+        for part, word, likeness in found:
+            if word not in useless and word.isprintable():  # a lone surrogate is not
+                # Of equal ones that with the same beginning: for "zebar" not "debar".
+                rank = (likeness, word[:3].lower() == part[:3])
+                near[part][word] = max(rank, near[part].get(word, rank))
     suggestions = {}
-    for key, words in wanted.items():
-        found: dict[str, tuple[float, bool]] = {}
-        for word in words:
-            found |= near.get(word.lower(), {})
-        if found:
-            suggestions[key] = nlargest(3, found, key=found.__getitem__)
+    for key, names in wanted.items():
+        ranks: dict[str, tuple[float, bool]] = {}
+        for name in names:
+            ranks |= near.get(name.lower(), {})
+        if ranks:
+            suggestions[key] = nlargest(3, ranks, key=ranks.__getitem__)
     return suggestions
 
 
+class _Target:
+    """A word to compare others with, by difflib's ratio."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._letters = frozenset(text)
+        self._matcher = SequenceMatcher(None, "", text, autojunk=False)
+
+    def ratio(self, other: str) -> float:
+        """Return the ratio, or 0 where it is below `SUGGESTION_RATIO`."""
+        enough = SUGGESTION_RATIO / 2 * (len(other) + len(self.text))
+        if len(other) < enough or len(self.text) < enough:
+            return 0
+        # A letter that the other lacks matches nothing: most words end here.
+        letters = set(other)
+        if (
+            len(other) - len(letters - self._letters) < enough
+            or len(self.text) - len(self._letters - letters) < enough
+        ):
+            return 0
+        self._matcher.set_seq1(other)
+        if self._matcher.quick_ratio() < SUGGESTION_RATIO:
+            return 0
+        return self._matcher.ratio()
+
+
 def unique(items: Iterable[str]) -> tuple[str, ...]:
-    """Return the items without repeats, in order of first appearance.
-
-    Parameters
-    ----------
-    items : iterable of str
-
-    Returns
-    -------
-    items : tuple of str
-    """
+    """Return the items without repeats, in order of first appearance."""
     return tuple(dict.fromkeys(items))
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Split a text at separators, or, where it has none, at capitals inside it."""
-    words = tuple(filter(None, SEPARATORS.split(text)))
+    """Split a text into words, or, where it is one, at capitals inside it."""
+    words = tuple(_split(text))
     if len(words) != 1:
         return words
     breaks = [
@@ -257,9 +271,28 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(parts) if min(map(len, parts)) > 1 else words
 
 
+def _split(text: str, *, keep: bool = False) -> list[str]:
+    """Split a text at blanks, and unless punctuation is kept at that too."""
+    words: list[str] = []
+    for word in filter(None, BLANKS.split(text)):
+        inner = word.strip(EDGES)
+        pieces = list(filter(None, PUNCTUATION.split(inner)))
+        if keep:
+            words.append(word)
+        elif pieces != [inner] and any(map(_is_letter, pieces)):
+            words.append(inner)  # "C++" is not "C", nor "AT&T" "AT"
+        else:
+            words += pieces
+    return words
+
+
+def _is_letter(word: str) -> bool:
+    return len(word) == 1 and word.isascii() and word.isalpha()
+
+
 def _head(text: str, words: Sequence[str], content: Sequence[int]) -> int:
     """Return the position of the last content word before a bracket or preposition."""
-    end = len(list(filter(None, SEPARATORS.split(text.partition("(")[0]))))
+    end = len(_split(text.partition("(")[0]))
     if text.find("(") < 1 or not end:
         end = len(words)
     for i in range(1, end):
@@ -269,13 +302,25 @@ def _head(text: str, words: Sequence[str], content: Sequence[int]) -> int:
     return max((i for i in content if i < end), default=end - 1)
 
 
+def _cases(text: str) -> Iterator[str]:
+    """Yield a text, then with other case, then with compatible characters."""
+    yield text
+    for form in unique(unicodedata.normalize(kind, text) for kind in ("NFC", "NFKC")):
+        lower = form.lower()
+        yield from (form, lower, form.upper(), _capital(lower), form.title())
+        yield unicodedata.normalize("NFC", form.casefold())
+
+
 def _spellings(words: Sequence[str]) -> Iterator[str]:
     """Yield the spellings of words as one word, likeliest first."""
     if not words:
         return
-    for joiner in JOINERS if len(words) > 1 else JOINERS[:1]:
-        for form in _unaccented(words):
-            lower = [word.lower() for word in form]
+    joiners: Sequence[str] = JOINERS if len(words) > 1 else JOINERS[:1]
+    if any(a[-1].isdigit() and b[0].isdigit() for a, b in pairwise(words)):
+        joiners = JOINERS[:-1]  # "747 400" is not 747400
+    for form in _unaccented(words):
+        lower = [word.lower() for word in form]
+        for joiner in joiners:
             yield joiner.join(form)
             yield joiner.join(lower)
             if joiner == "_":  # phrases with capitals: word2vec's Google News

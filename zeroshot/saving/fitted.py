@@ -30,7 +30,7 @@ from zeroshot.errors import (
 from zeroshot.features.visual_input import check_backbone
 from zeroshot.images.sources import ImageSource
 from zeroshot.labels.candidates import Candidates, CandidateSet, as_label_array
-from zeroshot.labels.cascade import check_candidates
+from zeroshot.labels.given import check_candidates
 from zeroshot.labels.report import LabelEntry, LabelReport
 from zeroshot.projections.base import Projection
 from zeroshot.saving.bundle import (

@@ -13,7 +13,7 @@ from sklearn.utils.validation import column_or_1d
 
 from zeroshot.errors import InvalidImageError, LabelError
 from zeroshot.features.pipeline import Features
-from zeroshot.labels.cascade import label_problem
+from zeroshot.labels.given import label_problem
 
 __all__ = ["Targets", "check_targets"]
 
