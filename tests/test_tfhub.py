@@ -235,6 +235,8 @@ def test_url_without_permission_to_download_raises(monkeypatch):
 
 
 def test_modules_url_keeps_its_secrets(server, capsys):
+    secret = TFHub("https://me:hidden@host/m.tar.gz?token=hidden")
+    assert secret.card.weights_url == "https://host/m.tar.gz?..."
     for reply in (Reply(status=404), Reply(b"no archive")):
         url = server.serve("/m.tar.gz?token=hidden", reply)
         with pytest.raises(ArtifactError) as caught:

@@ -33,56 +33,25 @@ _ENDINGS: dict[Form, str] = {
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """What is known of one published file of word vectors.
+    """What is known of one published file of word vectors."""
 
-    Attributes
-    ----------
-    name : str
-        Such as ``"glove.6B.300d"``.
-    title, page : str
-        Name and web page of the collection that it belongs to.
-    form : str
-        ``"glove-text"``, ``"word2vec-text"``, ``"word2vec-binary"`` or
-        ``"fasttext-bin"``.
-    dim : int
-        Length of a word vector.
-    url : str
-        Address of the download.
-    mirrors : tuple of str
-        Other addresses of the same download.
-    member : str or None
-        The wanted file in a zip archive; None where the archive holds a single one.
-    shared : bool
-        Other names want other files of the same archive.
-    size, size_about : int or None
-        Bytes of the download, exact or as published, rounded.
-    sha256, md5 : str or None
-        Known hash of the download.
-    words : int or None
-        Size of the vocabulary as published, mostly rounded.
-    language : str or None
-        Code, where there are several languages.
-    corpus, licence, citation : str
-        An empty licence means that none is stated.
-    """
-
-    name: str
-    title: str
+    name: str  # such as "glove.6B.300d"
+    title: str  # of the collection that it belongs to
     page: str
     form: Form
-    dim: int
-    url: str
+    dim: int  # length of a word vector
+    url: str  # of the download
     mirrors: tuple[str, ...] = ()
-    member: str | None = None
-    shared: bool = False
-    size: int | None = None
-    size_about: int | None = None
+    member: str | None = None  # the wanted file, where an archive holds several
+    shared: bool = False  # other names want other files of the same archive
+    size: int | None = None  # bytes of the download
+    size_about: int | None = None  # as published, rounded
     sha256: str | None = None
     md5: str | None = None
-    words: int | None = None
-    language: str | None = None
+    words: int | None = None  # size of the vocabulary as published, mostly rounded
+    language: str | None = None  # code, where there are several languages
     corpus: str = ""
-    licence: str = ""
+    licence: str = ""  # empty where none is stated
     citation: str = ""
 
     @property
@@ -223,8 +192,8 @@ def find_vectors(name: str) -> Path:
 def _fetch(entry: CatalogueEntry, destination: Path) -> None:
     if destination.is_file():
         return
-    from zeroshot.storage.download import LARGEST, download, offline, shown_url
-    from zeroshot.storage.large_files import remark
+    from zeroshot.storage.download import LARGEST, download, offline
+    from zeroshot.storage.large_files import remark, shown_url
 
     if offline():
         places = " or ".join(f"'{p}'" for p in (entry.archive, entry.path) if p)

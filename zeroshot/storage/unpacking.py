@@ -36,18 +36,10 @@ LARGEST_RATIO = 50
 NEVER_A_BOMB = 64 << 20  # bytes
 MOST_FILES = 1_000  # in a folder; a SavedModel has a dozen
 TAR_END = bytes(tarfile.BLOCKSIZE)
-# What is raised for a damaged archive, beside the `OSError` of `_reading`.
-DAMAGE = (
-    EOFError,
-    NotImplementedError,  # zipfile: a version that it does not know
-    OverflowError,
-    RecursionError,  # tarfile: a header of a header of a header ...
-    ValueError,  # text that cannot be decoded, a NUL in a path
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What a damaged archive raises, beside the `OSError` of `_reading`: zipfile and tarfile
+# let through what is wrong in numbers, texts and nested headers.
+DAMAGE = (EOFError, NotImplementedError, OverflowError, RecursionError, ValueError)
+DAMAGE += (struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
 def unpack_member(
@@ -63,14 +55,10 @@ def unpack_member(
     archive : Path
         A zip archive or a gzip file, recognised by content.
     destination : Path
-        The file to make. One that exists is not looked at.
+        The file to make, and what is returned.
     member : str, optional
         Path or last part of the path of the wanted file in a zip archive. Without it
         the archive must hold a single file.
-
-    Returns
-    -------
-    destination : Path
 
     Raises
     ------
@@ -104,13 +92,9 @@ def unpack_folder(archive: Path, destination: Path, *, origin: str) -> Path:
     archive : Path
         A tar archive, plain or packed by gzip, recognised by content.
     destination : Path
-        The folder to make. One that exists is not looked at.
+        The folder to make, and what is returned.
     origin : str
         What error messages call the archive.
-
-    Returns
-    -------
-    destination : Path
 
     Raises
     ------

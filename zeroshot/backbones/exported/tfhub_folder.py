@@ -12,7 +12,12 @@ from pathlib import Path
 
 from zeroshot.errors import ArtifactError
 from zeroshot.storage.cache import cache_root
-from zeroshot.storage.large_files import exclusive, file_digest, record_path
+from zeroshot.storage.large_files import (
+    exclusive,
+    file_digest,
+    record_path,
+    shown_url,
+)
 from zeroshot.storage.unpacking import unpack_folder
 
 __all__ = ["folder_sha256", "is_url", "module_folder"]
@@ -89,7 +94,7 @@ def folder_sha256(folder: Path) -> str:
 
 
 def _of_url(url: str, cache: Path) -> Path:
-    from zeroshot.storage.download import download, shown_url  # requests takes 0.12 s
+    from zeroshot.storage.download import download  # requests takes 0.12 s
 
     # tensorflow_hub's key, which is no secret: sha1 of the handle.
     folder = cache / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
