@@ -38,8 +38,9 @@ MOST_FILES = 1_000  # in a folder; a SavedModel has a dozen
 TAR_END = bytes(tarfile.BLOCKSIZE)
 # What a damaged archive raises, beside the `OSError` of `_reading`: zipfile and tarfile
 # let through what is wrong in numbers, texts and nested headers.
-DAMAGE = (EOFError, NotImplementedError, OverflowError, RecursionError, ValueError)
-DAMAGE += (struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+DAMAGE: tuple[type[Exception], ...] = (EOFError, NotImplementedError, OverflowError)
+DAMAGE += (RecursionError, ValueError, struct.error, zlib.error)
+DAMAGE += (tarfile.TarError, zipfile.BadZipFile)
 
 
 def unpack_member(
