@@ -28,6 +28,7 @@ class Reply:
     knows_range: bool = True
     knows_if_range: bool = True
     chunked: bool = False
+    tells_length: bool = True
     delay: float = 0.0  # seconds before each piece
     piece: int = 64 << 10  # bytes
 
@@ -96,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = b""
         if reply.chunked:
             headers["Transfer-Encoding"] = "chunked"
-        else:
+        elif reply.tells_length:
             length = len(body) if reply.claimed is None else reply.claimed
             headers["Content-Length"] = str(length)
         for name, value in (headers | extra | reply.headers).items():

@@ -268,6 +268,11 @@ def test_download_gives_up_after_some_tries_without_a_byte(server, destination):
     assert_nothing_usable(destination)
 
 
+def test_download_that_is_cut_after_every_few_bytes_gives_up(server, destination):
+    url = server.serve("/a", Reply(CONTENT, cut=10))
+    assert "5 times in a row" in refused(url, destination)
+
+
 def test_download_from_a_server_that_only_ever_starts_gives_up(server, destination):
     url = server.serve("/a", Reply(CONTENT, cut=100_000, knows_range=False))
     assert "5 times in a row" in refused(url, destination)
@@ -478,6 +483,17 @@ def test_download_of_unknown_size_stops_at_a_limit(server, destination, chunked)
     assert "100000" in refused(url, destination, largest=100_000)
     assert_nothing_usable(destination)
     assert not destination.with_name("vectors.bin.part").exists()
+
+
+def test_download_whose_end_nobody_tells_needs_a_check(server, destination):
+    url = server.serve("/a", Reply(CONTENT, tells_length=False, cut=400_000))
+    assert "neither its size nor where it ends" in refused(url, destination)
+    assert "not 1000003" in refused(url, destination, size=len(CONTENT))
+    archive = destination.with_name("vectors.zip")  # shows itself whether it is whole
+    assert download(url, archive, **QUICK).stat().st_size == 400_000
+    server.serve("/a", Reply(CONTENT, tells_length=False))
+    download(url, destination, size=len(CONTENT), **QUICK)
+    assert destination.read_bytes() == CONTENT
 
 
 def test_download_that_drips_is_given_up(server, destination):

@@ -60,7 +60,7 @@ def download(
     largest : int, default=32 GiB
         Bytes at which a file is given up whose size is not published.
     attempts : int, default=5
-        Tries in a row that bring no new byte before an address is given up, at least 1.
+        Tries in a row that bring less than 1 KiB before an address is given up.
     timeout : float, default=30.0
         Seconds without a byte after which the connection counts as dead. A server that
         sends less than 1 KiB a second for so long is given up.
@@ -92,10 +92,12 @@ def download(
         if destination.is_file():
             return destination
         recorded = None if sha256 or md5 else recorded_hash(destination)
+        is_archive = destination.suffix in (".gz", ".zip")
+        checkable = bool(sha256 or md5 or recorded or size or is_archive)
         for address in (url, *mirrors):
             source = Source(
                 *(address, destination, size, size or largest),
-                *(attempts, timeout, pause),
+                *(attempts, timeout, pause, checkable),
             )
             try:
                 digest = source.fetch_checked(sha256 or recorded, md5)

@@ -37,7 +37,7 @@ from zeroshot.storage.large_files import (
 __all__ = ["RefusedError", "Source"]
 
 CHUNK = 64 << 10  # bytes at most in one read
-SLOWEST = 1 << 10  # bytes a second; who drips less would keep a user waiting for ever
+SLOWEST = 1 << 10  # bytes in a second or a try; who drips would keep us for ever
 LONGEST_WAIT = 60.0  # seconds between two tries
 MOST_REDIRECTS = 20
 # RFC 9110: passing troubles of a server, and 408, 425 and 429, which ask for patience.
@@ -69,7 +69,8 @@ class Source:
     """One address, and the part of its file that has come so far.
 
     The fields are the parameters of `zeroshot.storage.download.download`; ``largest``
-    is ``size`` where that is published.
+    is ``size`` where that is published, and a file is ``checkable`` that shows whether
+    it is whole: by a known size or hash, or as an archive.
     """
 
     url: str
@@ -79,6 +80,7 @@ class Source:
     attempts: int
     timeout: float
     pause: float
+    checkable: bool
 
     def __post_init__(self) -> None:
         self.part = self.destination.with_name(f"{self.destination.name}.part")
@@ -123,8 +125,10 @@ class Source:
                 if self._is_whole():
                     break
                 have = self._have()
-                failures = 0 if have > most else failures + 1
-                most = max(most, have)
+                if have - most < SLOWEST:
+                    failures += 1
+                else:
+                    most, failures = have, 0
                 problem += f" after {readable_size(have)}"
                 if failures >= self.attempts:
                     raise RefusedError(f"{problem}, {failures} times in a row")
@@ -151,6 +155,8 @@ class Source:
                 self._discard()
                 have, length = 0, response.headers.get("Content-Length", "")
                 total = int(length) if re.fullmatch(r"[0-9]{1,19}", length) else None
+                if total is None and not (response.raw.chunked or self.checkable):
+                    raise RefusedError("it says neither its size nor where it ends")
                 tag = response.headers.get("ETag", "")
                 validator = tag if tag.startswith('"') else None  # not a weak one
             self._check_size(total, have)
