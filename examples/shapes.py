@@ -1,5 +1,5 @@
 # /// script
-# requires-python = ">=3.11,<3.14"
+# requires-python = ">=3.11.4,<3.14"
 # dependencies = ["zeroshot"]
 # ///
 """Train on some coloured shapes, then name shapes that had no training image.

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import re
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -27,19 +28,24 @@ class Reply:
     knows_range: bool = True
     knows_if_range: bool = True
     chunked: bool = False
-    delay: float = 0.0  # seconds before each 64 KiB
+    tells_length: bool = True
+    delay: float = 0.0  # seconds before each piece
+    piece: int = 64 << 10  # bytes
 
 
 class FlakyServer:
     """Gives each request for a path the next reply of its list; the last one stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.replies: dict[str, list[Reply]] = {}
         self.requests: list[tuple[str, Message]] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"flaky": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
         )
@@ -48,7 +54,7 @@ class FlakyServer:
     def serve(self, path: str, *replies: Reply) -> str:
         """Set the replies of a path; return its address."""
         self.replies[path] = list(replies)
-        return f"http://127.0.0.1:{self._server.server_port}{path}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}{path}"
 
     def ranges(self, path: str) -> list[str | None]:
         """Return the Range of each request for a path so far."""
@@ -91,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = b""
         if reply.chunked:
             headers["Transfer-Encoding"] = "chunked"
-        else:
+        elif reply.tells_length:
             length = len(body) if reply.claimed is None else reply.claimed
             headers["Content-Length"] = str(length)
         for name, value in (headers | extra | reply.headers).items():
@@ -123,9 +129,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, body: bytes, reply: Reply) -> None:
         sent = body if reply.cut is None else body[: reply.cut]
-        for start in range(0, len(sent), 64 << 10):
+        for start in range(0, len(sent), reply.piece):
             time.sleep(reply.delay)
-            piece = sent[start : start + (64 << 10)]
+            piece = sent[start : start + reply.piece]
             if reply.chunked:
                 piece = b"%x\r\n%s\r\n" % (len(piece), piece)
             self.wfile.write(piece)

@@ -1,5 +1,5 @@
-import dataclasses
 import gzip
+import io
 import os
 import re
 import subprocess
@@ -11,7 +11,6 @@ import pytest
 from flaky_server import FlakyServer, Reply
 
 from zeroshot import registry
-from zeroshot.embeddings import catalogue
 from zeroshot.embeddings.catalogue import (
     catalogue_entry,
     catalogue_name,
@@ -170,169 +169,157 @@ def test_catalogue_name_of_any_other_file_is_none(tmp_path):
 
 # ------------------------------------------------------------------------ find_vectors
 
+NAME = {
+    "zip": "glove.2024.wikigiga.100d",
+    "gz": "fasttext.cc.de.300.vec",
+    "plain": "fasttext.wiki.de.align",
+    "bin": "fasttext.crawl-300d-2M-subword",
+    "vec": "fasttext.crawl-300d-2M-subword.vec",
+}
 
-def text(dim: int) -> bytes:
+
+def text(dim: int, header: bytes = b"") -> bytes:
     rows = [f"word{n} " + " ".join(["0.5"] * dim) for n in range(40)]
-    return "\n".join(rows).encode() + b"\n"
+    return header + "\n".join(rows).encode() + b"\n"
 
 
-def zipped(path, members: dict[str, bytes]) -> bytes:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+TEXT = {"zip": text(100)} | dict.fromkeys(
+    ["gz", "plain", "vec"], text(300, b"40 300\n")
+)
+TEXT["bin"] = b"a model"
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    return path.read_bytes()
+    return written.getvalue()
+
+
+PACKED = zipped({"wiki_giga_2024_100.txt": TEXT["zip"]})
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
-    """The catalogue with its addresses on a local server, which has small files."""
+def mirror(monkeypatch):
+    """A mirror of what is published, with small files: no other server is asked."""
     for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     server = FlakyServer()
-    glove = {f"glove.6B.{dim}d.txt": text(dim) for dim in (50, 100, 200, 300)}
+    shared = {
+        "crawl-300d-2M-subword.bin": TEXT["bin"],
+        "crawl-300d-2M-subword.vec": TEXT["vec"],
+    }
     contents = {
-        "/glove.6B.zip": zipped(tmp_path / "g.zip", glove),
-        "/glove.2024.wikigiga.50d.zip": zipped(
-            tmp_path / "w.zip", {"wiki_giga_2024_50_combined.txt": text(50)}
-        ),
-        "/cc.de.300.vec.gz": gzip.compress(b"40 300\n" + text(300)),
-        "/wiki.de.align.vec": b"40 300\n" + text(300),
+        "glove.2024.wikigiga.100d.zip": PACKED,
+        "crawl-300d-2M-subword.zip": zipped(shared),
+        "cc.de.300.vec.gz": gzip.compress(TEXT["gz"]),
+        "wiki.de.align.vec": TEXT["plain"],
+        "glove.6B.zip": PACKED,  # not what is published under that name
     }
-    for path, content in contents.items():
-        server.serve(path, Reply(content))
-    entries = {
-        name: dataclasses.replace(
-            entry,
-            url=server.serve(path, Reply(contents[path])),
-            mirrors=(),
-            size=len(contents[path]),
-            sha256=None,
-        )
-        for name, entry in ENTRIES.items()
-        if (path := "/" + entry.url.rpartition("/")[2]) in contents
-    }
-    # The data is replaced, none of the code: the real addresses are never asked.
-    monkeypatch.setattr(catalogue, "_entries", lambda: entries)
+    for name, content in contents.items():
+        server.serve(f"/of/us/{name}", Reply(content))
+    monkeypatch.setenv("ZEROSHOT_MIRROR", server.serve("/of/us/"))
     yield server
     server.close()
 
 
-def test_find_vectors_of_a_shared_archive_fetches_it_once(published):
-    for dim in (50, 300):
-        path = find_vectors(f"glove.6B.{dim}d", progress=False)
-        assert path.read_bytes() == text(dim)
-    assert len(published.requests) == 1
-    assert catalogue_entry("glove.6B.50d").archive.exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("glove.2024.wikigiga.50d", text(50)),
-        ("fasttext.cc.de.300.vec", b"40 300\n" + text(300)),
-    ],
-)
-def test_find_vectors_of_an_archive_of_one_file_deletes_it(published, name, content):
-    path = find_vectors(name, progress=False)
-    assert path.read_bytes() == content
-    assert path == find_vectors(name, progress=False)
-    assert not catalogue_entry(name).archive.exists()
-    assert len(published.requests) == 1
-
-
-def test_find_vectors_that_are_not_packed_are_taken_as_they_are(published):
-    path = find_vectors("fasttext.wiki.de.align", progress=False)
-    assert path.name == "fasttext.wiki.de.align.vec"
-    assert path.read_bytes() == b"40 300\n" + text(300)
-
-
-def test_find_vectors_tells_size_and_licence_before_fetching(published, capsys):
-    find_vectors("fasttext.wiki.de.align")
+@pytest.mark.parametrize("kind", NAME)
+def test_find_vectors_fetches_and_unpacks_once(mirror, kind, capsys):
+    path = find_vectors(NAME[kind])
+    assert path.read_bytes() == TEXT[kind]
     told = capsys.readouterr().err
-    assert "wiki.de.align.vec" in told
-    assert re.search(r"about [\d.]+ KiB", told)
-    assert "CC BY-SA 3.0" in told
-    find_vectors("fasttext.wiki.de.align")
+    assert f"'{NAME[kind]}' from {os.environ['ZEROSHOT_MIRROR']}" in told
+    assert ("about 560 MiB" if kind == "zip" else "size not published") in told
+    assert catalogue_entry(NAME[kind]).licence in told
+    assert find_vectors(NAME[kind]) == path
     assert not capsys.readouterr().err
+    assert len(mirror.requests) == 1
+    archive = catalogue_entry(NAME[kind]).archive
+    assert archive is None or archive.exists() == (kind in ("bin", "vec"))
 
 
-@pytest.mark.parametrize("how", ["offline", "download=False"])
-def test_find_vectors_that_must_not_be_fetched_says_what_to_put_where(
-    published, monkeypatch, how
-):
-    if how == "offline":
-        monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
+def test_find_vectors_of_a_shared_archive_fetches_it_once(mirror):
+    assert find_vectors(NAME["bin"]).read_bytes() == TEXT["bin"]
+    assert find_vectors(NAME["vec"]).read_bytes() == TEXT["vec"]
+    assert len(mirror.requests) == 1
+
+
+def test_find_vectors_from_a_mirror_with_another_file_refuses_it(mirror):
+    with pytest.raises(ArtifactError, match="bytes, not 862182613"):
+        find_vectors("glove.6B.50d")
+    assert not catalogue_entry("glove.6B.50d").path.exists()
+
+
+def test_find_vectors_far_larger_than_published_are_refused(mirror):
+    huge = Reply(b"PK", claimed=1_200_000_000)  # 587 MB are published
+    mirror.serve("/of/us/glove.2024.wikigiga.100d.zip", huge)
+    with pytest.raises(ArtifactError, match="not at most 1174000000"):
+        find_vectors(NAME["zip"])
+
+
+def test_find_vectors_offline_says_what_to_put_where(mirror, monkeypatch):
+    monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
     entry = catalogue_entry("glove.6B.50d")
     with pytest.raises(ArtifactError) as caught:
-        find_vectors("glove.6B.50d", download=how == "offline")
+        find_vectors("glove.6B.50d")
     for expected in (entry.url, str(entry.path), str(entry.archive)):
         assert expected in str(caught.value)
-    assert not published.requests
+    assert not mirror.requests
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_find_vectors_put_there_by_hand_are_used_offline(
-    published, monkeypatch, tmp_path, packed
-):
+def test_find_vectors_put_there_by_hand_are_used_offline(monkeypatch, packed):
     monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
-    entry = catalogue_entry("glove.2024.wikigiga.50d")
+    entry = catalogue_entry(NAME["zip"])
     place = entry.archive if packed else entry.path
     place.parent.mkdir(parents=True)
-    place.write_bytes((tmp_path / "w.zip").read_bytes() if packed else text(50))
-    assert find_vectors(entry.name, progress=False).read_bytes() == text(50)
+    place.write_bytes(PACKED if packed else TEXT["zip"])
+    assert find_vectors(entry.name).read_bytes() == TEXT["zip"]
     # What the user put there is the user's.
     assert place.exists()
 
 
-def test_find_vectors_in_an_archive_that_is_broken_names_it(published):
+def test_find_vectors_in_an_archive_that_is_broken_names_it():
     entry = catalogue_entry("glove.6B.50d")
     entry.archive.parent.mkdir(parents=True)
     entry.archive.write_bytes(b"PK\x03\x04 not whole")
     with pytest.raises(ArtifactError, match=r"'.*glove\.6B\.zip'.*Delete it"):
-        find_vectors("glove.6B.50d", progress=False)
+        find_vectors("glove.6B.50d")
     assert not entry.path.exists()
 
 
-def test_find_vectors_by_two_processes_fetches_and_unpacks_once(published):
-    entry = catalogue_entry("glove.2024.wikigiga.50d")
-    content = published.replies["/glove.2024.wikigiga.50d.zip"][0].content
-    published.serve("/glove.2024.wikigiga.50d.zip", Reply(content, delay=0.5))
-    code = f"""
-from zeroshot.embeddings import catalogue
-from zeroshot.embeddings.catalogue import CatalogueEntry
-catalogue._entries = lambda: {{{entry.name!r}: {entry!r}}}
-print(catalogue.find_vectors({entry.name!r}))
-"""
+def test_find_vectors_by_two_processes_fetches_and_unpacks_once(mirror):
+    entry = catalogue_entry(NAME["zip"])
+    mirror.serve("/of/us/glove.2024.wikigiga.100d.zip", Reply(PACKED, delay=0.5))
+    command = [sys.executable, "-m", "zeroshot", "embeddings", "download", entry.name]
     children = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     printed = [child.communicate()[0].strip() for child in children]
     assert printed == [str(entry.path)] * 2
-    assert len(published.requests) == 1
+    assert len(mirror.requests) == 1
     assert not entry.archive.exists()
 
 
 # ---------------------------------------------------------------------- in the registry
 
 
-def test_resolve_embeddings_of_a_published_name_finds_the_words(published):
-    provider = registry.resolve_embeddings("glove.6B.50d")
+def test_resolve_embeddings_of_a_published_name_finds_the_words(mirror):
+    provider = registry.resolve_embeddings(NAME["zip"])
     vectors, found = provider.lookup(["word7", "unknown"])
     assert found.tolist() == [True, False]
-    np.testing.assert_array_equal(vectors[0], np.full(50, 0.5))
+    np.testing.assert_array_equal(vectors[0], np.full(100, 0.5))
     assert provider.name == "glove"
 
 
 def test_resolve_embeddings_of_a_published_name_prefers_a_file(
-    published, tmp_path, monkeypatch
+    mirror, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "glove.6B.50d").write_text("mine 1 2\n")
     assert registry.resolve_embeddings("glove.6B.50d").dim == 2
-    assert not published.requests
+    assert not mirror.requests
 
 
 @pytest.mark.parametrize(

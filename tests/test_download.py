@@ -1,30 +1,30 @@
 import gzip
 import hashlib
-import io
 import os
 import random
+import shlex
+import shutil
 import signal
+import ssl
 import stat
 import subprocess
 import sys
 import time
-import zipfile
+import traceback
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 from flaky_server import FlakyServer, Reply
 
-import zeroshot.storage.unpacking
 from zeroshot.errors import ArtifactError
 from zeroshot.storage.download import download
-from zeroshot.storage.large_files import readable_size, verify
-from zeroshot.storage.unpacking import unpack_member
+from zeroshot.storage.large_files import verify
 
 CONTENT = random.Random(0).randbytes(1_000_003)
 OTHER = random.Random(1).randbytes(1_000_003)
 PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
-QUICK = {"pause": 0.01, "timeout": 0.5, "progress": False}
+QUICK = {"pause": 0.01, "timeout": 0.5}
 
 
 @pytest.fixture
@@ -64,6 +64,8 @@ def test_download_makes_the_file_and_records_its_hash(server, destination):
     url = server.serve("/a", Reply(CONTENT))
     assert download(url, destination, **QUICK) == destination
     assert destination.read_bytes() == CONTENT
+    assert server.requests[0][1]["Accept-Encoding"] == "identity"
+    assert server.ranges("/a") == [None]
     checked = subprocess.run(
         ["sha256sum", "-c", "vectors.bin.sha256"], cwd=destination.parent
     )
@@ -85,12 +87,6 @@ def test_download_of_a_file_that_is_there_asks_nobody(server, destination):
     destination.write_bytes(b"mine")
     assert download(url, destination, **QUICK).read_bytes() == b"mine"
     assert not server.requests
-
-
-def test_download_asks_for_the_bytes_as_they_are(server, destination):
-    download(server.serve("/a", Reply(CONTENT)), destination, **QUICK)
-    assert server.requests[0][1]["Accept-Encoding"] == "identity"
-    assert server.requests[0][1]["Range"] is None
 
 
 def test_download_follows_redirects(server, destination):
@@ -149,16 +145,6 @@ def test_download_by_a_later_process_resumes_what_an_earlier_one_left(
     assert server.requests[-1][1]["If-Range"] == '"one"'
 
 
-def test_download_with_last_modified_only_is_resumed(server, destination):
-    reply = {"etag": None, "headers": {"Last-Modified": formatdate(0, usegmt=True)}}
-    url = server.serve(
-        "/a", Reply(CONTENT, cut=400_000, **reply), Reply(CONTENT, **reply)
-    )
-    download(url, destination, **QUICK)
-    assert destination.read_bytes() == CONTENT
-    assert server.ranges("/a") == [None, "bytes=400000-"]
-
-
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
 def test_download_that_cannot_be_identified_starts_again(server, destination, etag):
     url = server.serve("/a", Reply(CONTENT, etag=etag, cut=400_000), Reply(OTHER))
@@ -213,10 +199,10 @@ def test_download_whose_old_part_is_not_of_the_file_starts_again(server, destina
         b"{",
         b"[]",
         b"\xff",
-        b'{"url": 3}',
-        b'{"url": "URL", "validator": 3}',
-        b'{"url": "URL", "total": "3"}',
-        b'{"url": "URL", "total": 9}',
+        b'{"address": 3}',
+        b'{"validator": 3}',
+        b'{"total": "500"}',
+        b'{"total": 500}',
     ],
 )
 def test_download_with_a_damaged_note_of_an_old_part_starts_again(
@@ -225,7 +211,6 @@ def test_download_with_a_damaged_note_of_an_old_part_starts_again(
     url = server.serve("/a", Reply(CONTENT))
     destination.parent.mkdir()
     destination.with_name("vectors.bin.part").write_bytes(OTHER[:500])
-    state = state.replace(b"URL", url.encode())
     destination.with_name("vectors.bin.part.json").write_bytes(state)
     download(url, destination, **QUICK)
     assert destination.read_bytes() == CONTENT
@@ -239,14 +224,6 @@ def test_download_whose_last_byte_came_before_a_kill_is_only_named(server, desti
     download(url, destination, **QUICK)
     assert destination.read_bytes() == CONTENT
     assert len(server.requests) == asked
-
-
-def test_download_without_length_whose_last_byte_came_is_completed(server, destination):
-    cut = Reply(CONTENT, chunked=True, cut=len(CONTENT))
-    url = server.serve("/a", cut, Reply(CONTENT))
-    download(url, destination, **QUICK)
-    assert destination.read_bytes() == CONTENT
-    assert server.ranges("/a") == [None, f"bytes={len(CONTENT)}-"]
 
 
 # ----------------------------------------------------------------- what is tried again
@@ -282,9 +259,14 @@ def test_download_asked_to_wait_too_long_gives_the_address_up(server, destinatio
 def test_download_gives_up_after_some_tries_without_a_byte(server, destination):
     url = server.serve("/a", Reply(CONTENT, cut=100_000), Reply(CONTENT, cut=0))
     message = refused(url, destination, attempts=3)
-    assert "cut, 3 times in a row, after 100000 bytes" in message
+    assert "cut after 98 KiB, 3 times in a row" in message
     assert len(server.requests) == 4
     assert_nothing_usable(destination)
+
+
+def test_download_that_is_cut_after_every_few_bytes_gives_up(server, destination):
+    url = server.serve("/a", Reply(CONTENT, cut=10))
+    assert "5 times in a row" in refused(url, destination)
 
 
 def test_download_from_a_server_that_only_ever_starts_gives_up(server, destination):
@@ -312,6 +294,110 @@ def test_download_tries_the_mirrors_in_turn(server, destination):
     download(urls[0], destination, mirrors=urls[1:], sha256=sha256(CONTENT), **QUICK)
     assert destination.read_bytes() == CONTENT
     assert [path for path, _ in server.requests] == ["/a", "/b", "/c"]
+
+
+@pytest.mark.parametrize("status", [503, 302])
+def test_download_never_reads_the_body_of_a_try_again_or_redirect(
+    server, destination, status
+):
+    # 16 pieces, half a second each.
+    endless = Reply(CONTENT, status=status, headers={"Location": "/b"}, delay=0.5)
+    url = server.serve("/a", endless, Reply(CONTENT))
+    server.serve("/b", Reply(CONTENT))
+    begin = time.monotonic()
+    download(url, destination, pause=0.01)
+    assert time.monotonic() - begin < 2
+    assert destination.read_bytes() == CONTENT
+
+
+def test_download_refused_by_a_mirror_keeps_what_came_from_the_first(
+    server, destination
+):
+    first = server.serve("/a", Reply(CONTENT, cut=400_000), Reply(status=404))
+    refused(first, destination, mirrors=[server.serve("/b", Reply(status=404))])
+    server.serve("/a", Reply(CONTENT))
+    download(first, destination, **QUICK)
+    assert server.ranges("/a")[-1] == "bytes=400000-"
+
+
+# ---------------------------------------------------------------------- what is secret
+
+
+def test_download_tells_nobody_the_secrets_of_an_address(server, destination, capsys):
+    def secret(path: str) -> str:
+        url = server.serve(f"{path}?token=hidden", *replies[path])
+        return url.replace("//", "//me:hidden@")
+
+    replies = {
+        "/cut": [Reply(CONTENT, cut=9)] * 3 + [Reply(status=503)],
+        "/404": [Reply(status=404)],
+        "/moved": [Reply(status=302, headers={"Location": "/to?token=hidden"})],
+        "/moved-away": [Reply(status=302, headers={"Location": "ftp://hidden@a/b"})],
+        "/moved-in-circles": [Reply(status=302, headers={"Location": "?hidden"})],
+    }
+    urls = [secret(path) for path in replies]
+    urls += [
+        "http://me:hidden@127.0.0.2:1/a?token=hidden",
+        "http://me:hidden@nowhere.invalid/a?token=hidden",
+        "http://me:hidden:hidden@127.0.0.1:hidden/a",
+        "http://me:hidden@[/a",
+        "me:hidden@127.0.0.1/a",
+        "http:/me:hidden@127.0.0.1/a",
+    ]
+    with pytest.raises(ArtifactError) as caught:
+        download(urls[0], destination, mirrors=urls[1:], attempts=2, **QUICK)
+    told = "".join(traceback.format_exception(caught.value)) + capsys.readouterr().err
+    assert "/404?...: got status 404" in told
+    assert "hidden" not in told
+    part = destination.with_name("vectors.bin.part.json")
+    assert "hidden" not in part.read_text()
+
+
+def test_download_offline_keeps_the_secrets_of_an_address(destination, monkeypatch):
+    monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
+    message = refused("https://me:hidden@host/a?token=hidden", destination)
+    assert "https://host/a?..." in message
+    assert "hidden" not in message
+
+
+@pytest.fixture
+def https_server(tmp_path, monkeypatch):
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    subprocess.run(
+        shlex.split(
+            "openssl req -x509 -nodes -newkey rsa:2048 -keyout key.pem -out cert.pem "
+            "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+        ),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
+    server = FlakyServer(tls)
+    yield server
+    server.close()
+
+
+def test_download_led_from_https_to_http_is_refused(server, https_server, destination):
+    plain = server.serve("/b", Reply(CONTENT))
+    moved = Reply(status=302, headers={"Location": plain})
+    url = https_server.serve("/a", moved)
+    assert f"from https to {plain}" in refused(url, destination)
+    assert not server.requests
+    https_server.serve("/a", Reply(status=302, headers={"Location": "/c"}))
+    https_server.serve("/c", Reply(CONTENT))
+    assert download(url, destination, **QUICK).read_bytes() == CONTENT
+
+
+def test_download_from_a_server_with_a_false_certificate_is_refused_at_once(
+    https_server, destination, monkeypatch
+):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    url = https_server.serve("/a", Reply(CONTENT))
+    assert "CERTIFICATE_VERIFY_FAILED" in refused(url, destination, pause=100.0)
 
 
 # -------------------------------------------------------------------- what is refused
@@ -385,6 +471,32 @@ def test_download_without_end_stops_at_the_published_size(server, destination):
     url = server.serve("/a", Reply(CONTENT, chunked=True, delay=0.01))
     assert "more than 100000 bytes" in refused(url, destination, size=100_000)
     assert_nothing_usable(destination)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_download_of_unknown_size_stops_at_a_limit(server, destination, chunked):
+    url = server.serve("/a", Reply(CONTENT, chunked=chunked))
+    assert "100000" in refused(url, destination, largest=100_000)
+    assert_nothing_usable(destination)
+    assert not destination.with_name("vectors.bin.part").exists()
+
+
+def test_download_whose_end_nobody_tells_needs_a_check(server, destination):
+    url = server.serve("/a", Reply(CONTENT, tells_length=False, cut=400_000))
+    assert "neither its size nor where it ends" in refused(url, destination)
+    assert "not 1000003" in refused(url, destination, size=len(CONTENT))
+    archive = destination.with_name("vectors.zip")  # shows itself whether it is whole
+    assert download(url, archive, **QUICK).stat().st_size == 400_000
+    server.serve("/a", Reply(CONTENT, tells_length=False))
+    download(url, destination, size=len(CONTENT), **QUICK)
+    assert destination.read_bytes() == CONTENT
+
+
+def test_download_that_drips_is_given_up(server, destination):
+    url = server.serve("/a", Reply(CONTENT, piece=10, delay=0.05))
+    begin = time.monotonic()
+    assert "less than 1 KiB a second" in refused(url, destination)
+    assert time.monotonic() - begin < 2
 
 
 def test_download_of_a_part_that_nobody_asked_for_is_refused(server, destination):
@@ -478,7 +590,7 @@ def test_download_through_the_proxy_of_the_environment(
 
 def test_download_larger_than_the_free_space_is_refused_at_once(server, destination):
     url = server.serve("/a", Reply(b"x" * 9, claimed=1 << 60))
-    assert "free space" in refused(url, destination)
+    assert "free space" in refused(url, destination, largest=1 << 61)
     assert len(server.requests) == 1
 
 
@@ -515,6 +627,12 @@ def test_download_on_a_full_disk_keeps_what_came(server, destination):
     assert server.ranges("/a") == [None, "bytes=500000-"]
 
 
+def test_download_that_cannot_be_resumed_leaves_no_part(server, destination):
+    url = server.serve("/a", Reply(CONTENT, etag=None, cut=400_000), Reply(status=404))
+    refused(url, destination)
+    assert {path.name for path in destination.parent.iterdir()} == {".vectors.bin.lock"}
+
+
 @pytest.mark.parametrize("damage", [b"", OTHER])
 def test_verify_finds_a_file_that_changed(server, destination, damage):
     download(server.serve("/a", Reply(CONTENT)), destination, **QUICK)
@@ -537,22 +655,6 @@ def test_verify_of_a_file_that_is_gone_says_so(server, destination):
         verify(destination)
 
 
-@pytest.mark.parametrize(
-    ("n_bytes", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 KiB"),
-        (1 << 20, "1.0 MiB"),
-        (862182613, "822 MiB"),
-        (2176768927, "2.0 GiB"),
-        (5 << 40, "5120 GiB"),
-    ],
-)
-def test_readable_size_has_two_digits_at_least(n_bytes, text):
-    assert readable_size(n_bytes) == text
-
-
 # -------------------------------------------------------------- processes, kill, Ctrl-C
 
 CHILD = """
@@ -560,7 +662,6 @@ import sys
 import requests, urllib3
 from pathlib import Path
 from zeroshot.storage.download import download
-from zeroshot.storage.unpacking import unpack_member
 print("ready", flush=True)
 MAIN
 """
@@ -641,205 +742,3 @@ def test_download_killed_at_any_moment_succeeds_next_time(server, destination, s
     download(server.serve("/a", Reply(CONTENT)), destination, **QUICK)
     assert destination.read_bytes() == CONTENT
     verify(destination)
-
-
-@kills(10, 100)
-def test_unpack_killed_at_any_moment_succeeds_next_time(tmp_path, large_zip, seed):
-    destination = tmp_path / "vectors.txt"
-    main = "unpack_member(Path(sys.argv[1]), Path(sys.argv[2]))"
-    child = start(main, large_zip, destination)
-    time.sleep(random.Random(seed).uniform(0, 0.12))
-    child.kill()
-    end(child)
-    assert not destination.exists() or destination.stat().st_size == LARGE
-    unpack_member(large_zip, destination, progress=False)
-    with zipfile.ZipFile(large_zip) as archive:
-        assert archive.read("vectors.txt") == destination.read_bytes()
-    verify(destination)
-    assert not tmp_path.joinpath("vectors.txt.unpacking").exists()
-
-
-LARGE = 24_000_000
-
-
-@pytest.fixture(scope="module")
-def large_zip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("archive") / "large.zip"
-    content = random.Random(2).randbytes(LARGE // 6) * 6
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("vectors.txt", content)
-    return path
-
-
-# ---------------------------------------------------------------------------- archives
-
-
-def zipped(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def not_unpacked(archive: Path, member: str | None = None) -> str:
-    destination = archive.parent / "out" / "vectors.txt"
-    before = {path for path in archive.parent.rglob("*") if path.is_file()}
-    with pytest.raises(ArtifactError) as caught:
-        unpack_member(archive, destination, member=member, progress=False)
-    after = {path for path in archive.parent.rglob("*") if path.is_file()}
-    assert {path.name for path in after - before} <= {".vectors.txt.lock"}
-    message = str(caught.value)
-    assert str(archive) in message
-    return message
-
-
-@pytest.mark.parametrize("member", ["b.txt", "folder/b.txt"])
-def test_unpack_takes_the_wanted_member(tmp_path, member):
-    archive = zipped(
-        tmp_path / "a.zip", {"a.txt": b"A", "folder/b.txt": CONTENT, "c.txt": b"C"}
-    )
-    path = unpack_member(archive, tmp_path / "x" / "own name", member=member)
-    assert path.read_bytes() == CONTENT
-    verify(path)
-
-
-def test_unpack_without_a_name_takes_the_only_file(tmp_path):
-    members = {"folder/": b"", "folder/a.txt": CONTENT, "__MACOSX/._a.txt": b"junk"}
-    archive = zipped(tmp_path / "a.zip", members)
-    assert unpack_member(archive, tmp_path / "a").read_bytes() == CONTENT
-
-
-def test_unpack_of_gzip_in_several_parts_takes_all(tmp_path):
-    archive = tmp_path / "a.gz"
-    archive.write_bytes(gzip.compress(CONTENT) + gzip.compress(OTHER))
-    assert unpack_member(archive, tmp_path / "a").read_bytes() == CONTENT + OTHER
-
-
-def test_unpack_of_a_file_that_is_there_does_not_look_at_the_archive(tmp_path):
-    (tmp_path / "a").write_bytes(b"mine")
-    unpack_member(tmp_path / "no archive", tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == b"mine"
-
-
-@pytest.mark.parametrize(
-    "name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:/evil", "C:\\evil"]
-)
-def test_unpack_of_a_path_that_leads_out_is_refused(tmp_path, name):
-    archive = zipped(tmp_path / "a.zip", {name: CONTENT})
-    assert "leads out" in not_unpacked(archive)
-    assert not list(tmp_path.parent.rglob("evil"))
-    assert not Path("/evil").exists()
-
-
-def test_unpack_of_a_link_is_refused(tmp_path):
-    info = zipfile.ZipInfo("vectors.txt")
-    info.create_system = 3  # Unix
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr(info, "/etc/passwd")
-    assert "a link" in not_unpacked(tmp_path / "a.zip")
-
-
-def test_unpack_of_an_encrypted_member_is_refused(tmp_path):
-    archive = zipped(tmp_path / "a.zip", {"a.txt": CONTENT})
-    content = bytearray(archive.read_bytes())
-    content[6] |= 1
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    archive.write_bytes(content)
-    assert "password" in not_unpacked(archive)
-
-
-@pytest.mark.parametrize("member", ["missing.txt", None])
-def test_unpack_without_the_member_lists_what_is_there(tmp_path, member):
-    members = {f"{number}.txt": b"" for number in range(20)}
-    message = not_unpacked(zipped(tmp_path / "a.zip", members), member)
-    assert "'0.txt'" in message
-    assert "and more" in message
-    assert "19.txt" not in message
-
-
-def test_unpack_of_an_empty_archive_is_refused(tmp_path):
-    assert "no file" in not_unpacked(zipped(tmp_path / "a.zip", {}))
-
-
-@pytest.mark.parametrize("kind", ["zip", "gz"])
-def test_unpack_of_a_bomb_stops(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(zeroshot.storage.unpacking, "NEVER_A_BOMB", 1 << 20)
-    archive = tmp_path / f"a.{kind}"
-    if kind == "zip":
-        zipped(archive, {"a.txt": bytes(8 << 20)})
-    else:
-        archive.write_bytes(gzip.compress(bytes(8 << 20)))
-    assert "do not trust it" in not_unpacked(archive)
-
-
-def test_unpack_of_a_bomb_that_lies_about_its_size_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr(zeroshot.storage.unpacking, "NEVER_A_BOMB", 1 << 20)
-    archive = zipped(tmp_path / "a.zip", {"a.txt": bytes(8 << 20)})
-    content = bytearray(archive.read_bytes())
-    directory = content.index(b"PK\x01\x02")
-    content[directory + 24 : directory + 28] = (1000).to_bytes(4, "little")
-    archive.write_bytes(content)
-    not_unpacked(archive)
-
-
-@pytest.mark.parametrize("kind", ["zip", "gz"])
-def test_unpack_of_a_truncated_archive_is_refused_wherever_it_ends(tmp_path, kind):
-    packed = io.BytesIO()
-    if kind == "zip":
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("a.txt", CONTENT[:2000])
-    else:
-        packed.write(gzip.compress(CONTENT[:2000]))
-    path = tmp_path / f"a.{kind}"
-    whole = packed.getvalue()
-    for length in [*range(12), *range(12, len(whole), 97), len(whole) - 1]:
-        path.write_bytes(whole[:length])
-        not_unpacked(path)
-
-
-def test_unpack_of_a_damaged_archive_is_refused(tmp_path):
-    archive = zipped(tmp_path / "a.zip", {"a.txt": b"x" + bytes(1000) + b"y"})
-    whole = archive.read_bytes()
-    changed = random.Random(3)
-    for _ in range(200):
-        content = bytearray(whole)
-        content[changed.randrange(len(whole))] ^= 1 << changed.randrange(8)
-        archive.write_bytes(content)
-        out = tmp_path / "out"
-        try:
-            unpack_member(archive, out, progress=False)
-        except ArtifactError:
-            assert not out.exists()
-        else:
-            # A bit that does not matter, as one of the date.
-            assert out.read_bytes() == b"x" + bytes(1000) + b"y"
-            out.unlink()
-
-
-@pytest.mark.parametrize("content", [b"", b"PK", b"no archive", PAGE])
-def test_unpack_of_no_archive_is_refused(tmp_path, content):
-    (tmp_path / "a.zip").write_bytes(content)
-    not_unpacked(tmp_path / "a.zip")
-
-
-def test_unpack_of_no_file_is_refused(tmp_path):
-    not_unpacked(tmp_path / "a.zip")
-
-
-def test_unpack_larger_than_the_free_space_is_refused(tmp_path, monkeypatch):
-    # No disk is small enough here: the declared size is made large instead.
-    monkeypatch.setattr(zeroshot.storage.unpacking, "LARGEST_RATIO", 1 << 60)
-    archive = zipped(tmp_path / "a.zip", {"a.txt": CONTENT})
-    content = bytearray(archive.read_bytes())
-    directory = content.index(b"PK\x01\x02")
-    extra = b"\x01\x00\x08\x00" + (1 << 50).to_bytes(8, "little")  # zip64: true size
-    content[directory + 24 : directory + 28] = b"\xff" * 4
-    content[directory + 30 : directory + 32] = len(extra).to_bytes(2, "little")
-    name = directory + 46 + len("a.txt")
-    content[name:name] = extra
-    last = content.index(b"PK\x05\x06")
-    size = int.from_bytes(content[last + 12 : last + 16], "little") + len(extra)
-    content[last + 12 : last + 16] = size.to_bytes(4, "little")
-    archive.write_bytes(content)
-    assert "free space" in not_unpacked(archive)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 FIRST_WORDS = 8
+COLUMNS = ["name", "language", "form", "dim", "words", "size", "licence", "cached"]
 
 
 def _published() -> list[str]:
@@ -65,17 +66,13 @@ def _list(
     if output is Format.json:
         print_json({"kinds": kinds, "published": published})
     elif output is Format.csv:
-        columns = ["name", "distribution", *_COLUMNS[1:]]
+        columns = ["name", "distribution", *COLUMNS[1:]]
         rows = [dict.fromkeys(columns) | row for row in (*kinds, *published)]
         print_rows(columns, rows, "csv")
     else:
         if kinds:
             print_rows(("name", "distribution"), kinds, "table")
-        cells = [
-            _cells(group, f"{len(group)} languages" if len(group) > 1 else "")
-            for group in _families(entries, together=text is None)
-        ]
-        if cells:
+        if cells := _cells(entries, languages_as_one=text is None):
             titles = ("name", "numbers", "words", "download", "licence", "cached", "")
             print_table(titles, cells, numbers=titles[1:4])
         else:
@@ -150,64 +147,46 @@ def _download(
     typer.echo(str(find_vectors(name)))
 
 
-_COLUMNS = (*("name", "language", "form", "dim", "words", "size", "licence", "cached"),)
-
-
-def _row(entry: "CatalogueEntry") -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "language": entry.language,
-        "form": entry.form,
-        "dim": entry.dim,
-        "words": entry.words,
-        "size": entry.size or entry.size_about,
-        "licence": entry.licence or None,
-        "cached": _cached(entry) is not None,
-    }
-
-
 def _cached(entry: "CatalogueEntry") -> Path | None:
     """Return the file of published vectors, or the packed one, if it is there."""
     places = (entry.path, entry.archive)
     return next((p for p in places if p is not None and p.is_file()), None)
 
 
-def _families(
-    entries: "list[CatalogueEntry]", *, together: bool
-) -> "list[list[CatalogueEntry]]":
+def _row(entry: "CatalogueEntry") -> dict[str, Any]:
+    """Return what programs are told of an entry of the list."""
+    size, cached = entry.size or entry.size_about, _cached(entry) is not None
+    known = {"size": size, "licence": entry.licence or None, "cached": cached}
+    return {key: getattr(entry, key) for key in COLUMNS[:5]} | known
+
+
+def _cells(
+    entries: "list[CatalogueEntry]", *, languages_as_one: bool
+) -> list[list[str]]:
+    """Return the lines of the table for people."""
     groups: dict[str, list[CatalogueEntry]] = defaultdict(list)
     for entry in entries:
-        groups[_pattern(entry) if together else entry.name].append(entry)
-    return list(groups.values())
-
-
-def _pattern(entry: "CatalogueEntry") -> str:
-    return entry.name.replace(f".{entry.language}.", ".LANG.")
-
-
-def _cells(group: "list[CatalogueEntry]", note: str) -> list[str]:
-    from zeroshot.storage.large_files import readable_size
-
-    entry = group[0]
-    size = entry.size or entry.size_about
-    about = "" if entry.size else "about "
-    cached = [other.name for other in group if _cached(other) is not None]
-    return [
-        _pattern(entry) if note else entry.name,
-        str(entry.dim),
-        f"{entry.words:,}" if entry.words else "",
-        about + readable_size(size) if size else "",
-        entry.licence or "not stated",
-        ", ".join(cached) if note else "yes" if cached else "no",
-        note,
-    ]
+        one = entry.name.replace(f".{entry.language}.", ".LANG.")
+        groups[one if languages_as_one else entry.name].append(entry)
+    cells = []
+    for name, group in groups.items():
+        entry, several = group[0], len(group) > 1
+        cached = [other.name for other in group if _cached(other) is not None]
+        cells.append(
+            [
+                name,
+                str(entry.dim),
+                f"{entry.words:,}" if entry.words else "",
+                entry.size_text,
+                entry.licence or "not stated",
+                ", ".join(cached) if several else "yes" if cached else "no",
+                f"{len(group)} languages" if several else "",
+            ]
+        )
+    return cells
 
 
 def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
-    from zeroshot.storage.large_files import readable_size
-
-    size = entry.size or entry.size_about
-    about = "" if entry.size else "about "
     place = _cached(entry)
     return {
         "name": entry.name,
@@ -220,7 +199,7 @@ def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
         "words": entry.words,
         "address": entry.url,
         "mirrors": list(entry.mirrors),
-        "download": about + readable_size(size) if size else "size not published",
+        "download": entry.size_text or "size not published",
         "bytes": entry.size,
         "SHA-256": entry.sha256,
         "MD5": entry.md5,

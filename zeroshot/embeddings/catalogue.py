@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from zeroshot.errors import ArtifactError, UnknownPluginError
 from zeroshot.storage.cache import cache_root
@@ -33,57 +33,42 @@ _ENDINGS: dict[Form, str] = {
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """What is known of one published file of word vectors.
+    """What is known of one published file of word vectors."""
 
-    Attributes
-    ----------
-    name : str
-        Such as ``"glove.6B.300d"``.
-    title, page : str
-        Name and web page of the collection that it belongs to.
-    form : str
-        ``"glove-text"``, ``"word2vec-text"``, ``"word2vec-binary"`` or
-        ``"fasttext-bin"``.
-    dim : int
-        Length of a word vector.
-    url : str
-        Address of the download.
-    mirrors : tuple of str
-        Other addresses of the same download.
-    member : str or None
-        The wanted file in a zip archive; None where the archive holds a single one.
-    shared : bool
-        Other names want other files of the same archive.
-    size, size_about : int or None
-        Bytes of the download, exact or as published, rounded.
-    sha256, md5 : str or None
-        Known hash of the download.
-    words : int or None
-        Size of the vocabulary as published, mostly rounded.
-    language : str or None
-        Code, where there are several languages.
-    corpus, licence, citation : str
-        An empty licence means that none is stated.
-    """
-
-    name: str
-    title: str
+    name: str  # such as "glove.6B.300d"
+    title: str  # of the collection that it belongs to
     page: str
     form: Form
-    dim: int
-    url: str
+    dim: int  # length of a word vector
+    url: str  # of the download
     mirrors: tuple[str, ...] = ()
-    member: str | None = None
-    shared: bool = False
-    size: int | None = None
-    size_about: int | None = None
+    member: str | None = None  # the wanted file, where an archive holds several
+    shared: bool = False  # other names want other files of the same archive
+    size: int | None = None  # bytes of the download
+    size_about: int | None = None  # as published, rounded
     sha256: str | None = None
     md5: str | None = None
-    words: int | None = None
-    language: str | None = None
+    words: int | None = None  # size of the vocabulary as published, mostly rounded
+    language: str | None = None  # code, where there are several languages
     corpus: str = ""
-    licence: str = ""
+    licence: str = ""  # empty where none is stated
     citation: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it is fetched: ``ZEROSHOT_MIRROR`` if that is set, or the publisher."""
+        if house := os.environ.get("ZEROSHOT_MIRROR"):
+            return (f"{house.rstrip('/')}/{self.url.rpartition('/')[2]}",)
+        return (self.url, *self.mirrors)
+
+    @property
+    def size_text(self) -> str:
+        """Size of the download for people; empty where it is not published."""
+        from zeroshot.storage.large_files import readable_size  # loads filelock
+
+        size = self.size or self.size_about
+        about = "" if self.size else "about "
+        return about + readable_size(size) if size else ""
 
     @property
     def path(self) -> Path:
@@ -100,27 +85,12 @@ class CatalogueEntry:
 
 
 def catalogue_names() -> list[str]:
-    """Return all names, one for each language where there are several.
-
-    Returns
-    -------
-    names : list of str
-        In the order of the catalogue.
-    """
+    """Return all names, one for each language, in the order of the catalogue."""
     return list(_entries())
 
 
 def catalogue_entry(name: str) -> CatalogueEntry:
     """Return what is known of a published file.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``"glove.6B.300d"`` or ``"fasttext.cc.de.300"``.
-
-    Returns
-    -------
-    entry : CatalogueEntry
 
     Raises
     ------
@@ -143,17 +113,7 @@ def catalogue_entry(name: str) -> CatalogueEntry:
 
 
 def near_catalogue_names(name: str) -> list[str]:
-    """Return at most three names of the catalogue that are spelt nearly so.
-
-    Parameters
-    ----------
-    name : str
-        As the user wrote it.
-
-    Returns
-    -------
-    names : list of str
-        Nearest first.
+    """Return at most three names that are spelt nearly so, the nearest first.
 
     Examples
     --------
@@ -168,17 +128,7 @@ def near_catalogue_names(name: str) -> list[str]:
 
 
 def catalogue_name(path: Path) -> str | None:
-    """Return the name of a file that lies where `find_vectors` puts it, or None.
-
-    Parameters
-    ----------
-    path : Path
-        Any path; the file need not exist.
-
-    Returns
-    -------
-    name : str or None
-    """
+    """Return the name of a file that lies where `find_vectors` puts it, or None."""
     if os.path.abspath(path.parent) != os.path.abspath(_folder()):
         return None
     # A name with its ending, or one that has the ending already.
@@ -188,7 +138,7 @@ def catalogue_name(path: Path) -> str | None:
     return None
 
 
-def find_vectors(name: str, *, download: bool = True, progress: bool = True) -> Path:
+def find_vectors(name: str) -> Path:
     """Return the file of published word vectors, fetching it if need be.
 
     It is looked for in the cache, ``vectors/`` in `zeroshot.storage.cache.cache_root`:
@@ -196,14 +146,14 @@ def find_vectors(name: str, *, download: bool = True, progress: bool = True) -> 
     Before anything is fetched, its size and licence are told on stderr. An archive that
     serves several names is kept; another is deleted after unpacking.
 
+    Where ``ZEROSHOT_MIRROR`` is set, files are fetched from that address instead of
+    their publishers', by the last part of their address: with ``https://host/vectors``
+    from ``https://host/vectors/glove.6B.zip``. Known sizes and hashes hold there too.
+
     Parameters
     ----------
     name : str
         Name in the catalogue.
-    download : bool, default=True
-        False forbids to fetch it, as ``ZEROSHOT_OFFLINE=1`` does.
-    progress : bool, default=True
-        Show bars and remarks on stderr.
 
     Returns
     -------
@@ -215,14 +165,14 @@ def find_vectors(name: str, *, download: bool = True, progress: bool = True) -> 
     UnknownPluginError
         If the catalogue has no such name.
     ArtifactError
-        If the file is not in the cache and must not or cannot be fetched, or the
-        download cannot be unpacked; says where to put which file.
+        If the file is not in the cache and cannot be fetched (``ZEROSHOT_OFFLINE``
+        forbids it), or the download cannot be unpacked; says where to put which file.
     """
     entry = catalogue_entry(name)
     if entry.path.is_file():
         return entry.path
     if entry.archive is None:
-        _fetch(entry, entry.path, download, progress)
+        _fetch(entry, entry.path)
         return entry.path
     from zeroshot.storage.large_files import exclusive  # loads filelock
     from zeroshot.storage.unpacking import unpack_member
@@ -231,51 +181,43 @@ def find_vectors(name: str, *, download: bool = True, progress: bool = True) -> 
     # has just unpacked and deleted.
     with exclusive(entry.archive.with_name(f"{entry.archive.name}.unpacked")):
         if not entry.path.is_file():
-            fetched = _fetch(entry, entry.archive, download, progress)
-            unpack_member(
-                entry.archive, entry.path, member=entry.member, progress=progress
-            )
-            if fetched and not entry.shared:
+            by_hand = entry.archive.is_file()
+            _fetch(entry, entry.archive)
+            unpack_member(entry.archive, entry.path, member=entry.member)
+            if not by_hand and not entry.shared:
                 entry.archive.unlink(missing_ok=True)
     return entry.path
 
 
-def _fetch(
-    entry: CatalogueEntry, destination: Path, allowed: bool, progress: bool
-) -> bool:
-    """Make sure that the download is there; return whether it was not."""
+def _fetch(entry: CatalogueEntry, destination: Path) -> None:
     if destination.is_file():
-        return False
-    from zeroshot.storage.download import download, offline
-    from zeroshot.storage.large_files import readable_size, remark
+        return
+    from zeroshot.storage.download import LARGEST, download, offline
+    from zeroshot.storage.large_files import remark, shown_url
 
-    if offline() or not allowed:
-        places = " or ".join(
-            f"'{place}'" for place in (entry.archive, entry.path) if place is not None
-        )
+    if offline():
+        places = " or ".join(f"'{p}'" for p in (entry.archive, entry.path) if p)
         what = f" ({'packed or unpacked' if entry.archive else 'as it is'})"
-        reason = "ZEROSHOT_OFFLINE forbids" if offline() else "the caller forbids"
         raise ArtifactError(
-            f"Expected '{entry.name}' in the cache. Got nothing there, and {reason} "
-            f"downloads. Get {entry.url} and put it at {places}{what}."
+            f"Expected '{entry.name}' in the cache. Got nothing there, and "
+            f"ZEROSHOT_OFFLINE forbids downloads. Get {entry.url} and put it at "
+            f"{places}{what}."
         )
-    if progress:
-        size = entry.size or entry.size_about
-        told = f"about {readable_size(size)}" if size else "size not published"
-        remark(
-            f"fetching '{entry.name}' from {entry.url} ({told}; licence: "
-            f"{entry.licence or 'not stated'}) to '{destination.parent}'"
-        )
+    url, *mirrors = entry.addresses
+    remark(
+        f"fetching '{entry.name}' from {shown_url(url)} "
+        f"({entry.size_text or 'size not published'}; licence: "
+        f"{entry.licence or 'not stated'}) to '{destination.parent}'"
+    )
     download(
-        entry.url,
+        url,
         destination,
-        mirrors=entry.mirrors,
+        mirrors=mirrors,
         sha256=entry.sha256,
         md5=entry.md5,
         size=entry.size,
-        progress=progress,
+        largest=2 * entry.size_about if entry.size_about else LARGEST,
     )
-    return True
 
 
 def _folder() -> Path:
@@ -295,17 +237,10 @@ def _entries() -> Mapping[str, CatalogueEntry]:
             for language in languages:
                 for name, row in names.items():
                     known = collection | facts | row | {"name": name}
-                    entry = _in_language(known, language, shared=len(names) > 1)
+                    for key in ("name", "url"):
+                        known[key] = known[key].replace("{lang}", language or "")
+                    entry = CatalogueEntry(
+                        **known, language=language, shared=len(names) > 1
+                    )
                     entries[entry.name] = entry
     return entries
-
-
-def _in_language(
-    known: dict[str, Any], language: str | None, shared: bool
-) -> CatalogueEntry:
-    if language is not None:
-        replaced = {
-            key: known[key].replace("{lang}", language) for key in ("name", "url")
-        }
-        known = known | replaced
-    return CatalogueEntry(**known, language=language, shared=shared)

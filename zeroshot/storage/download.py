@@ -11,14 +11,18 @@ from pathlib import Path
 from zeroshot.errors import ArtifactError
 from zeroshot.storage.large_files import (
     exclusive,
+    readable_size,
     record_hash,
     record_path,
     recorded_hash,
+    shown_url,
     storage_error,
 )
-from zeroshot.storage.transfer import Patience, Source, SourceError
+from zeroshot.storage.transfer import RefusedError, Source
 
-__all__ = ["download", "offline"]
+__all__ = ["LARGEST", "download", "offline"]
+
+LARGEST = 32 << 30  # bytes; the largest published vectors have some 7 GiB
 
 
 def download(
@@ -29,16 +33,16 @@ def download(
     sha256: str | None = None,
     md5: str | None = None,
     size: int | None = None,
+    largest: int = LARGEST,
     attempts: int = 5,
     timeout: float = 30.0,
     pause: float = 1.0,
-    longest_wait: float = 60.0,
-    progress: bool = True,
 ) -> Path:
     """Fetch a file, unless it is there already.
 
     Proxies, certificates and ``.netrc`` are those of requests, from the environment. A
-    second process that wants the same file waits for the first and then finds it.
+    second process that wants the same file waits for the first and then finds it. A
+    redirect from https to http is refused.
 
     Parameters
     ----------
@@ -53,17 +57,16 @@ def download(
         which lies in ``NAME.sha256`` beside the file.
     size : int, optional
         Published size in bytes.
+    largest : int, default=32 GiB
+        Bytes at which a file is given up whose size is not published.
     attempts : int, default=5
-        Tries in a row that bring no new byte before an address is given up, at least 1.
+        Tries in a row that bring less than 1 KiB before an address is given up.
     timeout : float, default=30.0
-        Seconds without a byte after which the connection counts as dead.
+        Seconds without a byte after which the connection counts as dead. A server that
+        sends less than 1 KiB a second for so long is given up.
     pause : float, default=1.0
-        Seconds before the second try; doubled for each further one.
-    longest_wait : float, default=60.0
-        Seconds that a pause may last. A server that asks for more (``Retry-After``) is
-        given up.
-    progress : bool, default=True
-        Show a bar and remarks on stderr.
+        Seconds before the second try; doubled for each further one, up to a minute. A
+        server that asks for more (``Retry-After``) is given up.
 
     Returns
     -------
@@ -81,28 +84,34 @@ def download(
     if offline():
         raise ArtifactError(
             f"Expected '{destination}'. Got nothing there, and ZEROSHOT_OFFLINE "
-            f"forbids downloads. Get {url} on another machine and put it there, or "
-            f"unset ZEROSHOT_OFFLINE."
+            f"forbids downloads. Get {shown_url(url)} on another machine and put it "
+            f"there, or unset ZEROSHOT_OFFLINE."
         )
-    patience = Patience(attempts, timeout, pause, longest_wait)
+    failures = []
     with exclusive(destination):
         if destination.is_file():
             return destination
         recorded = None if sha256 or md5 else recorded_hash(destination)
-        failures = []
+        is_archive = destination.suffix in (".gz", ".zip")
+        checkable = bool(sha256 or md5 or recorded or size or is_archive)
         for address in (url, *mirrors):
-            source = Source(address, destination, size, patience, progress)
+            source = Source(
+                *(address, destination, size, size or largest),
+                *(attempts, timeout, pause, checkable),
+            )
             try:
                 digest = source.fetch_checked(sha256 or recorded, md5)
                 record_hash(destination, digest)
                 source.part.replace(destination)
-                source.state.unlink(missing_ok=True)
-            except SourceError as error:
-                failures.append(f"{address}: {error}.")
+            except RefusedError as error:
+                failures.append(f"{shown_url(address)}: {error}.")
             except OSError as error:
                 raise storage_error(destination, error) from error
             else:
                 return destination
+            finally:
+                source.tidy()
+    told = f" ({readable_size(size)})" if size else ""
     hint = (
         ""
         if recorded is None
@@ -110,18 +119,12 @@ def download(
         f"'{record_path(destination)}', the hash of the first download, and try again."
     )
     raise ArtifactError(
-        f"Expected to download '{destination.name}'. Got no usable answer. "
+        f"Expected to download '{destination.name}'{told}. Got no usable answer. "
         f"{' '.join(failures)} Try again later (what came is kept and resumed), or get "
         f"the file by other means and put it at '{destination}'.{hint}"
     )
 
 
 def offline() -> bool:
-    """Return whether ``ZEROSHOT_OFFLINE`` forbids downloads.
-
-    Returns
-    -------
-    forbidden : bool
-        True where the variable is set and is none of ``0``, ``false`` and nothing.
-    """
+    """Return whether ``ZEROSHOT_OFFLINE`` forbids downloads (not 0, false, empty)."""
     return os.environ.get("ZEROSHOT_OFFLINE", "").lower() not in {"", "0", "false"}

@@ -1,4 +1,4 @@
-"""What making a large file needs: a lock, a bar in MiB, a hash recorded beside it."""
+"""What fetching a large file needs: a lock, a bar in MiB, a hash recorded beside it."""
 
 import hashlib
 import math
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
 from zeroshot.errors import ArtifactError
 from zeroshot.progress import progress_bar
-from zeroshot.storage.cache import replace_file
 
 __all__ = [
     "exclusive",
@@ -24,6 +24,7 @@ __all__ = [
     "recorded_hash",
     "remark",
     "show_bytes",
+    "shown_url",
     "storage_error",
     "verify",
 ]
@@ -35,20 +36,8 @@ MIB = 1 << 20
 def exclusive(path: Path) -> Iterator[None]:
     """Keep other processes from making the same file while the block runs.
 
-    Parameters
-    ----------
-    path : Path
-        The file to make. The lock is ``.NAME.lock`` beside it and frees itself when its
-        process dies.
-
-    Yields
-    ------
-    nothing : None
-
-    Raises
-    ------
-    ArtifactError
-        If the folder cannot be written.
+    The lock is ``.NAME.lock`` beside it and frees itself when its process dies. An
+    `ArtifactError` says so where the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,11 +57,6 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def verify(path: Path) -> None:
     """Compare a downloaded or unpacked file with the hash recorded beside it.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
 
     Raises
     ------
@@ -98,48 +82,20 @@ def verify(path: Path) -> None:
         )
 
 
-def record_hash(path: Path, digest: str) -> None:
-    """Write the SHA-256 of a file beside it, as ``sha256sum`` does.
-
-    Parameters
-    ----------
-    path : Path
-        The file, which need not exist yet.
-    digest : str
-        Hexadecimal.
-    """
-    with replace_file(record_path(path)) as temporary:
-        temporary.write_text(f"{digest} *{path.name}\n", encoding="utf-8")
-
-
 def record_path(path: Path) -> Path:
-    """Return where the hash of a file is recorded.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    record : Path
-    """
+    """Return where the hash of a file is recorded."""
     return path.with_name(f"{path.name}.sha256")
 
 
+def record_hash(path: Path, digest: str) -> None:
+    """Write the SHA-256 of a file, hexadecimal, beside it, as ``sha256sum`` does."""
+    if digest != recorded_hash(path):  # a full disk would leave the record empty
+        text = f"{digest} *{path.name}\n"
+        record_path(path).write_text(text, encoding="utf-8")
+
+
 def recorded_hash(path: Path) -> str | None:
-    """Return the SHA-256 recorded for a file.
-
-    Parameters
-    ----------
-    path : Path
-        The file, which need not exist.
-
-    Returns
-    -------
-    digest : str or None
-        Hexadecimal, lower case; None where none is recorded.
-    """
+    """Return the SHA-256 recorded for a file, in lower case, or None."""
     try:
         text = record_path(path).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -149,22 +105,9 @@ def recorded_hash(path: Path) -> str | None:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Return the hash of a file; about 1 GB/s, in little memory.
+    """Return the "sha256" or "md5" of a file, in lower case; about 1 GB/s."""
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    algorithm : {"sha256", "md5"}
-        MD5 tells damage, not malice.
-
-    Returns
-    -------
-    digest : str
-        Hexadecimal, lower case.
-    """
-
-    def new() -> Any:
+    def new() -> Any:  # MD5 tells damage, not malice
         return hashlib.new(algorithm, usedforsecurity=False)
 
     with path.open("rb") as file:
@@ -173,41 +116,16 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 
 def remark(text: str) -> None:
-    """Tell the user something on stderr, where there is one.
-
-    Parameters
-    ----------
-    text : str
-        Without a full stop and a new line.
-    """
+    """Tell the user something on stderr, where there is one."""
     if sys.stderr is not None:
         sys.stderr.write(f"zeroshot: {text}\n")
 
 
 @contextmanager
-def show_bytes(
-    description: str, total: int | None, *, progress: bool = True
-) -> Iterator[Callable[[int], None]]:
-    """Show a bar that counts MiB while the block runs.
-
-    Parameters
-    ----------
-    description : str
-        What is being done.
-    total : int or None
-        Bytes in all; None shows no bar.
-    progress : bool, default=True
-        False shows no bar.
-
-    Yields
-    ------
-    advance : callable
-        ``advance(n)`` counts ``n`` bytes.
-    """
-    if total is None or not progress:
-        yield lambda n: None
-        return
-    with progress_bar(f"{description} (MiB)", math.ceil(total / MIB)) as advance_mib:
+def show_bytes(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar in MiB while the block runs; ``advance(n)`` counts ``n`` bytes."""
+    mib = None if total is None else math.ceil(total / MIB)
+    with progress_bar(f"{description} (MiB)", mib) as advance_mib:
         done = 0
 
         def advance(n: int) -> None:
@@ -222,15 +140,6 @@ def show_bytes(
 def readable_size(n_bytes: int) -> str:
     """Return a number of bytes in a unit for people.
 
-    Parameters
-    ----------
-    n_bytes : int
-        Not negative.
-
-    Returns
-    -------
-    text : str
-
     Examples
     --------
     >>> readable_size(862182613), readable_size(512)
@@ -243,20 +152,32 @@ def readable_size(n_bytes: int) -> str:
     return f"{value:.{digits}f} {units[0]}"
 
 
-def storage_error(path: Path, error: OSError) -> ArtifactError:
-    """Return the error for a file that cannot be written.
+def shown_url(url: str) -> str:
+    """Return an address without user, password, query and fragment.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    error : OSError
-        What the system said.
+    Nothing is shown of a text that is no address of a web server: what is secret in it
+    cannot be told from the rest.
 
-    Returns
-    -------
-    error : ArtifactError
+    Examples
+    --------
+    >>> shown_url("https://me:secret@host/vectors.zip?token=secret")
+    'https://host/vectors.zip?...'
     """
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises where that is no number
+    except ValueError:
+        is_web = False
+    if not is_web:
+        return "(no address of a web server)"
+    host = parts.netloc.rpartition("@")[2]
+    query = "..." if parts.query or parts.fragment else ""
+    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+
+
+def storage_error(path: Path, error: OSError) -> ArtifactError:
+    """Return the error for a file that cannot be written."""
     return ArtifactError(
         f"Expected to store '{path}'. Got {type(error).__name__}: {error}. Make room "
         f"or check the rights of its folder, or name another one in ZEROSHOT_CACHE."

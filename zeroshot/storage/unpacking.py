@@ -1,63 +1,65 @@
-"""One file out of a zip archive or a gzip file, whole or not at all."""
+"""Archives unpacked safely, whole or not at all: one file of a zip or gzip, or a tar.
+
+While it is written a result is ``NAME.unpacking``; what a killed process left of that
+is deleted by the next. An archive may be hostile: nothing is written outside, links are
+refused, and a bomb stops at a limit before it fills the memory or the disk.
+"""
 
 import gzip
-import hashlib
 import os
 import shutil
 import stat
 import struct
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any, BinaryIO, cast
 
 from zeroshot.errors import ArtifactError
 from zeroshot.storage.large_files import (
     exclusive,
+    file_digest,
     readable_size,
     record_hash,
     show_bytes,
     storage_error,
 )
 
-__all__ = ["unpack_member"]
+__all__ = ["unpack_folder", "unpack_member"]
 
-BLOCK = 1 << 20  # bytes read at once
-# Numbers as text pack to about 0.4, binary ones to 0.9, and zeros alone to 0.001.
+BLOCK = 64 << 10  # bytes read at once; a longer name or header in a tar is refused
+# Numbers as text pack to about 0.4, weights to 0.9, graphs to 0.1, zeros to 0.001.
 LARGEST_RATIO = 50
 NEVER_A_BOMB = 64 << 20  # bytes
+MOST_FILES = 1_000  # in a folder; a SavedModel has a dozen
+TAR_END = bytes(tarfile.BLOCKSIZE)
+# What a damaged archive raises, beside the `OSError` of `_reading`: zipfile and tarfile
+# let through what is wrong in numbers, texts and nested headers.
+DAMAGE: tuple[type[Exception], ...] = (EOFError, NotImplementedError, OverflowError)
+DAMAGE += (RecursionError, ValueError, struct.error, zlib.error)
+DAMAGE += (tarfile.TarError, zipfile.BadZipFile)
 
 
 def unpack_member(
-    archive: Path,
-    destination: Path,
-    *,
-    member: str | None = None,
-    progress: bool = True,
+    archive: Path, destination: Path, *, member: str | None = None
 ) -> Path:
     """Unpack one file, unless it is there already.
 
-    What an archive calls its files never decides where something is written. While it
-    is written the file is ``NAME.unpacking``; what a killed process left of that is
-    overwritten by the next. Its SHA-256 is recorded in ``NAME.sha256``.
+    What an archive calls its files never decides where something is written. The
+    SHA-256 of the file is recorded in ``NAME.sha256``.
 
     Parameters
     ----------
     archive : Path
         A zip archive or a gzip file, recognised by content.
     destination : Path
-        The file to make. One that exists is not looked at.
+        The file to make, and what is returned.
     member : str, optional
         Path or last part of the path of the wanted file in a zip archive. Without it
         the archive must hold a single file.
-    progress : bool, default=True
-        Show a bar on stderr.
-
-    Returns
-    -------
-    destination : Path
 
     Raises
     ------
@@ -66,59 +68,160 @@ def unpack_member(
         unpacks to more than 50 times its size (and more than 64 MiB); if the member is
         a link or has a path that leads out of the archive; or if it cannot be stored.
     """
-    if destination.is_file():
+
+    def write(file: BinaryIO, temporary: Path) -> None:
+        reader, size = _open_file(file, str(archive), member)
+        with (
+            temporary.open("wb") as unpacked,
+            show_bytes(f"unpacking {archive.name}", size) as advance,
+        ):
+            while block := reader.read(BLOCK):
+                unpacked.write(block)
+                advance(len(block))
+            unpacked.flush()
+            os.fsync(unpacked.fileno())
+        record_hash(destination, file_digest(temporary, "sha256"))
+
+    return _made(destination, archive, str(archive), write)
+
+
+def unpack_folder(archive: Path, destination: Path, *, origin: str) -> Path:
+    """Unpack a tar archive to a folder, unless it is there already.
+
+    Parameters
+    ----------
+    archive : Path
+        A tar archive, plain or packed by gzip, recognised by content.
+    destination : Path
+        The folder to make, and what is returned.
+    origin : str
+        What error messages call the archive.
+
+    Raises
+    ------
+    ArtifactError
+        As `unpack_member`; also for more than 1,000 files.
+    """
+
+    def write(file: BinaryIO, temporary: Path) -> None:
+        temporary.mkdir()
+        reader = _Reader(_unzipped(file) or file, file, origin)
+        # "r:" reads piece by piece what it needs, so that the limits of `read` hold.
+        with tarfile.open(fileobj=cast(BinaryIO, reader), mode="r:") as tar:
+            for count, member in enumerate(tar):
+                fault = _fault_of_path(member.name)
+                if not (member.isdir() or member.isreg()) or member.issparse():
+                    fault = "a link or another special file"
+                if count >= MOST_FILES:
+                    fault = f"one of more than {MOST_FILES} files"
+                if fault:
+                    raise _distrust(origin, f"'{member.name}', {fault}")
+                tar.extract(member, temporary, set_attrs=False, filter="data")
+        if reader.last != TAR_END:  # tarfile takes a damaged header for the end
+            raise tarfile.ReadError("it has no end")
+        while reader.read(BLOCK):  # gzip's checksum comes last
+            pass
+
+    return _made(destination, archive, origin, write)
+
+
+def _made(
+    destination: Path,
+    archive: Path,
+    origin: str,
+    write: Callable[[BinaryIO, Path], None],
+) -> Path:
+    """Let ``write`` unpack the archive to a temporary place, and rename that."""
+    if destination.exists():
         return destination
     with exclusive(destination):
-        if destination.is_file():
+        if destination.exists():
             return destination
         temporary = destination.with_name(f"{destination.name}.unpacking")
         try:
-            with _open(archive, member) as (stream, declared):
-                digest = _copy(stream, temporary, archive, declared, progress)
-            record_hash(destination, digest)
+            _remove(temporary)
+            with _reading(origin):
+                file = archive.open("rb")
+            with file:
+                write(file, temporary)
             temporary.replace(destination)
+        except ArtifactError:
+            raise
+        except OSError as error:
+            raise storage_error(destination, error) from error
+        except DAMAGE as error:
+            raise _damaged(origin, error) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
     return destination
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class _Reader:
+    """What an archive holds: in its order, within limits."""
+
+    def __init__(self, stream: Any, file: BinaryIO, origin: str) -> None:
+        self.stream, self.origin = stream, origin
+        packed = os.fstat(file.fileno()).st_size
+        self.limit = max(NEVER_A_BOMB, LARGEST_RATIO * packed)
+        self.position, self.last = 0, b""
+
+    def read(self, n: int) -> bytes:
+        if not 0 <= n <= BLOCK:
+            raise _distrust(self.origin, f"a header of {n} bytes")
+        with _reading(self.origin):
+            self.last = self.stream.read(n)
+        self.position += len(self.last)
+        if self.position > self.limit:
+            raise _distrust(self.origin, f"more than {readable_size(self.limit)}")
+        return self.last
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, position: int) -> None:
+        if position < self.position:
+            raise tarfile.ReadError("a file that begins before its header")
+        while self.position < position:
+            if not self.read(min(BLOCK, position - self.position)):
+                break
+
+
 @contextmanager
-def _open(archive: Path, member: str | None) -> Iterator[tuple[Any, int | None]]:
-    """Open the wanted file; give its stream and its size, where that is stated."""
+def _reading(origin: str) -> Iterator[None]:
+    """Tell troubles of the archive from those of the disk that is written to."""
     try:
-        with archive.open("rb") as file:
-            start = file.read(4)
-            file.seek(0)
-            if start.startswith(b"\x1f\x8b"):
-                with gzip.GzipFile(fileobj=file) as unzipped:
-                    yield unzipped, None
-            elif start in (b"PK\x03\x04", b"PK\x05\x06"):
-                with zipfile.ZipFile(file) as zipped:
-                    info = _choose(zipped, archive, member)
-                    with zipped.open(info) as stream:
-                        yield stream, info.file_size
-            else:
-                raise ArtifactError(
-                    f"Expected a zip or gzip file. Got '{archive}', which starts with "
-                    f"{start!r}. Delete it and fetch it again."
-                )
-    except (
-        EOFError,
-        NotImplementedError,  # zipfile: a method of packing that it does not know
-        OSError,
-        UnicodeDecodeError,
-        struct.error,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ArtifactError(
-            f"Expected a readable, whole archive. Got '{archive}': "
-            f"{type(error).__name__}: {error}. Delete it and fetch it again."
-        ) from error
+        yield
+    except OSError as error:
+        raise _damaged(origin, error) from error
+
+
+def _unzipped(file: BinaryIO) -> gzip.GzipFile | None:
+    start = file.read(2)
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if start == b"\x1f\x8b" else None
+
+
+def _open_file(
+    file: BinaryIO, origin: str, member: str | None
+) -> tuple[_Reader, int | None]:
+    """Open the wanted file; give its reader and its size, where that is stated."""
+    if (unzipped := _unzipped(file)) is not None:
+        return _Reader(unzipped, file, origin), None
+    with _reading(origin):
+        zipped = zipfile.ZipFile(file)
+        info = _choose(zipped, origin, member)
+        return _Reader(zipped.open(info), file, origin), info.file_size
 
 
 def _choose(
-    zipped: zipfile.ZipFile, archive: Path, member: str | None
+    zipped: zipfile.ZipFile, origin: str, member: str | None
 ) -> zipfile.ZipInfo:
     files = [
         info
@@ -135,90 +238,38 @@ def _choose(
         listed = ", ".join(f"'{info.filename}'" for info in files[:8]) or "no file"
         raise ArtifactError(
             f"Expected {f'the file {member!r}' if member else 'a single file'} in "
-            f"'{archive}'. Got {listed}{' and more' if len(files) > 8 else ''}. Delete "
+            f"'{origin}'. Got {listed}{' and more' if len(files) > 8 else ''}. Delete "
             f"the archive and fetch it again, or unpack it by hand."
         )
     info = wanted[0]
-    path = PurePosixPath(info.filename.replace("\\", "/"))
-    fault = None
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        fault = "a path that leads out of the archive"
-    elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+    fault = _fault_of_path(info.filename)
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
         fault = "a link or another special file"
     elif info.flag_bits & 1:
         fault = "a file that needs a password"
+    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        fault = "a file that is not packed by deflate"
     if fault:
-        raise ArtifactError(
-            f"Expected a plain file in '{archive}'. Got '{info.filename}', {fault}. "
-            f"Do not trust this archive; fetch it from its publisher."
-        )
+        raise _distrust(origin, f"'{info.filename}', {fault}")
     return info
 
 
-def _copy(
-    stream: Any,
-    temporary: Path,
-    archive: Path,
-    declared: int | None,
-    progress: bool,
-) -> str:
-    """Write the stream to disk, within limits; return its SHA-256."""
-    limit = max(NEVER_A_BOMB, LARGEST_RATIO * archive.stat().st_size)
-    if declared is not None:
-        _check_size(declared, limit, archive)
-        free = shutil.disk_usage(temporary.parent).free
-        if declared > free:
-            raise ArtifactError(
-                f"Expected {readable_size(declared)} of free space to unpack "
-                f"'{archive}'. Got {readable_size(free)}. Make room, or name another "
-                f"folder in ZEROSHOT_CACHE."
-            )
-    written, digest = 0, hashlib.sha256()
-    with (
-        _Output(temporary) as output,
-        show_bytes(f"unpacking {archive.name}", declared, progress=progress) as advance,
-    ):
-        while block := stream.read(BLOCK):
-            written += len(block)
-            _check_size(written, limit, archive)
-            digest.update(block)
-            output.write(block)
-            advance(len(block))
-    return digest.hexdigest()
+def _fault_of_path(name: str) -> str | None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name:
+        return "a path that leads out of it"
+    return None
 
 
-def _check_size(size: int, limit: int, archive: Path) -> None:
-    if size > limit:
-        raise ArtifactError(
-            f"Expected '{archive}' to unpack to at most {readable_size(limit)}. Got "
-            f"more than that. It is no archive of word vectors; do not trust it."
-        )
+def _distrust(origin: str, got: str) -> ArtifactError:
+    return ArtifactError(
+        f"Expected plain files in '{origin}'. Got {got}. Do not trust this archive; "
+        f"fetch it from its publisher."
+    )
 
 
-class _Output:
-    """A file whose troubles are told from those of the archive, also `OSError`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Self:
-        with self._named():
-            self.file = self.path.open("wb")
-        return self
-
-    def write(self, block: bytes) -> None:
-        with self._named():
-            self.file.write(block)
-
-    def __exit__(self, *error: object) -> None:
-        with self._named():
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.file.close()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise storage_error(self.path, error) from error
+def _damaged(origin: str, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"Expected a readable, whole archive. Got '{origin}': {type(error).__name__}: "
+        f"{error}. Delete it and fetch it again."
+    )

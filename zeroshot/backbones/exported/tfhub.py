@@ -22,6 +22,7 @@ from zeroshot.backbones.exported.tfhub_folder import (
 )
 from zeroshot.backbones.keras.network import Scaling
 from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.storage.large_files import shown_url
 from zeroshot.tensorflow_import import import_tensorflow
 
 __all__ = ["TFHub"]
@@ -90,7 +91,7 @@ class TFHub(ModelFile):
     @property
     def card(self) -> BackboneCard:
         """Where it was fetched; nothing else is known of its origin."""
-        url = str(self.path) if is_url(str(self.path)) else ""
+        url = shown_url(str(self.path)) if is_url(str(self.path)) else ""
         return BackboneCard(resize=self.resize, weights_url=url)
 
     def _place(self) -> str:
