@@ -214,8 +214,8 @@ PAIRS = [(c, s) for c in ("red", "green", "blue") for s in ("star", "ring", "squ
 def test_features_of_another_backbone_are_refused_everywhere(shapes, tmp_path):
     images, labels, _ = shapes
     ours, theirs = tmp_path / "ours.npz", tmp_path / "theirs.npz"
-    zeroshot.export_features(ours, images, labels, backbone="color-hog")
-    zeroshot.export_features(theirs, images, labels, backbone="color-hog:96")
+    zeroshot.export_features(images, "color-hog", ours, labels=labels)
+    zeroshot.export_features(images, "color-hog:96", theirs, labels=labels)
     clf = on_features().fit(str(ours), labels)
     clf.save(tmp_path / "model")
     for model in (clf, zeroshot.load(tmp_path / "model")):
