@@ -102,7 +102,11 @@ def test_classes_name_the_columns_of_constructor_candidates(clf, problem, candid
 def test_a_name_of_a_seen_class_is_seen_however_it_is_written(clf, problem, name):
     X, _ = problem
     plain = clf.decision_function(X, [name, "okapi", "zebra"])
-    assert clf.rank(X[:1], [name])[0][0].seen
+    ranked = clf.rank(X[:1], [name, "okapi"])[0]
+    assert {answer.label: answer.seen for answer in ranked} == {
+        name: True,
+        "okapi": False,
+    }
     clf.set_params(seen_penalty=3.0)
     assert not clf.rank(X[:1], ["okapi"])[0][0].seen
     penalised = clf.decision_function(X, [name, "okapi", "zebra"])

@@ -32,6 +32,7 @@ from zeroshot.images.sources import ImageSource
 from zeroshot.labels.candidates import Candidates, CandidateSet, as_label_array
 from zeroshot.labels.given import check_candidates
 from zeroshot.labels.report import LabelEntry, LabelReport
+from zeroshot.labels.spelling import names_of
 from zeroshot.projections.base import Projection
 from zeroshot.saving.bundle import (
     Bundle,
@@ -421,7 +422,14 @@ def _vocabulary(
         )
     labels = dict.fromkeys([*fitted.seen_classes.tolist(), *vocabulary])
     kept = fitted.candidates([*labels])
-    return [str(label) for label in labels], kept.class_embeddings
+    vector_of: dict[str, NDArray[np.float32]] = {}
+    for label, vector, entry in zip(
+        labels, kept.class_embeddings, kept.entries, strict=True
+    ):
+        vector_of[str(label)] = vector
+        if entry.how != "alias":  # "lion" is what "lion, king of beasts" is found by
+            vector_of.setdefault(names_of(str(label))[0], vector)
+    return [*vector_of], np.array([*vector_of.values()], np.float32)
 
 
 def _kept_candidates(
