@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from zeroshot.errors import ArtifactError
-from zeroshot.progress import progress_bar
+from zeroshot.progress import progress_bar, say
 from zeroshot.storage.cache import replace_file
 
 __all__ = [
@@ -180,8 +179,7 @@ def remark(text: str) -> None:
     text : str
         Without a full stop and a new line.
     """
-    if sys.stderr is not None:
-        sys.stderr.write(f"zeroshot: {text}\n")
+    say(f"zeroshot: {text}")
 
 
 @contextmanager
