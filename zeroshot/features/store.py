@@ -221,7 +221,7 @@ class FeatureStore:
                 query = "SELECT coalesce(max(id), 0) FROM rows"
                 (last,) = connection.execute(query).fetchone()
                 blocks = range((last - len(rows)) >> 10, (last >> 10) + 1)
-                _note_use(connection, set(blocks))
+                self._note_use(connection, set(blocks))
             self._evict()
 
     def close(self) -> None:
@@ -232,7 +232,7 @@ class FeatureStore:
             with self._guarded("write"):
                 if used and self._connection is not None and not self._read_only:
                     with _transaction(self._connection):
-                        _note_use(self._connection, used)
+                        self._note_use(self._connection, used)
             self._disconnect()
 
     def count(self) -> int:
@@ -364,13 +364,19 @@ class FeatureStore:
         )
         connection.text_factory = bytes
         if not self._read_only:
-            connection.executescript(SETTINGS)
+            if connection.execute("PRAGMA page_count").fetchone() == (0,):
+                connection.executescript(SETTINGS)
             with suppress(sqlite3.OperationalError):  # no memory to share
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(SCHEMA)
             self._inode = _inode_of(self.path)
-            os.utime(self.path)  # what was used last is evicted last
         return connection
+
+    def _note_use(self, connection: sqlite3.Connection, blocks: set[int]) -> None:
+        now = int(time.time())
+        connection.executemany(NOTE_USE, [(block, now) for block in blocks])
+        with suppress(OSError):  # another process may have deleted it
+            os.utime(self.path)  # until the log is full, only that is written to
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -385,7 +391,8 @@ class FeatureStore:
         if sum(size for size, _ in files.values()) <= self._limit:
             return
         for segment in folder.glob("*/*.features"):  # of zeroshot before SQLite
-            segment.unlink(missing_ok=True)
+            with suppress(OSError):
+                segment.unlink()
         self._shrink(0)  # what is in the log goes to its place
         files = _files_below(folder)
         excess = sum(size for size, _ in files.values()) - EVICT_TO * self._limit
@@ -397,7 +404,8 @@ class FeatureStore:
             if path == self.path:
                 self._shrink(excess / size)
             elif size <= excess:
-                _remove(path)
+                with suppress(OSError):  # Windows keeps what another process uses
+                    _remove(path)
             else:
                 other = FeatureStore(path, self.dim)
                 with closing(other), other._guarded("write"):
@@ -428,11 +436,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
-
-
-def _note_use(connection: sqlite3.Connection, blocks: set[int]) -> None:
-    now = int(time.time())
-    connection.executemany(NOTE_USE, [(block, now) for block in blocks])
 
 
 def _inode_of(path: Path) -> int | None:
