@@ -29,19 +29,11 @@ def _list(output: OutputFormat = Format.table) -> None:
 
     rows: list[dict[str, Any]] = []
     for entry in list_cache():
-        stores = [path for path in entry.paths if path.suffix == ".sqlite"]
-        images = 0
-        for path in stores:
-            with closing(FeatureStore(path, 0)) as store:
-                images += store.count()
-        rows.append(
-            {
-                "kind": entry.kind,
-                "name": entry.name,
-                "images": images if entry.kind == "features" else None,
-                "size": entry.size,
-            }
-        )
+        rows.append({"kind": entry.kind, "name": entry.name, "images": None})
+        rows[-1]["size"] = entry.size
+        if entry.kind == "features" and entry.paths[0].suffix == ".sqlite":
+            with closing(FeatureStore(entry.paths[0], 0)) as store:
+                rows[-1]["images"] = store.count()
     total = sum(row["size"] for row in rows)
     limit, free = features_limit(), free_space(cache_root())
     if output is Format.json:
@@ -76,7 +68,8 @@ def _verify(output: OutputFormat = Format.table) -> None:
         (entry.kind, path)
         for entry in list_cache()
         for path in entry.paths
-        if path.suffix == ".sqlite" or path.parent.name == "vectors"
+        if path.parent.name == "vectors"
+        or (entry.kind == "features" and path.suffix == ".sqlite")
     ]
     rows = []
     with progress_bar("checking files", len(todo)) as advance:
