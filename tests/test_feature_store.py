@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -280,16 +281,44 @@ print(len(caught), caught[0].message, os.listdir(path.parent))
 
 
 @POSIX
-def test_feature_store_that_may_only_be_read_is_read(cache_folder):
-    folder = cache_folder / "open" / "features"
-    place = cache_folder
-    while place != place.parent and place.owner() == Path.home().owner():
-        place.chmod(place.stat().st_mode | 0o011)
-        place = place.parent
-    said = run_python(READ_ONLY, folder / "store.sqlite")
-    folder.chmod(0o755)
+def test_feature_store_that_may_only_be_read_is_read():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's is private
+        os.chmod(folder, 0o755)
+        said = run_python(READ_ONLY, f"{folder}/features/store.sqlite")
+        os.chmod(f"{folder}/features", 0o755)
     assert said.startswith("1 Features are not kept")
     assert said.endswith("['store.sqlite']\n")
+
+
+FULL_DISK = """
+import resource, sys, warnings
+import numpy as np
+from pathlib import Path
+from tests.test_feature_store import FeatureStore, held, key
+path = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # no file gets larger
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    store = FeatureStore(path, 1000)
+    for number in range(200):
+        store.add(key(number), np.full(1000, number, np.float32))
+        if number % 10 == 9:
+            store.flush()
+    rows, found = store.get_many([key(number) for number in range(200)])
+    store.close()
+assert (rows[found] == np.flatnonzero(found)[:, None]).all()
+assert found[:10].all() and not found[-10:].any()
+print(len(caught), caught[0].message)
+"""
+
+
+@POSIX
+def test_feature_store_on_a_full_disk_warns_once_and_keeps_what_it_has(path):
+    assert run_python(FULL_DISK, path).startswith("1 Features are not kept")
+    kept = held(path, range(200), dim=1000)
+    assert 10 <= len(kept) < 100
+    assert fill(path, range(200), dim=1000)
+    assert held(path, range(200), dim=1000) == list(range(200))
 
 
 FORK = """

@@ -54,14 +54,11 @@ FORGET = "DELETE FROM used WHERE block NOT IN (SELECT id >> 10 FROM rows)"
 
 # What the disk, its rights or other processes do; any other error is of a damaged file.
 ENVIRONMENT = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_PROTOCOL,
+    getattr(sqlite3, f"SQLITE_{name}")
+    for name in (
+        *("BUSY", "CANTOPEN", "FULL", "IOERR"),
+        *("LOCKED", "NOMEM", "PERM", "PROTOCOL"),
+    )
 }
 
 Use: TypeAlias = Literal["read", "write"]
@@ -153,9 +150,9 @@ class FeatureStore:
         -------
         store : FeatureStore
         """
-        size, resize = tuple(backbone.input_size), card_of(backbone).resize
-        identity = (backbone.fingerprint, backbone.dim, size, resize)
-        digest = sha256(f"{identity} {decoding_identity()}".encode()).hexdigest()[:32]
+        size = (backbone.dim, *backbone.input_size)
+        how = (*map(int, size), card_of(backbone).resize, decoding_identity())
+        digest = sha256(f"{backbone.fingerprint} {how}".encode()).hexdigest()[:32]
         name = re.sub(r"[^\w.+-]+", "-", backbone.name, flags=re.ASCII)[:60]
         path = cache_root() / "features" / f"{name}-{digest}.sqlite"
         return cls(path, backbone.dim, pixel_limit())
@@ -303,31 +300,27 @@ class FeatureStore:
             yield
         except (OSError, sqlite3.Error) as error:
             self._disconnect()
-            reason: Exception | None = error
+            reason: Exception = error
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             elsewhere = isinstance(error, OSError) or code in ENVIRONMENT
             if not elsewhere and not self._read_only:
-                reason = self._begin_anew(error)
-            if reason is not None and not self._failed:
+                try:
+                    # If another file is there, another process was faster.
+                    if _inode_of(self.path) == self._inode:
+                        self._warn_of_damage(error)
+                        _remove(self.path)
+                except OSError as refused:
+                    reason = refused
+                else:
+                    return
+            if not self._failed:
                 warn(
                     f"Features are not kept: the cache '{self.path}' cannot be used "
                     f"({reason}). Set ZEROSHOT_CACHE to a folder that can.",
                     ZeroShotWarning,
                     stacklevel=4,
                 )
-            if reason is not None:
-                self._failed.add(use)
-
-    def _begin_anew(self, error: Exception) -> OSError | None:
-        """Delete a damaged database; return why it cannot be."""
-        try:
-            # Another file may be there: another process was faster.
-            if _inode_of(self.path) == self._inode:
-                self._warn_of_damage(error)
-                _remove(self.path)
-        except OSError as reason:
-            return reason
-        return None
+            self._failed.add(use)
 
     def _warn_of_damage(self, reason: object) -> None:
         warn(
