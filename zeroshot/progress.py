@@ -13,7 +13,12 @@ NOBODY_LISTENS = (AttributeError, OSError, ValueError)
 
 
 def terminal() -> TextIO | None:
-    """Return stderr where it is a terminal, else None."""
+    """Return stderr where it is a terminal.
+
+    Returns
+    -------
+    terminal : text file or None
+    """
     with suppress(*NOBODY_LISTENS):
         if sys.stderr.isatty():
             return sys.stderr
