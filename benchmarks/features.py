@@ -38,12 +38,12 @@ from real_tasks import VECTORS
 from zeroshot import registry
 from zeroshot.backbones.keras.table import applications
 from zeroshot.backbones.keras.weights import build_without_top
-from zeroshot.cli.cached_files import clear_cache
 from zeroshot.embeddings import open_vectors
 from zeroshot.features import extract_features
 from zeroshot.images import as_image_list, fit_image, read_fitted, read_image
 from zeroshot.images.decoding import ENOUGH
 from zeroshot.storage.cache import replace_file
+from zeroshot.storage.contents import clear_cache
 
 PAGE = Path(__file__).parent.parent / "docs" / "features.md"
 MEASURED = "## Measured\n"
@@ -159,7 +159,7 @@ def _speed_table(images: Path, n: int) -> str:
     for turn in range(TURNS):
         names = list(ways)
         for name in [*names[turn % len(names) :], *names[: turn % len(names)]]:
-            clear_cache(vectors=False, networks=False)
+            clear_cache("features")
             way, n_images = ways[name]
             started = time.perf_counter()
             way()
@@ -251,7 +251,7 @@ def measure_second_pass(folder: Path, share: int) -> str:
         one, other = (",".join(words[i : i + 200]) for i in (1000, 2000))
         pizza = folder / "caltech-classes" / "pizza"
         run(FIT, pizza, f"{model}/m", "mobilenet-v2", vectors)
-        clear_cache(vectors=False)
+        clear_cache("features", "networks", "tfhub")
         (n, first, _, _), whole_first = run(PREDICT, all_images, f"{model}/m", one)
         again = [run(PREDICT, all_images, f"{model}/m", other) for _ in range(TURNS)]
         second = float(np.median([seconds for (_, seconds, _, _), _ in again]))
@@ -307,7 +307,7 @@ def measure_memory(folder: Path, share: int) -> str:
         run(FIT, pizza, f"{model}/m", network, "random:300")
         peaks = []
         for n in (few, many):
-            clear_cache(vectors=False, networks=False)
+            clear_cache("features")
             (done, _, peak, _), _ = run(PREDICT, images, f"{model}/m", "zebra", n)
             assert done == n
             peaks.append(peak / 1024)

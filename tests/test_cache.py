@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,32 @@ def test_replace_file_keeps_the_ending_for_writers_that_look_at_it(tmp_path):
     with replace_file(tmp_path / "arrays.npz") as temporary:
         assert temporary.suffix == ".npz"
         temporary.touch()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from zeroshot.storage import cache
+with getattr(cache, sys.argv[1])(Path("target.x")) as temporary:
+    if temporary.is_dir():
+        temporary = temporary / "one"
+    temporary.write_text("half")
+    os._exit(9)
+"""
+
+
+@FORMS
+def test_replace_removes_what_a_killed_process_left_once_it_is_old(
+    replace, write, read, tmp_path
+):
+    command = [sys.executable, "-c", KILLED, replace.__name__]
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, check=False)
+    young, old = sorted(tmp_path.iterdir())
+    other = tmp_path / ".target-settings.x"
+    other.write_text("dear")
+    for path in (old, other):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    write(tmp_path / "target.x", "whole")
+    assert read(tmp_path / "target.x") == {"whole"}
+    assert set(tmp_path.iterdir()) == {tmp_path / "target.x", young, other}

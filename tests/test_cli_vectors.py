@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from zeroshot.cli import app
 from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
 from zeroshot.features.store import FeatureStore
+from zeroshot.storage.large_files import readable_size
 
 NAME = "glove.6B.50d"
 WORDS = {
@@ -347,10 +349,10 @@ def test_labels_check_of_class_ids_says_what_to_give(vectors):
 @pytest.fixture
 def filled(cache_folder, by_hand):
     """A cache of two images' features, a download with and one without its hash."""
-    store = FeatureStore(cache_folder / "features" / ("0f" * 16), 4)
-    for number in range(2):
-        store.add(bytes([number]) * 32, np.full(4, number, np.float32))
-    store.flush()
+    path = cache_folder / "features" / f"color-hog-{'0f' * 16}.sqlite"
+    with closing(FeatureStore(path, 4)) as store:
+        for number in range(2):
+            store.add(bytes([number]) * 32, np.full(4, number, np.float32))
     recorded = write_text_vectors(catalogue_entry("glove.6B.100d").path)
     digest = hashlib.sha256(recorded.read_bytes()).hexdigest()
     recorded.with_name(f"{recorded.name}.sha256").write_text(f"{digest} *words\n")
@@ -366,9 +368,9 @@ def test_cache_list_tells_what_lies_where(filled):
     assert content["folder"] == str(filled)
     assert content["size"] == size_of(filled)
     assert [(f["kind"], f["name"], f["images"]) for f in content["files"]] == [
-        ("features", "0f" * 16, 2),
-        ("vectors", "glove.6B.100d", None),
-        ("vectors", NAME, None),
+        ("features", "color-hog.sqlite", 2),
+        ("vectors", "glove.6B.100d.txt", None),
+        ("other", f"vectors/{NAME}.txt", None),
     ]
     assert [int(row["size"]) for row in rows_of("cache", "list")] == [
         file["size"] for file in content["files"]
@@ -379,7 +381,8 @@ def test_cache_list_tells_what_lies_where(filled):
 
 
 def test_cache_list_of_nothing_is_no_table(cache_folder):
-    assert succeed("cache", "list").stdout == f"0 B in {cache_folder}\n"
+    said = succeed("cache", "list").stdout
+    assert said.startswith(f"0 B in {cache_folder} (features: at most 10 GiB; free on")
     assert succeed("cache", "verify").stdout == "Nothing to verify.\n"
 
 
@@ -391,37 +394,40 @@ def test_cache_verify_of_whole_files_succeeds(filled):
 def test_cache_verify_names_damaged_files_and_exits_1(filled):
     damaged = catalogue_entry("glove.6B.100d").path
     damaged.write_text("okapi 1 2 4\n")
-    (segment,) = filled.glob("features/*/*.features")
-    segment.write_bytes(segment.read_bytes()[:-50])
+    (database,) = filled.glob("features/*")
+    content = bytearray(database.read_bytes())
+    content[content.index(np.ones(4, np.float32).tobytes())] ^= 1
+    database.write_bytes(content)
     message = error_of("cache", "verify")
     assert "2 damaged" in message
     assert f"'{damaged}'" in message
-    assert f"'{segment}'" in message
+    assert f"'{database}'" in message
     table = run("cache", "verify").stdout
     assert table.count("damaged") >= 2
 
 
 @pytest.mark.parametrize("kind", ["features", "vectors"])
-def test_cache_clear_deletes_one_kind_and_tells_how_much(filled, kind):
+def test_cache_clear_deletes_one_kind_and_tells_how_much(filled, by_hand, kind):
     (other,) = {"features", "vectors"} - {kind}
-    before, gone = size_of(filled / other), size_of(filled / kind)
+    kept = by_hand.stat().st_size if kind == "vectors" else 0
+    before, gone = size_of(filled / other), size_of(filled / kind) - kept
     result = succeed("cache", "clear", f"--{kind}", "--yes")
-    assert result.stdout == f"Freed {gone} B.\n"
-    assert size_of(filled / kind) == 0
+    assert result.stdout == f"Freed {readable_size(gone)}.\n"
+    assert size_of(filled / kind) == kept
     assert size_of(filled / other) == before
 
 
-def test_cache_clear_asks_before_it_deletes(filled):
+def test_cache_clear_asks_before_it_deletes(filled, by_hand):
     before = size_of(filled)
     for answer in ("n\n", ""):
         result = run("cache", "clear", "--all", input=answer)
         assert result.exit_code == 1
-        assert "Delete 4 files" in result.stderr
+        assert "Delete 3 files" in result.stderr
         assert str(filled) in result.stderr
         assert size_of(filled) == before
     result = succeed("cache", "clear", "--all", input="y\n")
     assert "Freed " in result.stdout
-    assert size_of(filled) == 0
+    assert size_of(filled) == by_hand.stat().st_size
 
 
 def test_cache_clear_of_nothing_does_not_ask(cache_folder):

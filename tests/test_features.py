@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from zeroshot.backbones.base import BackboneCard
 from zeroshot.backbones.color_hog import ColorHOG
@@ -20,9 +21,8 @@ from zeroshot.errors import (
     ZeroShotWarning,
 )
 from zeroshot.features import extract_features, iter_features
-from zeroshot.features.segment import write_segment
-from zeroshot.features.store import SEGMENT_ROWS
-from zeroshot.images import as_image_list, content_key, fit_image, read_image
+from zeroshot.features.store import BATCH_ROWS
+from zeroshot.images import as_image_list, fit_image, read_image
 from zeroshot.shapes import make_shapes
 
 
@@ -155,11 +155,10 @@ def test_extract_features_without_cache_leaves_no_file(cache_folder):
     assert list(cache_folder.rglob("*")) == []
 
 
-def test_extract_features_many_images_fill_several_segments(cache_folder):
-    n = 2 * SEGMENT_ROWS + 5
+def test_extract_features_of_many_images_are_found_in_any_order():
+    n = 2 * BATCH_ROWS + 5
     images, colors = plain(n)
     extract_features(images, MeanColor(), batch_size=300)
-    assert len(list(cache_folder.rglob("*.features"))) == 3
     backbone = MeanColor()
     order = np.random.default_rng(0).permutation(n)
     result = extract_features([images[i] for i in order], backbone)
@@ -230,7 +229,7 @@ def test_extract_features_broken_backbone_is_named(returned, match, cache_folder
     with pytest.raises(PluginContractError, match=match) as caught:
         extract_features(plain(5)[0], Broken())
     assert "'broken-one'" in str(caught.value)
-    assert list(cache_folder.rglob("*.features")) == []
+    assert list(cache_folder.rglob("*.sqlite")) == []
 
 
 def test_extract_features_interrupted_keeps_what_is_done():
@@ -412,50 +411,111 @@ def test_iter_features_memory_does_not_grow_with_the_images(options):
     )
 
 
-def test_extract_features_broken_segment_is_computed_again(cache_folder):
+def test_extract_features_from_a_damaged_database_are_computed_again(cache_folder):
     images, colors = plain(5)
     extract_features(images, MeanColor())
-    (segment,) = cache_folder.rglob("*.features")
-    whole = segment.read_bytes()
-    for broken in (whole[:50], b"", bytes(len(whole)), whole[:-30]):
-        for old in cache_folder.rglob("*.features"):
-            old.unlink()
-        segment.write_bytes(broken)
-        backbone = MeanColor()
-        with pytest.warns(ZeroShotWarning, match=segment.name):
-            result = extract_features(images, backbone)
-        np.testing.assert_array_equal(result.matrix, colors)
-        assert backbone.batches == [5]
-        assert not segment.exists()
-        extract_features(images, backbone)  # no warning any more
-        assert backbone.batches == [5]
+    (database,) = cache_folder.rglob("*.sqlite")
+    database.write_bytes(database.read_bytes()[:50])
+    backbone = MeanColor()
+    with pytest.warns(ZeroShotWarning, match=database.name):
+        result = extract_features(images, backbone)
+    np.testing.assert_array_equal(result.matrix, colors)
+    assert backbone.batches == [5]
+    extract_features(images, backbone)  # no warning any more
+    assert backbone.batches == [5]
 
 
 def test_extract_features_flipped_bits_in_rows_are_computed_again(cache_folder):
     images, colors = plain(5)
     extract_features(images, MeanColor())
-    (segment,) = cache_folder.rglob("*.features")
-    content = segment.read_bytes()
-    place = content.index(colors.tobytes())
-    segment.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
-    with pytest.warns(ZeroShotWarning, match=segment.name):
-        result = extract_features(images, MeanColor())
+    (database,) = cache_folder.rglob("*.sqlite")
+    content = database.read_bytes()
+    place = content.index(colors[0].tobytes())
+    database.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    backbone = MeanColor()
+    with pytest.warns(ZeroShotWarning, match=database.name):
+        result = extract_features(images, backbone)
     np.testing.assert_array_equal(result.matrix, colors)
+    assert backbone.batches == [1]
 
 
-def test_extract_features_segment_of_other_width_is_computed_again(cache_folder):
-    images, colors = plain(5)
+@pytest.mark.parametrize("change", [{"dim": 4}, {"input_size": (9, 9)}])
+def test_extract_features_of_another_shape_are_computed_anew(change):
+    class Wide(MeanColor):
+        def embed(self, images):
+            return np.zeros((len(images), self.dim), np.float32)
+
+    images, _ = plain(5)
     extract_features(images, MeanColor())
-    (segment,) = cache_folder.rglob("*.features")
-    write_segment(segment, {content_key(i): np.ones(2, np.float32) for i in images})
-    with pytest.warns(ZeroShotWarning, match="2 numbers, not 3"):
-        result = extract_features(images, MeanColor())
-    np.testing.assert_array_equal(result.matrix, colors)
+    backbone = Wide()
+    vars(backbone).update(change)
+    assert (extract_features(images, backbone).matrix == 0).all()
+
+
+def photograph(folder: Path, size=(40, 30)) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    path = folder / "photograph.jpg"
+    Image.fromarray(noise).save(path)
+    return path
+
+
+def test_extract_features_of_a_truncated_file_are_no_answer_when_that_is_an_error(
+    tmp_path, monkeypatch
+):
+    path = photograph(tmp_path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        extract_features([path], MeanColor())
+        backbone = MeanColor()
+        extract_features([path], backbone)
+        assert backbone.batches == []  # stored
+    with pytest.raises(InvalidImageError, match="truncated"):
+        extract_features([path], MeanColor())
+
+
+@pytest.mark.parametrize("whose", ["ours", "Pillow's"])
+def test_extract_features_of_an_image_over_the_limit_are_no_answer(
+    tmp_path, monkeypatch, whose
+):
+    path = photograph(tmp_path)
+    extract_features([path], MeanColor())
+    with monkeypatch.context() as patch:
+        if whose == "ours":
+            patch.setenv("ZEROSHOT_MAX_PIXELS", "1000")
+        else:
+            patch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+        with pytest.raises(InvalidImageError, match="limit"):
+            extract_features([path], MeanColor())
+    backbone = MeanColor()
+    extract_features([path], backbone)  # nor is it forgotten
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**9)
+    monkeypatch.setenv("ZEROSHOT_MAX_PIXELS", "1_000_000_000")
+    extract_features([path], backbone)
+    assert backbone.batches == []
+
+
+def test_extract_features_of_a_plugins_format_are_no_answer_without_the_plugin(
+    tmp_path, monkeypatch
+):
+    path = photograph(tmp_path)
+    path.write_bytes(b"new format" + path.read_bytes())
+
+    def opened(file, name):
+        return Image.open(io.BytesIO(file.read()[10:]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "ID", [*Image.ID, "NEW"])
+        accept = lambda start: start.startswith(b"new format")  # noqa: E731
+        patch.setattr(Image, "OPEN", {**Image.OPEN, "NEW": (opened, accept)})
+        extract_features([path], MeanColor())
+    with pytest.raises(InvalidImageError, match="no image format"):
+        extract_features([path], MeanColor())
 
 
 def test_extract_features_unwritable_cache_warns_once_and_works(cache_folder):
     (cache_folder / "features").write_text("a file where a folder should be")
-    images, colors = plain(SEGMENT_ROWS + 5)
+    images, colors = plain(BATCH_ROWS + 5)
     with pytest.warns(ZeroShotWarning, match="ZEROSHOT_CACHE") as caught:
         result = extract_features(images, MeanColor())
     assert len(caught) == 1

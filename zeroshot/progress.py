@@ -1,15 +1,46 @@
-"""Progress of long work: a bar on stderr, and nothing where stderr is no terminal."""
+"""What is said on stderr while we work, where there is somebody to read it."""
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
-__all__ = ["progress_bar"]
+__all__ = ["progress_bar", "say", "terminal"]
+
+# No stderr (a service, `pythonw`), a closed one, a pipe that nobody reads, or an object
+# of the program around us that only has `write`.
+NOBODY_LISTENS = (AttributeError, OSError, ValueError)
+
+
+def terminal() -> TextIO | None:
+    """Return stderr where it is a terminal.
+
+    Returns
+    -------
+    terminal : text file or None
+    """
+    with suppress(*NOBODY_LISTENS):
+        if sys.stderr.isatty():
+            return sys.stderr
+    return None
+
+
+def say(line: str) -> None:
+    """Write a line to stderr, where there is one.
+
+    Parameters
+    ----------
+    line : str
+        Without the new line.
+    """
+    with suppress(*NOBODY_LISTENS):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Show a bar with rate and time left while the block runs.
+    """Show a bar with rate and time left while the block runs, on a terminal only.
 
     Parameters
     ----------
@@ -23,7 +54,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., 
     advance : callable
         ``advance(n=1, note="")`` moves the bar ``n`` steps and shows a short note.
     """
-    if not sys.stderr.isatty():
+    if terminal() is None:
         yield lambda n=1, note="": None
         return
     from rich.console import Console

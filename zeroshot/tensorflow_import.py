@@ -6,11 +6,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
 
 from zeroshot.errors import PluginError
+from zeroshot.progress import NOBODY_LISTENS
 
 __all__ = ["import_keras", "import_tensorflow", "stderr_set_aside"]
 
@@ -77,7 +78,7 @@ def stderr_set_aside() -> Iterator[None]:
     ------
     None
     """
-    if sys.stderr is not None:
+    with suppress(*NOBODY_LISTENS):
         sys.stderr.flush()
     try:
         original = os.dup(2)

@@ -25,6 +25,7 @@ from zeroshot.cli import (
     vectors,
 )
 from zeroshot.errors import ZeroShotError, ZeroShotWarning
+from zeroshot.progress import say
 
 __all__ = ["app", "main"]
 
@@ -153,4 +154,4 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 def _say(what: str, message: object) -> None:
     line = str(message).replace("\n", " ")
-    sys.stderr.write(f"{what}: {line}\n")
+    say(f"{what}: {line}")

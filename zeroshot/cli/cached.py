@@ -1,6 +1,8 @@
 """The commands about the cache: list, verify, clear."""
 
-from typing import Annotated
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -20,32 +22,36 @@ def _list(output: OutputFormat = Format.table) -> None:
     kept up to 10 GB (environment variable ZEROSHOT_FEATURES_LIMIT): those not used for
     the longest time go first.
     """
-    from zeroshot.cli.cached_files import list_cache
+    from zeroshot.features.store import FeatureStore, features_limit
     from zeroshot.storage.cache import cache_root
+    from zeroshot.storage.contents import free_space, list_cache
     from zeroshot.storage.large_files import readable_size
 
-    files = list_cache()
-    total = sum(entry.size for entry in files)
-    rows = [
-        {
-            "kind": entry.kind,
-            "name": entry.name,
-            "images": entry.n_images,
-            "size": entry.size,
-        }
-        for entry in files
-    ]
+    rows: list[dict[str, Any]] = []
+    for entry in list_cache():
+        rows.append({"kind": entry.kind, "name": entry.name, "images": None})
+        rows[-1]["size"] = entry.size
+        if entry.kind == "features" and entry.paths[0].suffix == ".sqlite":
+            with closing(FeatureStore(entry.paths[0], 0)) as store:
+                rows[-1]["images"] = store.count()
+    total = sum(row["size"] for row in rows)
+    limit, free = features_limit(), free_space(cache_root())
     if output is Format.json:
-        print_json({"folder": str(cache_root()), "size": total, "files": rows})
+        about = {"folder": str(cache_root()), "size": total}
+        about |= {"features_limit": limit, "free": free}
+        print_json(about | {"files": rows})
         return
     if output is Format.table:
         for row in rows:
-            row["size"] = readable_size(int(row["size"] or 0))
+            row["size"] = readable_size(row["size"])
     if rows or output is Format.csv:
         columns = ("kind", "name", "images", "size")
         print_rows(columns, rows, output.value, numbers=("images", "size"))
     if output is Format.table:
-        typer.echo(f"{readable_size(total)} in {cache_root()}")
+        typer.echo(
+            f"{readable_size(total)} in {cache_root()} (features: at most "
+            f"{readable_size(limit)}; free on the disk: {readable_size(free)})"
+        )
 
 
 def _verify(output: OutputFormat = Format.table) -> None:
@@ -55,24 +61,51 @@ def _verify(output: OutputFormat = Format.table) -> None:
     put there by hand, so there is none), features with their checksum. What was worked
     out from vector files is checked at every use. Exit code 1 if something is damaged.
     """
-    from zeroshot.cli.cached_files import verify_cache
+    from zeroshot.progress import progress_bar
+    from zeroshot.storage.contents import list_cache
 
-    checks = verify_cache()
-    rows = [
-        {"file": str(check.path), "state": check.state, "reason": check.reason}
-        for check in checks
+    todo = [
+        (entry.kind, path)
+        for entry in list_cache()
+        for path in entry.paths
+        if path.parent.name == "vectors"
+        or (entry.kind == "features" and path.suffix == ".sqlite")
     ]
+    rows = []
+    with progress_bar("checking files", len(todo)) as advance:
+        for kind, path in todo:
+            if (found := _check(kind, path)) is not None:
+                rows.append({"file": str(path), "state": found[0], "reason": found[1]})
+            advance(note=path.name)
     if rows or output is not Format.table:
         columns = ("file", "state", "reason")
         print_rows(columns, rows, output.value)
     else:
         typer.echo("Nothing to verify.")
-    if damaged := [str(check.path) for check in checks if check.state == "damaged"]:
+    if damaged := [row["file"] for row in rows if row["state"] == "damaged"]:
         raise ArtifactError(
             f"Expected every file as it was written. Got {len(damaged)} damaged: "
             f"{', '.join(map(repr, damaged))}. Delete them; they are fetched or "
             f"computed again."
         )
+
+
+def _check(kind: str, path: Path) -> tuple[str, str] | None:
+    """Return state and reason of a file; None where it tells of itself when used."""
+    from zeroshot.features.store import FeatureStore
+    from zeroshot.storage.large_files import recorded_hash, verify
+
+    if kind == "features":
+        with closing(FeatureStore(path, 0)) as store:
+            reason = store.damage()
+        return ("damaged", reason) if reason else ("ok", "")
+    if recorded_hash(path) is None:
+        return ("unrecorded", "") if kind == "other" else None
+    try:
+        verify(path)
+    except ArtifactError as error:
+        return "damaged", str(error)
+    return "ok", ""
 
 
 def _clear(
@@ -103,26 +136,23 @@ def _clear(
     Files elsewhere are never touched, nor are files in the cache's folder that zeroshot
     did not put there. Prints how much was freed.
     """
-    what = {
-        "features": features or everything,
-        "vectors": vectors or everything,
-        "networks": networks or everything,
-    }
-    if not any(what.values()):
-        raise typer.BadParameter("Say what: --features, --vectors, --networks, --all.")
-
-    from zeroshot.cli.cached_files import clear_cache, is_cleared, list_cache
     from zeroshot.storage.cache import cache_root
+    from zeroshot.storage.contents import clear_cache, list_cache
     from zeroshot.storage.large_files import readable_size
 
-    wanted = [entry for entry in list_cache() if is_cleared(entry, **what)]
+    asked = {"features": features, "vectors": vectors}
+    asked |= {"networks": networks, "tfhub": networks}
+    kinds = [kind for kind, is_asked in asked.items() if is_asked or everything]
+    if not kinds:
+        raise typer.BadParameter("Say what: --features, --vectors, --networks, --all.")
+    wanted = [entry for entry in list_cache() if entry.kind in kinds]
     if wanted and not yes:
         size = readable_size(sum(entry.size for entry in wanted))
         count = sum(len(entry.paths) for entry in wanted)
         typer.confirm(
             f"Delete {count} files, {size}, in {cache_root()}?", abort=True, err=True
         )
-    freed = clear_cache(**what)
+    freed = clear_cache(*kinds)
     typer.echo(f"Freed {readable_size(freed)}.")
 
 

@@ -6,21 +6,27 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from zeroshot.errors import ArtifactError
 
-__all__ = ["MAX_PIXELS", "PIXELS", "ImageRefusedError", "decode", "max_pixels"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageRefusedError",
+    "decode",
+    "decoding_identity",
+    "max_pixels",
+    "pixel_limit",
+]
 
 MAX_PIXELS = 89_478_485
 """Largest image, in pixels, unless the environment variable ``ZEROSHOT_MAX_PIXELS``
 says otherwise: Pillow's default limit, a quarter of a GiB as RGB. A small file can
 claim to be far larger and fill the memory (a "decompression bomb")."""
 
-PIXELS = "3"
-"""Changes whenever the pixels that a backbone is given would: stored features of other
-pixels are never taken for these."""
+PIXELS = "3"  # changes whenever this module makes other pixels of the same file
 
 # libjpeg decodes at 1/2, 1/4 or 1/8 in a fraction of the time. What it gives is not
 # what averaging all pixels gives, and the difference shrinks with what is left to
@@ -79,6 +85,39 @@ def max_pixels() -> int:
     if limit > (Image.MAX_IMAGE_PIXELS or limit):
         Image.MAX_IMAGE_PIXELS = limit
     return limit
+
+
+def pixel_limit() -> int:
+    """Return how many pixels an image may have for it to be decoded at all.
+
+    Returns
+    -------
+    limit : int
+        `max_pixels`, or less where Pillow's own limit was lowered: it refuses images of
+        more than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
+    """
+    limit = min(max_pixels(), 1 << 62)
+    own = Image.MAX_IMAGE_PIXELS
+    return limit if own is None else min(limit, 2 * int(own))
+
+
+def decoding_identity() -> str:
+    """Return what decides, beside an image's file, which pixels are made of it.
+
+    Returns
+    -------
+    identity : str
+        Changes whenever they may: another version of this module or of Pillow, broken
+        files that Pillow was told to accept, formats that a plugin taught it. Features
+        are stored under it, but for `pixel_limit`, which each row keeps.
+    """
+    plugins = sorted(
+        f"{name} {factory.__module__}"
+        for name, (factory, _) in Image.OPEN.items()
+        if not factory.__module__.startswith("PIL.")
+    )
+    truncated = bool(ImageFile.LOAD_TRUNCATED_IMAGES)
+    return f"{PIXELS}, Pillow {PIL.__version__}, truncated {truncated}, {plugins}"
 
 
 def decode(

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import platformdirs
 
 __all__ = ["cache_root", "replace_directory", "replace_file"]
+
+LEFT_OVER = 24 * 3600.0  # seconds after which nobody writes to a temporary file
 
 _UMASK_LOCK = threading.Lock()
 
@@ -36,7 +39,8 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it there after the block.
 
     Two processes may do it at once (the last one wins), and a killed one leaves the old
-    file as it was.
+    file as it was. What it had begun is removed a day later, when ``path`` is written
+    again.
 
     Parameters
     ----------
@@ -48,18 +52,17 @@ def replace_file(path: Path) -> Iterator[Path]:
     temporary : Path
         Write here.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+        dir=path.parent, prefix=_prefix(path), suffix=path.suffix
     )
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb+") as written:  # Windows syncs what it may write only
-            os.fsync(written.fileno())
+        _sync(temporary)
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
         temporary.replace(path)
+        _sync_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,7 +73,8 @@ def replace_directory(path: Path) -> Iterator[Path]:
 
     Two processes may do it at once (the last one wins). One that is killed while it
     writes leaves the old folder as it was; in the instant between the two renames, the
-    old one is in a hidden folder beside it.
+    old one is in a hidden folder beside it. What it had begun is removed a day later,
+    when ``path`` is written again.
 
     Parameters
     ----------
@@ -82,13 +86,16 @@ def replace_directory(path: Path) -> Iterator[Path]:
     temporary : Path
         Write here.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     try:
         yield temporary
+        for written in temporary.rglob("*"):
+            if written.is_file():
+                _sync(written)
         temporary.chmod(0o777 & ~_umask())
         while not _put(temporary, path):  # another process was faster: replace its own
             pass
+        _sync_names(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -96,7 +103,7 @@ def replace_directory(path: Path) -> Iterator[Path]:
 def _put(new: Path, path: Path) -> bool:
     """Rename a folder to ``path``; False if another came there in the meantime."""
     # A folder cannot be renamed over a full one: the old one steps aside first.
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     old = aside / path.name
     with suppress(FileNotFoundError):
         path.replace(old)
@@ -113,6 +120,34 @@ def _put(new: Path, path: Path) -> bool:
         placed = True
     shutil.rmtree(aside)
     return placed
+
+
+def _prefix(path: Path) -> str:
+    """Make the folder of a path, remove what is left over there, and name our own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.stem[:40]}-unfinished-"
+    with os.scandir(path.parent) as entries:
+        ours = [Path(one.path) for one in entries if one.name.startswith(prefix)]
+    for left in ours:
+        with suppress(OSError):  # another process removes it, too
+            if left.stat().st_mtime < time.time() - LEFT_OVER:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return prefix
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as written:  # Windows syncs what it may write only
+        os.fsync(written.fileno())
+
+
+def _sync_names(folder: Path) -> None:
+    # A rename survives a power cut once the folder is synced; Windows opens no folder.
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _umask() -> int:

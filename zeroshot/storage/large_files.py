@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from filelock import FileLock, Timeout
 
 from zeroshot.errors import ArtifactError
-from zeroshot.progress import progress_bar
+from zeroshot.progress import progress_bar, say
 
 __all__ = [
     "exclusive",
@@ -117,8 +116,7 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 def remark(text: str) -> None:
     """Tell the user something on stderr, where there is one."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"zeroshot: {text}\n")
+    say(f"zeroshot: {text}")
 
 
 @contextmanager

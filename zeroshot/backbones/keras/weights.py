@@ -4,7 +4,6 @@ import hashlib
 import io
 import math
 import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from zeroshot.backbones.keras.network import TORCH_DEVIATION
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.progress import terminal
 from zeroshot.tensorflow_import import import_keras
 
 __all__ = [
@@ -228,7 +228,7 @@ def _download(url: str, digest: str | None, path: Path) -> None:
     keras = import_keras()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Keras prints its progress on stdout, which is for results.
-    shown = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    shown = terminal() or io.StringIO()
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder,
         redirect_stdout(shown),

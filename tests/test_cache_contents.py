@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 import subprocess
 import sys
 
@@ -6,25 +7,24 @@ import numpy as np
 import pytest
 
 from zeroshot.backbones import ColorHOG
-from zeroshot.cli.cached_files import clear_cache, list_cache, verify_cache
 from zeroshot.embeddings import GloVe
 from zeroshot.embeddings.catalogue import catalogue_entry
 from zeroshot.errors import ArtifactError
 from zeroshot.features import extract_features
-from zeroshot.features.segment import write_segment
 from zeroshot.shapes import make_shapes
+from zeroshot.storage.contents import clear_cache, free_space, list_cache
 
 NAME = "glove.6B.50d"
 
 
 @pytest.fixture
 def features(cache_folder):
-    """Features of six images in the cache; return the one segment."""
+    """Features of six images in the cache; return the database."""
     extract_features(
         make_shapes(2, colors=["red"], shapes=["star", "ring", "cross"])[0], ColorHOG()
     )
-    (segment,) = cache_folder.glob("features/*/*.features")
-    return segment
+    (database,) = cache_folder.glob("features/*")
+    return database
 
 
 def put(path, content, *, recorded=True):
@@ -49,29 +49,26 @@ def files_below(folder):
 def test_list_of_no_cache_is_empty(cache_folder, monkeypatch):
     monkeypatch.setenv("ZEROSHOT_CACHE", str(cache_folder / "nowhere"))
     assert list_cache() == []
-    assert verify_cache() == []
     assert clear_cache() == 0
     assert not (cache_folder / "nowhere").exists()
 
 
-def test_list_counts_images_and_bytes_of_features(features):
+def test_list_names_features_after_their_backbone(features):
     (entry,) = list_cache()
-    assert (entry.kind, entry.n_images) == ("features", 6)
-    assert entry.name == "color-hog"
-    assert set(entry.paths) == {features, features.with_name("backbone.txt")}
-    assert entry.size == sum(path.stat().st_size for path in entry.paths)
+    assert (entry.kind, entry.name) == ("features", "color-hog.sqlite")
+    assert entry.paths == (features,)
+    assert entry.size == features.stat().st_size
 
 
 def test_list_names_downloads_with_their_records(vectors):
     archive = put(catalogue_entry(NAME).archive, b"PK")
-    kinds = {entry.kind: entry for entry in list_cache()}
-    assert set(kinds) == {"vectors", "archive"}
-    assert kinds["vectors"].name == NAME
-    assert kinds["archive"].name == "glove.6B.zip"
-    for kind, path in (("vectors", vectors), ("archive", archive)):
+    entries = list_cache()
+    assert [entry.kind for entry in entries] == ["vectors", "vectors"]
+    for entry, path in zip(entries, (vectors, archive), strict=True):
+        assert entry.name == path.name
         record = path.with_name(f"{path.name}.sha256")
-        assert kinds[kind].paths == (path, record)
-        assert kinds[kind].size == path.stat().st_size + record.stat().st_size
+        assert entry.paths == (path, record)
+        assert entry.size == path.stat().st_size + record.stat().st_size
 
 
 def test_list_names_what_was_worked_out_after_the_vector_file(tmp_path, cache_folder):
@@ -82,62 +79,48 @@ def test_list_names_what_was_worked_out_after_the_vector_file(tmp_path, cache_fo
     assert file.stat().st_size > 4 << 20
     GloVe(file).lookup(["w7"])
     (entry,) = list_cache()
-    assert (entry.kind, entry.name) == ("index", "words.txt")
+    assert (entry.kind, entry.name) == ("vectors", "words.txt.index")
     assert set(entry.paths) == files_below(cache_folder)
-    assert clear_cache(features=False) == entry.size
+    assert clear_cache("features", "networks") == 0
+    assert clear_cache("vectors") == entry.size
     assert files_below(cache_folder) == set()
     assert file.exists()
 
 
 @pytest.mark.parametrize(
-    "name",
+    "names",
     [
-        "glove.6B.zip.part",
-        "glove.6B.zip.part.json",
-        "glove.6B.50d.txt.unpacking",
-        ".glove.6B.50d.txt-a1b2c3_4.sha256",
+        ["glove.6B.zip.part", "glove.6B.zip.part.json"],
+        ["glove.6B.zip.part.json"],
+        ["glove.6B.50d.txt.unpacking"],
+        ["glove.6B.50d.txt.sha256"],
+        [".glove.6B.50d.txt-a1b2c3_4.sha256"],
+        [f"words.txt-{'0a' * 8}.{ending}" for ending in ("unpacked", "unpacked.key")],
     ],
 )
-def test_list_tells_unfinished_files(cache_folder, name):
-    path = put(cache_folder / "vectors" / name, b"half", recorded=False)
+def test_clear_deletes_what_belongs_to_a_file_that_is_not_there(cache_folder, names):
+    for name in names:
+        put(cache_folder / "vectors" / name, b"half", recorded=False)
     (entry,) = list_cache()
-    assert (entry.kind, entry.paths) == ("unfinished", (path,))
-    clear_cache()
-    assert not path.exists()
+    assert (entry.kind, entry.size) == ("vectors", 4 * len(names))
+    assert clear_cache() == entry.size
+    assert files_below(cache_folder) == set()
 
 
-def test_verify_finds_whole_files_whole(features, vectors):
-    assert {check.path: check.state for check in verify_cache()} == {
-        features: "ok",
-        vectors: "ok",
-    }
+def test_list_and_clear_do_with_features_of_the_format_before_sqlite(cache_folder):
+    folder = cache_folder / "features" / ("0f" * 16)
+    put(folder / f"{'0a' * 16}.features", b"old", recorded=False)
+    put(folder / "backbone.txt", b"name", recorded=False)
+    put(folder / ".0a0a-abcdefgh.features", b"half", recorded=False)
+    (entry,) = list_cache()
+    assert (entry.kind, entry.size) == ("features", 11)
+    assert clear_cache("features") == 11
+    assert not folder.exists()
 
 
-def test_verify_finds_changed_downloads_and_those_without_a_record(vectors):
-    byhand = put(catalogue_entry("glove.6B.100d").path, b"red 1\n", recorded=False)
-    vectors.write_bytes(b"red 1 2\ngreen 3 5\n")
-    checks = {check.path: check for check in verify_cache()}
-    assert checks[byhand].state == "unrecorded"
-    assert checks[vectors].state == "damaged"
-    assert "SHA-256" in checks[vectors].reason
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "not finite", "one bit"])
-def test_verify_finds_damaged_features(features, damage):
-    keys = [bytes([i]) * 32 for i in range(6)]
-    if damage == "truncated":
-        features.write_bytes(features.read_bytes()[:-200])
-    elif damage == "empty":
-        features.write_bytes(b"")
-    elif damage == "not finite":
-        write_segment(features, {key: np.full(3, np.nan, np.float32) for key in keys})
-    else:
-        whole = features.read_bytes()
-        features.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    (check,) = verify_cache()
-    assert (check.path, check.state) == (features, "damaged")
-    assert check.reason
-    list_cache()
+def test_free_space_of_a_folder_that_is_not_there_yet_is_that_of_its_disk(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    assert abs(free_space(tmp_path / "not" / "there") - free) < 1 << 30
 
 
 @pytest.mark.parametrize("what", ["features", "vectors"])
@@ -145,9 +128,7 @@ def test_clear_deletes_one_kind_and_tells_how_much(
     features, vectors, cache_folder, what
 ):
     sizes = {path: path.stat().st_size for path in files_below(cache_folder)}
-    freed = clear_cache(
-        features=what == "features", vectors=what == "vectors", networks=False
-    )
+    freed = clear_cache(what)
     left = files_below(cache_folder)
     assert {path.relative_to(cache_folder).parts[0] for path in left} == {
         "vectors" if what == "features" else "features"
@@ -162,15 +143,18 @@ def test_clear_leaves_what_is_not_ours(features, vectors, cache_folder):
             "letter.txt",
             "features/letter.features",
             "features/photos/a.features",
-            f"features/{features.parent.name}/letter.txt",
+            f"features/{'0f' * 16}/letter.txt",
+            "features/letter.sqlite",
+            "networks/letter.tflite",
             "vectors/letter.txt",
             "vectors/letter.txt.part",
+            "vectors/glove.6B.100d.txt",
             "vectors/my/glove.6B.50d.txt",
             "vectors/letter-0123456789abcdef.txt",
         )
     }
     others = {path for e in list_cache() if e.kind == "other" for path in e.paths}
-    assert others == {p for p in foreign if p.parent == cache_folder / "vectors"}
+    assert others == {p for p in foreign if p.parent != cache_folder}
     clear_cache()
     assert files_below(cache_folder) == foreign
 
@@ -193,9 +177,9 @@ def test_list_shows_networks_and_modules_and_clear_deletes_them(
 ):
     foreign = put(cache_folder / "tfhub" / "letter.txt", b"dear", recorded=False)
     found = {entry.kind: entry for entry in list_cache()}
-    assert set(found) == {"features", "networks", "tfhub"}
+    assert set(found) == {"features", "networks", "tfhub", "other"}
     assert {*found["networks"].paths, *found["tfhub"].paths} == networks
-    assert clear_cache(features=False, vectors=False) == 9
+    assert clear_cache("networks", "tfhub") == 9
     assert features.exists()
     assert list((cache_folder / "tfhub").iterdir()) == [foreign]
 
@@ -203,7 +187,8 @@ def test_list_shows_networks_and_modules_and_clear_deletes_them(
 def test_clear_deletes_a_link_and_not_what_it_leads_to(tmp_path, cache_folder):
     mine = put(tmp_path / "mine.txt", b"red 1 2\n" * 99, recorded=False)
     link = catalogue_entry(NAME).path
-    link.parent.mkdir()
+    put(link, b"red 1 2")
+    link.unlink()
     link.symlink_to(mine)
     assert clear_cache() < mine.stat().st_size
     assert not link.is_symlink()
