@@ -200,6 +200,6 @@ def _as_json(match: re.Match[str]) -> str:
 
 
 def _as_number(value: Any) -> Any:
-    if hasattr(value, "item"):
+    if getattr(value, "ndim", None) == 0:
         return value.item()
-    raise TypeError(f"{value!r} of type '{type(value).__name__}' in JSON")
+    raise TypeError(f"{value!r} of type '{type(value).__name__}'")

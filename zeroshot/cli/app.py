@@ -1,12 +1,14 @@
 """The application: its commands, and what becomes of errors and warnings."""
 
+import errno
 import inspect
 import io
+import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -25,20 +27,37 @@ from zeroshot.cli import (
     vectors,
 )
 from zeroshot.errors import ZeroShotError, ZeroShotWarning
+from zeroshot.escaping import lines_escaped
 
 __all__ = ["app", "main"]
+
+BROKEN_PIPE = 141  # exit code: of programs that SIGPIPE ends, as shells tell it
+_UsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
 
 
 class _Commands(TyperGroup):
     """All commands; the only place where the command line catches errors."""
 
-    def invoke(self, ctx: Any) -> Any:
-        with _warnings_in_one_line():
+    def make_context(
+        self, info_name: Any, args: list[str], *rest: Any, **more: Any
+    ) -> Any:
+        if wrong := [argument for argument in args if "\0" in argument]:
+            _say("error", f"Expected arguments without NUL. Got {wrong[0]!r}.")
+            raise typer.Exit(1)
+        with _usage_errors_escaped():
+            return super().make_context(info_name, args, *rest, **more)
+
+    def invoke(self, ctx: Any) -> None:
+        with _warnings_in_one_line(), _usage_errors_escaped():
             try:
-                return super().invoke(ctx)
+                super().invoke(ctx)
+                if sys.stdout is not None:
+                    sys.stdout.flush()
             except ZeroShotError as error:
                 _say("error", error)
                 raise typer.Exit(1) from error
+            except OSError as error:
+                raise typer.Exit(_exit_code(error)) from error
 
 
 app = typer.Typer(
@@ -102,7 +121,10 @@ def main() -> None:
     # Words of broken vector files, and terminals without UTF-8, are no reason to fail.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    app(prog_name="zeroshot")
+    try:
+        app(prog_name="zeroshot")
+    except OSError as error:  # of --help, which no command prints
+        sys.exit(_exit_code(error))
 
 
 def _print_version(wanted: bool) -> None:
@@ -151,6 +173,33 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _usage_errors_escaped() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        error.message = lines_escaped(error.message)
+        raise
+
+
+def _exit_code(error: OSError) -> int:
+    """Say what could not be read or written; a reader that left is told nothing."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        # Whatever is not written yet would fail again when Python ends.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno in (errno.EPIPE, errno.ESHUTDOWN):
+            return BROKEN_PIPE
+        _say("error", f"Expected a place for results that can be written. Got {error}.")
+        return 1
+    _say("error", f"Expected a file or an address that can be used. Got {error}.")
+    return 1
+
+
 def _say(what: str, message: object) -> None:
-    line = str(message).replace("\n", " ")
-    sys.stderr.write(f"{what}: {line}\n")
+    line = lines_escaped(str(message)).replace("\n", " ")
+    with suppress(OSError):
+        typer.echo(f"{what}: {line}", err=True)

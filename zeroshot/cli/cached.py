@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from zeroshot.cli.options import Format, OutputFormat
-from zeroshot.cli.tables import print_json, print_rows
+from zeroshot.cli.tables import print_json, print_rows, print_text
 from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
@@ -45,7 +45,7 @@ def _list(output: OutputFormat = Format.table) -> None:
         columns = ("kind", "name", "images", "size")
         print_rows(columns, rows, output.value, numbers=("images", "size"))
     if output is Format.table:
-        typer.echo(f"{readable_size(total)} in {cache_root()}")
+        print_text(f"{readable_size(total)} in {cache_root()}")
 
 
 def _verify(output: OutputFormat = Format.table) -> None:
@@ -66,7 +66,7 @@ def _verify(output: OutputFormat = Format.table) -> None:
         columns = ("file", "state", "reason")
         print_rows(columns, rows, output.value)
     else:
-        typer.echo("Nothing to verify.")
+        print_text("Nothing to verify.")
     if damaged := [str(check.path) for check in checks if check.state == "damaged"]:
         raise ArtifactError(
             f"Expected every file as it was written. Got {len(damaged)} damaged: "
@@ -123,7 +123,7 @@ def _clear(
             f"Delete {count} files, {size}, in {cache_root()}?", abort=True, err=True
         )
     freed = clear_cache(**what)
-    typer.echo(f"Freed {readable_size(freed)}.")
+    print_text(f"Freed {readable_size(freed)}.")
 
 
 COMMANDS = (

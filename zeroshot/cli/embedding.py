@@ -14,6 +14,7 @@ from zeroshot.cli.options import (
     OnError,
     exit_on_errors,
 )
+from zeroshot.cli.tables import print_text
 
 __all__ = ["COMMANDS"]
 
@@ -69,7 +70,7 @@ def _embed(
         cache=not no_cache,
         on_error=on_error.value,
     )
-    typer.echo(
+    print_text(
         f"Saved: {out} ({exported.n_rows} rows of {exported.dim} numbers, "
         f"{'no' if labels is None else 'with'} labels)"
     )

@@ -25,7 +25,7 @@ from zeroshot.cli.score_options import (
     Temperature,
     score_settings,
 )
-from zeroshot.cli.tables import print_csv, print_json
+from zeroshot.cli.tables import print_csv, print_json, print_text
 from zeroshot.errors import PartialCoverageWarning
 
 if TYPE_CHECKING:
@@ -229,10 +229,10 @@ def _evaluate(
     elif output is Format.csv:
         print_csv(list(evaluation.rows[0]), evaluation.rows)
     else:
-        typer.echo(str(evaluation))
+        print_text(evaluation)
     if html is not None:  # last: a disk that is full loses no figures
         evaluation.save_html(html)
-        typer.echo(f"Wrote {html}", err=True)
+        print_text(f"Wrote {html}", err=True)
 
 
 def _read_hierarchy(path: Path, class_names: Path | None) -> "Hierarchy":

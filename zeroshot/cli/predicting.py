@@ -25,8 +25,9 @@ from zeroshot.cli.score_options import (
     Temperature,
     score_settings,
 )
-from zeroshot.cli.tables import print_csv, print_json, print_table
+from zeroshot.cli.tables import print_csv, print_json, print_table, print_text
 from zeroshot.errors import ArtifactError, ZeroShotError
+from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier
@@ -182,7 +183,7 @@ def _predict(
     ]
     if explain and output is Format.table:
         for result, explanation in zip(results, explanations, strict=True):
-            typer.echo(f"{result['image']}: {explanation}")
+            print_text(f"{escaped(result['image'])}: {explanation}")
     else:
         if explain and output is Format.json:
             for result, explanation in zip(results, explanations, strict=True):
@@ -254,22 +255,19 @@ def _print_predictions(results: Sequence[dict[str, Any]], output: Format) -> Non
     columns = ["image", "label", "probability", "score", "seen"]
     if any(result["error"] for result in results):  # mostly: no column for nothing
         columns.append("error")
-    rows: list[list[str]] = []
+    rows: list[list[Any]] = []
     for result in results:
-        image, error = result["image"], result["error"] or ""
+        image, error = result["image"], result["error"]
         if result["prediction"] not in [label["label"] for label in result["ranked"]]:
-            rows.append([image, result["prediction"], "", "", "", error])
+            rows.append([image, str(result["prediction"]), "", "", "", error])
             image = ""
         for label in result["ranked"]:
             seen = "yes" if label["seen"] else "no"
             numbers = (f"{label[key]:.3f}" for key in ("probability", "score"))
             rows.append([image, label["label"], *numbers, seen, ""])
             image = ""
-    print_table(
-        columns,
-        [row[: len(columns)] for row in rows],
-        numbers=("probability", "score"),
-    )
+    rows = [row[: len(columns)] for row in rows]
+    print_table(columns, rows, numbers=("probability", "score"))
 
 
 def _csv_rows(result: dict[str, Any]) -> list[dict[str, Any]]:

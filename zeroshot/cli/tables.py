@@ -2,22 +2,37 @@
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
-__all__ = ["print_csv", "print_json", "print_properties", "print_rows", "print_table"]
+from zeroshot.escaping import escaped, for_csv, for_json, lines_escaped
+
+__all__ = [
+    "print_csv",
+    "print_json",
+    "print_properties",
+    "print_rows",
+    "print_table",
+    "print_text",
+]
+
+PATHS = ("image", "file", "path")  # columns of CSV that a program opens
 
 # Where nobody watches, a table is as wide as its content: cut off paths help nobody.
 UNLIMITED = 100_000
 
 
+def print_text(text: object, *, err: bool = False) -> None:
+    """Print lines on stdout; what a terminal would obey is shown instead."""
+    typer.echo(lines_escaped(str(text)), err=err)
+
+
 def print_table(
     columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[Any]],
     *,
     numbers: Sequence[str] = (),
 ) -> None:
@@ -27,8 +42,8 @@ def print_table(
     ----------
     columns : sequence of str
         Titles.
-    rows : sequence of sequence of str
-        Cells; shown as they are, without markup.
+    rows : sequence of sequence
+        Cells; None is an empty one. Names are escaped, and markup is none.
     numbers : sequence of str, optional
         Titles of the columns that are aligned to the right.
     """
@@ -46,14 +61,14 @@ def print_table(
             no_wrap=title in numbers,
         )
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*("" if c is None else Text(escaped(c)) for c in row))
     width = None if sys.stdout.isatty() else UNLIMITED
     Console(file=sys.stdout, width=width, highlight=False).print(table)
 
 
 def print_json(content: Any) -> None:
     """Print JSON on stdout; NaN is refused, because JSON has none."""
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(for_json(content, sys.stdout.encoding or "utf-8"))
 
 
 def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -61,7 +76,8 @@ def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None
     written = io.StringIO()
     writer = csv.DictWriter(written, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({c: for_csv(v, is_path=c in PATHS) for c, v in row.items()})
     typer.echo(written.getvalue(), nl=False)
 
 
@@ -90,9 +106,7 @@ def print_rows(
     elif form == "csv":
         print_csv(columns, rows)
     else:
-        cells = [
-            ["" if row[c] is None else str(row[c]) for c in columns] for row in rows
-        ]
+        cells = [[row[column] for column in columns] for row in rows]
         print_table(columns, cells, numbers=numbers)
 
 
@@ -110,7 +124,7 @@ def print_properties(properties: Mapping[str, Any], form: str) -> None:
         print_json(properties)
         return
     shown = {
-        key: ", ".join(value) if isinstance(value, list) else str(value)
+        key: ", ".join(map(str, value)) if isinstance(value, list) else value
         for key, value in properties.items()
         if value not in (None, "", [])
     }
@@ -118,5 +132,5 @@ def print_properties(properties: Mapping[str, Any], form: str) -> None:
         print_csv(list(shown), [shown])
         return
     width = max(map(len, shown))
-    for key, text in shown.items():
-        typer.echo(f"{key.replace('_', ' '):{width}}  {text}")
+    for key, value in shown.items():
+        typer.echo(f"{key.replace('_', ' '):{width}}  {escaped(value)}")

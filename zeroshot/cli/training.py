@@ -34,6 +34,7 @@ from zeroshot.cli.score_options import (
     Temperature,
     score_settings,
 )
+from zeroshot.cli.tables import print_text
 from zeroshot.errors import ArtifactError, LabelError
 
 __all__ = ["COMMANDS"]
@@ -51,11 +52,11 @@ def _demo(
     shape, names images of the 16 others, and writes a picture of the result. Needs no
     download.
     """
-    typer.echo("Drawing shapes and training ...", err=True)
+    print_text("Drawing shapes and training ...", err=True)
     from zeroshot.cli.demo import run_demo
 
-    typer.echo(str(run_demo(out, seed)))
-    typer.echo(
+    print_text(run_demo(out, seed))
+    print_text(
         "\nNext, with your own images (one sub-folder per class) and word vectors:\n"
         "  zeroshot fit photos/ --backbone mobilenet-v2 --embeddings glove.6B.300d "
         "--out model/\n"
@@ -203,7 +204,7 @@ def _fit(
             )
         classifier.fit_pretrained(method=(pretrained or Pretrained.conse).value)
         classifier.save(out, vocabulary=words)
-        typer.echo(
+        print_text(
             f"Took the {len(classifier.classes_)} classes of {backbone}'s own "
             f"classifier that {embeddings} has vectors for.\nSaved: {out}"
         )
@@ -222,17 +223,17 @@ def _fit(
     classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
     if classifier.fine_tuning_ is not None and classifier.fine_tuning_.used:
-        typer.echo(str(classifier.fine_tuning_))  # else a warning has said it
+        print_text(classifier.fine_tuning_)  # else a warning has said it
     report, choice = classifier.label_report_, classifier.projection_choice_
     name = projection if choice is None else choice.chosen
     complete = round(report.coverage * len(report.entries))
-    typer.echo(
+    print_text(
         f"Trained {name} on {classifier.n_images_} images of "
         f"{len(classifier.classes_)} classes: {backbone} features, {embeddings} "
         f"vectors ({complete} labels with no word left out)."
     )
     if found := classifier.calibration_:
-        typer.echo(
+        print_text(
             f"On {found.n_folds} folds of these classes: seen penalty "
             f"{found.seen_penalty:.3g} (H {found.h:.2f}, without it "
             f"{found.h_without:.2f}), temperature {found.temperature:.3g}, best "
@@ -240,16 +241,16 @@ def _fit(
             f"{found.auroc:.2f})."
         )
     if choice is not None:
-        typer.echo(f"Why: {choice}\n")
+        print_text(f"Why: {choice}\n")
     if len(unseen):
         names = [name for name in short_names(np.unique(labels).tolist()).items()]
-        typer.echo(
+        print_text(
             f"Held out, {len(unseen)} classes: "
             f"{', '.join(name for label, name in names if label in set(unseen))}"
         )
     if left_out:
-        typer.echo(left_out_line(left_out))
-    typer.echo(f"Saved: {out}")
+        print_text(left_out_line(left_out))
+    print_text(f"Saved: {out}")
 
 
 def _check_place(out: Path) -> None:

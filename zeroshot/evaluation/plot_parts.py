@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from zeroshot.escaping import for_html
 
 __all__ = [
     "Axis",
@@ -79,7 +80,7 @@ def svg(
     wide = f' style="max-width:{round(min(width, most) * 1.35)}px"'
     return (
         f'<svg role="img" viewBox="0 0 {round(width)} {round(height)}"{wide} '
-        f'aria-label="{escape(description)}">{"".join(parts)}</svg>'
+        f'aria-label="{for_html(description)}">{"".join(parts)}</svg>'
     )
 
 
@@ -107,7 +108,7 @@ def frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
         ]
         parts.append(
             f'<text class="name middle" x="{(x.start + x.stop) / 2}" '
-            f'y="{y.start + 38}">{escape(x_name)}</text>'
+            f'y="{y.start + 38}">{for_html(x_name)}</text>'
         )
     parts += [
         f'<text class="tick end" x="{x.start - 6}" y="{y(t) + 4}">{number(t)}</text>'
@@ -116,7 +117,7 @@ def frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
     if y_name:
         parts.append(
             f'<text class="name middle" transform="translate(14 '
-            f'{(y.start + y.stop) / 2}) rotate(-90)">{escape(y_name)}</text>'
+            f'{(y.start + y.stop) / 2}) rotate(-90)">{for_html(y_name)}</text>'
         )
     return "".join(parts)
 
@@ -153,7 +154,7 @@ def legend_below(
         else:
             sign = f'<path class="line {style}" d="M{at} {y - 4}h17"/>'
         parts.append(
-            f'{sign}<text class="label" x="{at + 22}" y="{y}">{escape(name)}</text>'
+            f'{sign}<text class="label" x="{at + 22}" y="{y}">{for_html(name)}</text>'
         )
         at += long
     return "".join(parts), y + 10

@@ -8,12 +8,12 @@ Everything that is written into a plot is escaped.
 
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.escaping import for_html
 from zeroshot.evaluation.plot_parts import (
     BOTTOM,
     HEIGHT,
@@ -143,7 +143,7 @@ def line_plot(
     for mark in marks:
         parts.append(
             f'<circle class="mark {mark.style}" cx="{x(mark.x)}" cy="{y(mark.y)}" '
-            f'r="5"><title>{escape(mark.name)}</title></circle>'
+            f'r="5"><title>{for_html(mark.name)}</title></circle>'
         )
     entries = [(line.name, line.style, False) for line in lines if line.name]
     entries += [(mark.name, mark.style, True) for mark in marks if mark.name]
@@ -249,7 +249,7 @@ def whisker_plot(
             for t in x.ticks
         ),
         f'<text class="name middle" x="{(left + WIDTH - RIGHT) / 2}" '
-        f'y="{bottom + 36}">{escape(x_name)}</text>',
+        f'y="{bottom + 36}">{for_html(x_name)}</text>',
     ]
     if not math.isnan(reference):
         parts.append(
@@ -260,14 +260,14 @@ def whisker_plot(
         at = TOP + pitch * (i + 0.5)
         name = shortened(row.name, int((left - 12) / LETTER))
         parts.append(
-            f'<text class="label end" x="{left - 8}" y="{at + 4}">{escape(name)}'
-            f"<title>{escape(row.name)}</title></text>"
+            f'<text class="label end" x="{left - 8}" y="{at + 4}">{for_html(name)}'
+            f"<title>{for_html(row.name)}</title></text>"
         )
         if math.isnan(row.mean):
             continue
         low, high = max(0.0, row.mean - row.spread), row.mean + row.spread
         parts.append(
-            f'<g class="{row.style}"><title>{escape(row.name)}: {row.mean:.3f} +- '
+            f'<g class="{row.style}"><title>{for_html(row.name)}: {row.mean:.3f} +- '
             f"{row.spread:.3f}</title>"
             f'<path class="whisker" d="M{x(low)} {at}H{x(high)}"/>'
             + "".join(
@@ -309,9 +309,9 @@ def heat_map(
         middle = at + side / 2
         parts.append(
             f'<text class="label end" x="{room - 6}" y="{middle + 4}">'
-            f"{escape(names[i])}</text>"
+            f"{for_html(names[i])}</text>"
             f'<text class="label" transform="translate({middle + 4} {room - 6}) '
-            f'rotate(-90)">{escape(names[i])}</text>'
+            f'rotate(-90)">{for_html(names[i])}</text>'
         )
         for j in np.flatnonzero(row > 0).tolist():
             share = float(row[j])
@@ -320,7 +320,7 @@ def heat_map(
                 f'<rect class="cell {style}" x="{room + side * j}" y="{at}" '
                 f'width="{side - 1}" height="{side - 1}" '
                 f'fill-opacity="{0.06 + 0.94 * share:.2f}"><title>'
-                f"{escape(labels[i])} taken for {escape(labels[j])}: {share:.0%}"
+                f"{for_html(labels[i])} taken for {for_html(labels[j])}: {share:.0%}"
                 f"</title></rect>"
             )
     legend = (
@@ -379,7 +379,7 @@ def label_map(
     ]
     parts += [
         f'<circle class="dot c{label % N_COLORS}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
-        f"<title>image of {escape(names[label])}</title></circle>"
+        f"<title>image of {for_html(names[label])}</title></circle>"
         for (x, y), label in zip(placed(points), classes.tolist(), strict=True)
     ]
     spots = placed(anchors)
@@ -389,7 +389,7 @@ def label_map(
         parts.append(
             f'<rect class="anchor {color}" x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" '
             f'height="10" transform="rotate(45 {x:.1f} {y:.1f})"><title>label '
-            f"{escape(names[i])}</title></rect>"
+            f"{for_html(names[i])}</title></rect>"
         )
         name = shortened(names[i], 24)
         long = 1.15 * LETTER * len(name)  # bold
@@ -406,7 +406,7 @@ def label_map(
                 parts.append(
                     f'<text class="anchor-name" text-anchor="{side}" '
                     f'x="{x + dx:.1f}" y="{y + dy:.1f}">'
-                    f"{escape(name)}</text>"
+                    f"{for_html(name)}</text>"
                 )
                 break
     return svg(width, height, description, parts, width)

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
+from zeroshot.escaping import for_html
 from zeroshot.evaluation.hierarchical_precision import CUTOFFS, HIERARCHICAL_METRICS
 from zeroshot.evaluation.plots import Whisker, whisker_plot
 from zeroshot.evaluation.report_sections import split_sections
@@ -78,7 +78,7 @@ def report_page(
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<title>{for_html(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f"<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
     )
 
@@ -109,7 +109,7 @@ def _heading(
     )
     pretrained = (
         f" “Unseen” means unseen by the projection: the backbone was trained on "
-        f"{escape(settings['pretraining'])}, which may have these classes."
+        f"{for_html(settings['pretraining'])}, which may have these classes."
         if settings["pretraining"]
         else ""
     )
@@ -121,11 +121,11 @@ def _heading(
     )
     n_seen, n_unseen = settings["n_seen"], settings["n_unseen"]
     return (
-        f"<header>\n<h1>{escape(title)}</h1>\n"
+        f"<header>\n<h1>{for_html(title)}</h1>\n"
         f"<p>{settings['n_images']:,} images of "
         f"{n_seen + n_unseen} classes: {n_seen} seen "
         f"in training, {n_unseen} unseen. Method: "
-        f"<code>{escape(str(best['method']))}</code>. Accuracies are means over "
+        f"<code>{for_html(best['method'])}</code>. Accuracies are means over "
         f"classes.{spread}{pretrained}</p>\n"
         f'<div class="tiles">{tiles}</div>\n</header>\n'
     )
@@ -200,7 +200,7 @@ def _table(
         f'<th scope="col">{name}</th>' for name in ("method", *titles.values())
     )
     body = "".join(
-        f"<tr><td>{escape(str(row['method']))}</td>"
+        f"<tr><td>{for_html(row['method'])}</td>"
         + "".join(f"<td>{_cell(row, metric, n_splits)}</td>" for metric in titles)
         + "</tr>"
         for row in rows
@@ -221,8 +221,8 @@ def _settings(settings: dict[str, Any]) -> str:
         elif isinstance(value, list):
             value = "; ".join(map(str, value))
         is_code = name.endswith("fingerprint") or name == "projection"
-        shown = f"<code>{escape(str(value))}</code>" if is_code else escape(str(value))
-        rows.append(f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{shown}</dd>")
+        shown = f"<code>{for_html(value)}</code>" if is_code else for_html(value)
+        rows.append(f"<dt>{for_html(name.replace('_', ' '))}</dt><dd>{shown}</dd>")
     return (
         f"<section>\n<h2>What was evaluated</h2>\n"
         f"<dl>{''.join(rows)}</dl>\n</section>\n"

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from zeroshot.classifier import DEFAULT_TEMPERATURE
 from zeroshot.errors import InvalidImageError
+from zeroshot.escaping import for_html
 from zeroshot.evaluation.plot_parts import round_up, shortened
 from zeroshot.evaluation.plots import (
     Line,
@@ -67,9 +67,9 @@ def _unseen(scored: ScoredSplit, which: str) -> str:
     classes = [row for row in scored.classes() if not row.seen]
     classes.sort(key=lambda row: (-row.zsl, str(row.label)))
     bars = "".join(
-        f'<li title="{escape(str(row.label))}: {row.zsl:.3f} among the unseen labels, '
+        f'<li title="{for_html(row.label)}: {row.zsl:.3f} among the unseen labels, '
         f'{row.gzsl:.3f} among all, {row.n_images} images">'
-        f"<span>{escape(str(row.label))}</span>"
+        f"<span>{for_html(row.label)}</span>"
         f'<div><i style="width:{100 * row.zsl:.1f}%"></i>'
         f'<u style="left:{99.5 * row.gzsl:.1f}%"></u></div><b>{row.zsl:.2f}</b></li>'
         for row in classes
@@ -95,7 +95,7 @@ def _unseen(scored: ScoredSplit, which: str) -> str:
     )
     return (
         f"<section>\n<h2>Unseen classes among themselves</h2>\n"
-        f'<p class="soft">{escape(which)}; the candidates are the {n} unseen '
+        f'<p class="soft">{for_html(which)}; the candidates are the {n} unseen '
         f"labels.</p>\n"
         f"<h3>Every class</h3>\n"
         f'<p class="soft"><span class="key"></span>right among the unseen labels'
@@ -123,8 +123,8 @@ def _confusion_table(scored: ScoredSplit) -> str:
 
 
 def _word(label: Any) -> str:
-    name = escape(str(label))
-    return f'<td title="{name}">{escape(shortened(str(label), 30))}</td>'
+    name = for_html(label)
+    return f'<td title="{name}">{for_html(shortened(str(label), 30))}</td>'
 
 
 def _confusion_map(scored: ScoredSplit) -> str:
@@ -208,8 +208,8 @@ def _together(scored: ScoredSplit, which: str) -> str:
         )
     seen_rows.sort(key=lambda row: (-row.gzsl, str(row.label)))
     bars = "".join(
-        f'<li title="{escape(str(row.label))}: {row.gzsl:.3f} among all labels, '
-        f'{row.n_images} images"><span>{escape(str(row.label))}</span>'
+        f'<li title="{for_html(row.label)}: {row.gzsl:.3f} among all labels, '
+        f'{row.n_images} images"><span>{for_html(row.label)}</span>'
         f'<div><i style="width:{100 * row.gzsl:.1f}%"></i></div>'
         f"<b>{row.gzsl:.2f}</b></li>"
         for row in seen_rows
@@ -217,7 +217,7 @@ def _together(scored: ScoredSplit, which: str) -> str:
     opened = " open" if len(seen_rows) <= 60 else ""
     return (
         f"<section>\n<h2>Seen and unseen classes together</h2>\n"
-        f'<p class="soft">{escape(which)}; the candidates are all '
+        f'<p class="soft">{for_html(which)}; the candidates are all '
         f"{len(scored.labels)} labels.</p>\n{figure}"
         f"<details{opened}><summary>Every seen class, {len(seen_rows)}</summary>"
         f'<ol class="bars of-seen">{bars}</ol></details>\n</section>\n'
@@ -278,7 +278,7 @@ def _scores(scored: ScoredSplit, which: str) -> str:
         return ""
     return (
         f"<section>\n<h2>What the scores say</h2>\n"
-        f'<p class="soft">{escape(which)}.</p>\n'
+        f'<p class="soft">{for_html(which)}.</p>\n'
         f'<div class="pair">{"".join(figures)}</div>\n</section>\n'
     )
 
@@ -349,8 +349,8 @@ def _pictures(scored: ScoredSplit, images: Sequence[Any] | None) -> str:
             told = f"{label}, {confidence[i]:.0%}"
             tiles.append(
                 f'<li class="{"right" if is_right else "wrong"}"><img src="{picture}" '
-                f'alt="image of {escape(str(names[true]))}">{escape(told)}'
-                + ("" if is_right else f"<small>is {escape(str(names[true]))}</small>")
+                f'alt="image of {for_html(names[true])}">{for_html(told)}'
+                + ("" if is_right else f"<small>is {for_html(names[true])}</small>")
                 + "</li>"
             )
         if tiles:
