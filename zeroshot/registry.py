@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import os
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -138,12 +139,15 @@ def backbone_names(spec: str) -> list[str]:
 def name_of(kind: Kind, plugin_class: type) -> str | None:
     """Return the name under which a class is registered, or None.
 
+    Where no entry point has the class's own path, those of other distributions are
+    imported: they may name it where their package re-exports it.
+
     Parameters
     ----------
     kind : {"backbones", "embeddings", "projections"}
         Entry-point group to look in.
     plugin_class : type
-        The class itself; no plugin is imported.
+        The class itself.
 
     Returns
     -------
@@ -151,9 +155,15 @@ def name_of(kind: Kind, plugin_class: type) -> str | None:
         The first in alphabetical order, where a class has several.
     """
     value = f"{plugin_class.__module__}:{plugin_class.__qualname__}"
-    for name in names(kind):
-        if any(entry.value == value for entry in _entries(kind)[name]):
-            return name
+    entries = [entry for name in names(kind) for entry in _entries(kind)[name]]
+    for entry in entries:
+        if entry.value.replace(" ", "") == value:
+            return entry.name
+    for entry in entries:
+        if _distribution(entry) != "zeroshot":  # ours name their own paths
+            with suppress(Exception):  # a stranger's plugin may raise anything
+                if entry.load() is plugin_class:
+                    return entry.name
     return None
 
 

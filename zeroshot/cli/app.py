@@ -32,6 +32,7 @@ from zeroshot.escaping import lines_escaped
 __all__ = ["app", "main"]
 
 BROKEN_PIPE = 141  # exit code: of programs that SIGPIPE ends, as shells tell it
+OF_RESULTS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 _UsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
 
 
@@ -51,8 +52,7 @@ class _Commands(TyperGroup):
         with _warnings_in_one_line(), _usage_errors_escaped():
             try:
                 super().invoke(ctx)
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+                sys.stdout.flush()
             except ZeroShotError as error:
                 _say("error", error)
                 raise typer.Exit(1) from error
@@ -119,6 +119,8 @@ for name, purpose, commands in (
 def main() -> None:
     """Run the command line with the arguments of this process."""
     # Words of broken vector files, and terminals without UTF-8, are no reason to fail.
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -184,18 +186,15 @@ def _usage_errors_escaped() -> Iterator[None]:
 
 def _exit_code(error: OSError) -> int:
     """Say what could not be read or written; a reader that left is told nothing."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        # Whatever is not written yet would fail again when Python ends.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno in (errno.EPIPE, errno.ESHUTDOWN):
-            return BROKEN_PIPE
-        _say("error", f"Expected a place for results that can be written. Got {error}.")
+    if error.errno not in OF_RESULTS or error.filename is not None:
+        _say("error", f"Expected a file that can be read or written. Got {error}.")
         return 1
-    _say("error", f"Expected a file or an address that can be used. Got {error}.")
+    # Whatever is not written yet would fail again when Python ends.
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    _say("error", f"Expected a place for the results, with free space. Got {error}.")
     return 1
 
 

@@ -77,6 +77,8 @@ def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:
 
 def layers_to_tune(text: str | None) -> int | str | None:
     """Return a number of layers as a number; a name stays as it is."""
+    if text is not None and not text.strip():
+        raise typer.BadParameter("Expected auto, a number or a layer. Got nothing.")
     if text is None or not text.isdecimal():
         return text
     if int(text) < 1:

@@ -63,7 +63,10 @@ def print_table(
     for row in rows:
         table.add_row(*("" if c is None else Text(escaped(c)) for c in row))
     width = None if sys.stdout.isatty() else UNLIMITED
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as printed:  # on a closed pipe, it would end the process
+        console.print(table)
+    typer.echo(printed.get(), nl=False)
 
 
 def print_json(content: Any) -> None:
