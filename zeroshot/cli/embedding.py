@@ -12,6 +12,7 @@ from zeroshot.cli.options import (
     FailOnError,
     NoCache,
     OnError,
+    ReadErrors,
     exit_on_errors,
 )
 from zeroshot.cli.tables import print_text
@@ -42,14 +43,7 @@ def _embed(
     class_names: ClassNames = None,
     batch_size: BatchSize = 32,
     no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), leave it out (skip), or "
-            "give it a row of NaN with the reason (nan).",
-        ),
-    ] = OnError.raise_,
+    on_error: ReadErrors = OnError.raise_,
     fail_on_error: FailOnError = False,
 ) -> None:
     """Compute the features of images and write them to a file.

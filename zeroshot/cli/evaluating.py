@@ -13,11 +13,13 @@ from zeroshot.cli.options import (
     Format,
     NoCache,
     OnError,
+    OptionalBackbone,
+    OptionalEmbeddings,
     OutputFormat,
     Projection,
+    ReadErrors,
     Seed,
     SkipUnknown,
-    names_of,
 )
 from zeroshot.cli.score_options import (
     Reject,
@@ -44,27 +46,8 @@ def _evaluate(
             show_default=False,
         ),
     ],
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="As for 'zeroshot fit'. Needed without --model and --proposed-split.",
-            autocompletion=names_of("backbones"),
-            show_default=False,
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        typer.Option(
-            "--embeddings",
-            "-e",
-            metavar="FILE|NAME",
-            help="As for 'zeroshot fit'. Needed without --model and --proposed-split.",
-            show_default=False,
-        ),
-    ] = None,
+    backbone: OptionalBackbone = None,
+    embeddings: OptionalEmbeddings = None,
     projection: Projection = "eszsl",
     splits: Annotated[
         int,
@@ -142,14 +125,7 @@ def _evaluate(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), leave it out (skip), or "
-            "leave it out of training and count it as a wrong answer (nan).",
-        ),
-    ] = OnError.raise_,
+    on_error: ReadErrors = OnError.raise_,
     output: OutputFormat = Format.table,
 ) -> None:
     """Measure how well a backbone and embeddings do on classes not trained on.

@@ -17,13 +17,15 @@ __all__ = [
     "Embeddings",
     "FailOnError",
     "Format",
-    "ImagesAndLabels",
     "LabelsFile",
     "NoCache",
     "OnError",
+    "OptionalBackbone",
+    "OptionalEmbeddings",
     "OutputFormat",
     "Pretrained",
     "Projection",
+    "ReadErrors",
     "Seed",
     "SkipUnknown",
     "exit_on_errors",
@@ -86,15 +88,6 @@ def layers_to_tune(text: str | None) -> int | str | None:
     return int(text)
 
 
-ImagesAndLabels: TypeAlias = Annotated[
-    Path,
-    typer.Argument(
-        help="Labelled images: a folder with one sub-folder per class, or a .csv with "
-        "the columns path and label (relative paths are relative to the file), or a "
-        "file that 'zeroshot embed' wrote.",
-        show_default=False,
-    ),
-]
 Backbone: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -118,6 +111,24 @@ Embeddings: TypeAlias = Annotated[
         "or not), or a name that 'zeroshot embeddings list' shows; published vectors "
         "(glove.6B.300d) are downloaded on first use.",
         show_default=False,
+    ),
+]
+_FOR_A_MODEL = "As for 'zeroshot fit'. With a model: where its file lies elsewhere now."
+OptionalBackbone: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        help=_FOR_A_MODEL,
+        autocompletion=names_of("backbones"),
+        show_default=False,
+    ),
+]
+OptionalEmbeddings: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--embeddings", "-e", metavar="FILE|NAME", help=_FOR_A_MODEL, show_default=False
     ),
 ]
 Projection: TypeAlias = Annotated[
@@ -157,6 +168,15 @@ NoCache: TypeAlias = Annotated[
         "--no-cache",
         help="Neither read nor write the cache of features (folder: environment "
         "variable ZEROSHOT_CACHE).",
+    ),
+]
+ReadErrors: TypeAlias = Annotated[
+    OnError,
+    typer.Option(
+        "--on-error",
+        help="An image that cannot be read: stop (raise), leave it out (skip), or keep "
+        "its place (nan): a row of NaN with the reason in a file, 'unknown' with the "
+        "reason in predictions, a wrong answer in an evaluation; never in training.",
     ),
 ]
 FailOnError: TypeAlias = Annotated[

@@ -14,10 +14,12 @@ from zeroshot.cli.options import (
     LabelsFile,
     NoCache,
     OnError,
+    OptionalBackbone,
+    OptionalEmbeddings,
     OutputFormat,
     Pretrained,
+    ReadErrors,
     exit_on_errors,
-    names_of,
 )
 from zeroshot.cli.score_options import (
     Reject,
@@ -94,29 +96,8 @@ def _predict(
         ),
     ] = False,
     output: OutputFormat = Format.table,
-    embeddings: Annotated[
-        str | None,
-        typer.Option(
-            "--embeddings",
-            "-e",
-            metavar="FILE|NAME",
-            help="The vectors of training, where their file lies elsewhere now. "
-            "Without a model: as for 'zeroshot fit'.",
-            show_default=False,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="The backbone of training, where its file lies elsewhere now. Without "
-            "a model: a network that still has its classifier, such as mobilenet-v2.",
-            autocompletion=names_of("backbones"),
-            show_default=False,
-        ),
-    ] = None,
+    embeddings: OptionalEmbeddings = None,
+    backbone: OptionalBackbone = None,
     pretrained: Annotated[
         Pretrained,
         typer.Option(
@@ -127,14 +108,7 @@ def _predict(
     ] = Pretrained.conse,
     batch_size: BatchSize = 32,
     no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), leave it out (skip), or "
-            "answer 'unknown' with the reason in the column error (nan).",
-        ),
-    ] = OnError.raise_,
+    on_error: ReadErrors = OnError.raise_,
     fail_on_error: FailOnError = False,
 ) -> None:
     """Name images, with labels that need not have been in training.

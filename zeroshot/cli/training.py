@@ -24,6 +24,7 @@ from zeroshot.cli.options import (
     OnError,
     Pretrained,
     Projection,
+    ReadErrors,
     Seed,
     SkipUnknown,
     layers_to_tune,
@@ -148,14 +149,7 @@ def _fit(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), or leave it out and name "
-            "it (skip, nan).",
-        ),
-    ] = OnError.raise_,
+    on_error: ReadErrors = OnError.raise_,
 ) -> None:
     """Train a model on labelled images and save it as a folder.
 

@@ -47,16 +47,7 @@ N_COLORS = 10
 
 
 class Line(NamedTuple):
-    """A line of a plot, or a filled step.
-
-    Attributes
-    ----------
-    name : str
-        For the legend; none if empty.
-    x, y : sequence of float
-    style : str
-        Class of the style sheet.
-    """
+    """A line; styles are classes of the style sheet. No name: not in the legend."""
 
     name: str
     x: Sequence[float] | NDArray[np.float64]
@@ -65,16 +56,7 @@ class Line(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A point with a name of its own.
-
-    Attributes
-    ----------
-    name : str
-        For the legend.
-    x, y : float
-    style : str
-        Class of the style sheet.
-    """
+    """A point with a name for the legend."""
 
     name: str
     x: float
@@ -83,18 +65,7 @@ class Mark(NamedTuple):
 
 
 class Whisker(NamedTuple):
-    """A row of `whisker_plot`.
-
-    Attributes
-    ----------
-    name : str
-    mean, spread : float
-        NaN where nothing was measured.
-    values : sequence of float
-        The single measurements.
-    style : str
-        Class of the style sheet.
-    """
+    """A row of `whisker_plot`: NaN where nothing was measured."""
 
     name: str
     mean: float
@@ -114,27 +85,7 @@ def line_plot(
     y_range: tuple[float, float] = (0, 1),
     whole_x: bool = False,
 ) -> str:
-    """Draw lines and marked points over two axes, with a legend below.
-
-    Parameters
-    ----------
-    lines : sequence of Line
-        Drawn in this order; NaN breaks a line.
-    marks : sequence of Mark
-        Drawn above them.
-    x_name, y_name : str
-        Below and beside the axes, with the unit.
-    description : str
-        For those who cannot see it.
-    x_range, y_range : tuple of float, default=(0, 1)
-        Ends of the axes.
-    whole_x : bool, default=False
-        Whether ticks of x are whole numbers.
-
-    Returns
-    -------
-    svg : str
-    """
+    """Draw lines (NaN breaks one), then marks, over two axes, with a legend below."""
     x = axis(*x_range, LEFT, WIDTH - RIGHT, 6, whole_x)
     y = axis(*y_range, HEIGHT - BOTTOM, TOP, 6)
     parts = [frame(x, y, x_name, y_name)]
@@ -161,18 +112,7 @@ def reliability_plot(
 ) -> str:
     """Draw accuracy over confidence as bars, and below how many predictions each has.
 
-    Parameters
-    ----------
-    edges : ndarray of shape (n_bins + 1,)
-    counts : ndarray of shape (n_bins,)
-    confidence, accuracy : ndarray of shape (n_bins,)
-        As of `zeroshot.metrics.ReliabilityBins`.
-    description : str
-        For those who cannot see it.
-
-    Returns
-    -------
-    svg : str
+    Takes what `zeroshot.metrics.ReliabilityBins` has.
     """
     split = HEIGHT - BOTTOM - 56  # the histogram has the 46 px below
     x = axis(0, 1, LEFT, WIDTH - RIGHT, 6)
@@ -219,20 +159,7 @@ def whisker_plot(
 ) -> str:
     """Draw a row for each method: every measurement, their mean and their spread.
 
-    Parameters
-    ----------
-    rows : sequence of Whisker
-        From top to bottom.
-    x_name : str
-        Below the axis.
-    description : str
-        For those who cannot see it.
-    reference : float, default=NaN
-        Where to draw a line, such as chance; nowhere if NaN.
-
-    Returns
-    -------
-    svg : str
+    A line stands at the reference, such as chance, unless that is NaN.
     """
     pitch = 26
     left = min(190, 16 + int(LETTER * max(len(row.name) for row in rows)))
@@ -284,18 +211,7 @@ def heat_map(
 ) -> str:
     """Draw which labels are predicted for which: a row for each true label.
 
-    Parameters
-    ----------
-    shares : ndarray of shape (n, n)
-        Share of the images of the row's label that get the column's, in [0, 1].
-    labels : sequence of str
-        Of rows and columns.
-    description : str
-        For those who cannot see it.
-
-    Returns
-    -------
-    svg : str
+    Shares, (n, n), are of the images of the row's label that get the column's.
     """
     names = [shortened(label, 22) for label in labels]
     room = 16 + int(1.1 * LETTER * max(map(len, names)))
@@ -335,33 +251,16 @@ def label_map(
     classes: NDArray[np.intp],
     anchors: NDArray[np.float64],
     names: Sequence[str],
-    background: NDArray[np.float64],
     *,
     description: str,
 ) -> str:
-    """Draw images as dots and labels as names on the same plane.
+    """Draw images, (n, 2), as dots and labels, (m, 2), as names on the same plane.
 
-    Parameters
-    ----------
-    points : ndarray of shape (n, 2)
-        Images.
-    classes : ndarray of shape (n,), int
-        Row of ``anchors`` of each image's label; gives the colour.
-    anchors : ndarray of shape (m, 2)
-        Labels.
-    names : sequence of str
-        Of the labels. One that would overlap another is left out; its mark has it.
-    background : ndarray of shape (k, 2)
-        More labels, as crosses without a name.
-    description : str
-        For those who cannot see it.
-
-    Returns
-    -------
-    svg : str
+    Classes are the rows of anchors of the images' labels; they give the colour. A name
+    that would overlap another is left out; its mark has it.
     """
     width, height, edge = 920, 560, 26
-    everything = np.concatenate([points, anchors, background])
+    everything = np.concatenate([points, anchors])
     low, high = everything.min(axis=0), everything.max(axis=0)
     extent = np.where(high > low, high - low, 1)
 
@@ -373,10 +272,6 @@ def label_map(
         )
 
     parts = [f'<rect class="ground" width="{width}" height="{height}" rx="6"/>']
-    parts += [
-        f'<path class="cross" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6"/>'
-        for x, y in placed(background)
-    ]
     parts += [
         f'<circle class="dot c{label % N_COLORS}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
         f"<title>image of {for_html(names[label])}</title></circle>"

@@ -35,26 +35,10 @@ def report_page(
     scored: ScoredSplit | None,
     images: Sequence[Any] | None,
 ) -> str:
-    """Return the page of an `Evaluation`.
+    """Return the page, in HTML, of what an `Evaluation` holds; refers to nothing outside.
 
-    Parameters
-    ----------
-    results : dict
-        As `zeroshot.evaluation.protocol.Evaluation.results`.
-    rows : sequence of dict
-        As `zeroshot.evaluation.protocol.Evaluation.rows`: the method first, chance
-        last.
-    settings : dict
-        As `zeroshot.evaluation.protocol.Evaluation.settings`.
-    scored : ScoredSplit or None
-        None leaves out the plots of one split.
-    images : sequence of ImageSource or None
-        All evaluated images. None leaves out the pictures.
-
-    Returns
-    -------
-    page : str
-        HTML, in UTF-8. Refers to no other file or address.
+    Rows: the method first, chance last. Without ``scored`` there are no plots of one
+    split, without images (all evaluated ones) no pictures.
     """
     style = (
         files("zeroshot.evaluation")
@@ -64,7 +48,7 @@ def report_page(
     title = f"Zero-shot evaluation: {settings['backbone']}, {settings['embeddings']}"
     sections = [_heading(title, rows, settings), _methods(results, rows, settings)]
     if "hierarchy_nodes" in settings:
-        sections.append(_near_misses(rows, settings))
+        sections.append(_hierarchical_tables(rows, settings))
     if scored is not None:
         method = str(rows[0]["method"])
         which = (
@@ -176,7 +160,9 @@ def _methods(
     )
 
 
-def _near_misses(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> str:
+def _hierarchical_tables(
+    rows: Sequence[dict[str, Any]], settings: dict[str, Any]
+) -> str:
     titles = [f"hp@{k}" for k in CUTOFFS]
     figures = "".join(
         f"<figure>"

@@ -37,20 +37,10 @@ N_PICTURES, PER_CLASS, THUMBNAIL = 12, 2, 112  # of a sheet; of one class; pixel
 def split_sections(
     scored: ScoredSplit, which: str, images: Sequence[Any] | None
 ) -> list[str]:
-    """Return the sections of a report that show one split.
+    """Return the sections that show one split, as HTML; empty without content.
 
-    Parameters
-    ----------
-    scored : ScoredSplit
-    which : str
-        What the method and the split are called.
-    images : sequence of ImageSource or None
-        All evaluated images, for the pictures.
-
-    Returns
-    -------
-    sections : list of str
-        HTML; empty where there is nothing to show.
+    ``which`` names the method and the split; images, all evaluated ones or None, are
+    for the pictures.
     """
     return [
         _unseen(scored, which),
@@ -299,7 +289,6 @@ def _map(scored: ScoredSplit) -> str:
         scored.truth[images] - n_seen,
         (labels[n_seen:] - middle) @ axes[:2].T,
         [str(label) for label in scored.labels[n_seen:]],
-        np.empty((0, 2)),
         description="Map of the images and labels of unseen classes in the text space",
     )
     return (

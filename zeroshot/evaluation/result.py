@@ -133,7 +133,7 @@ class Evaluation:
             *self._table(ACCURACIES),
             "",
             *self._table(OF_SCORES),
-            *self._near_misses(),
+            *self._hierarchical_tables(),
             "",
             f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
             f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
@@ -154,7 +154,7 @@ class Evaluation:
             )
         return "\n".join(lines)
 
-    def _near_misses(self) -> list[str]:
+    def _hierarchical_tables(self) -> list[str]:
         if "hierarchy_nodes" not in self.settings:
             return []
         lines = []
