@@ -68,11 +68,6 @@ def unescaped(text: str) -> str:
     Returns
     -------
     name : str
-
-    Examples
-    --------
-    >>> unescaped(escaped("a\nb")) == "a\nb"
-    True
     """
     if not _ESCAPE.search(text):
         return text
@@ -123,11 +118,6 @@ def for_html(name: object) -> str:
     Returns
     -------
     text : str
-
-    Examples
-    --------
-    >>> for_html("<b>")
-    '&lt;b&gt;'
     """
     return html.escape(escaped(name))
 
@@ -165,11 +155,6 @@ def for_json(content: Any, encoding: str = "utf-8") -> str:
     Returns
     -------
     text : str
-
-    Examples
-    --------
-    >>> json.loads(for_json("\udcff")) == "\udcff"
-    True
     """
 
     def dumped(ascii_only: bool) -> str:

@@ -102,15 +102,8 @@ def distribution_of(kind: Kind, name: str) -> str:
 
     Raises
     ------
-    UnknownPluginError
-        If no installed distribution registers ``name``.
     PluginError
-        If two do.
-
-    Examples
-    --------
-    >>> distribution_of("projections", "ridge")
-    'zeroshot'
+        If no installed distribution registers ``name``, or two do.
     """
     return _distribution(_entry(kind, name))
 
@@ -263,54 +256,56 @@ def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddin
 
     Raises
     ------
-    UnknownPluginError
-        If no installed distribution registers the name, nor has the catalogue of
-        published vectors.
     PluginError
-        If the plugin cannot be imported, or two distributions register the name.
-    PluginContractError
-        If it cannot be made, or what is made lacks members of the contract.
+        As `resolve_backbone`; the catalogue of published vectors is looked at, too.
     ArtifactError
         If a path is no file, the file holds no vectors, or published vectors cannot be
         downloaded.
     """
     if isinstance(spec, Path):
         spec = str(spec)
-    if isinstance(spec, str):
-        name = spec.partition(":")[0]
-        if name not in _entries("embeddings"):
-            # os.path, because Path raises for "~nobody" and for too long names.
-            path = os.path.expanduser(spec)
-            if os.path.isfile(path):
-                from zeroshot.embeddings import open_vectors
+    if isinstance(spec, str) and spec.partition(":")[0] not in _entries("embeddings"):
+        file = _vector_file(spec)
+        if file is not None:
+            from zeroshot.embeddings import open_vectors
 
-                return open_vectors(Path(path))
-            from zeroshot.embeddings.catalogue import (
-                catalogue_names,
-                find_vectors,
-                near_catalogue_names,
-            )
-
-            if spec in catalogue_names():
-                from zeroshot.embeddings import open_vectors
-
-                return open_vectors(find_vectors(spec))
-            near = near_catalogue_names(spec)
-            if near and not os.path.dirname(spec):
-                raise UnknownPluginError(
-                    f"Expected a registered name of embeddings, the name of published "
-                    f"vectors or a file. Got '{spec}'. Did you mean "
-                    f"{' or '.join(map(repr, near))}? Registered: "
-                    f"{', '.join(names('embeddings'))}; published: see `zeroshot "
-                    f"embeddings list`."
-                )
-            if os.path.dirname(name) or os.path.splitext(name)[1]:
-                raise ArtifactError(
-                    f"Expected a vector file or the name of text embeddings. Got "
-                    f"'{spec}', which is neither. Check the path; registered names: "
-                    f"{', '.join(names('embeddings'))}."
-                )
+            return open_vectors(file)
     return cast(TextEmbeddings, _resolve("embeddings", spec))
+
+
+def _vector_file(spec: str) -> Path | None:
+    """Return the file that a path, or a name of published vectors, stands for.
+
+    None where the spec is neither and looks like no path: a misspelt plugin.
+    """
+    # os.path, because Path raises for "~nobody" and for too long names.
+    path = os.path.expanduser(spec)
+    if os.path.isfile(path):
+        return Path(path)
+    from zeroshot.embeddings.catalogue import (
+        catalogue_names,
+        find_vectors,
+        near_catalogue_names,
+    )
+
+    if spec in catalogue_names():
+        return find_vectors(spec)
+    near = near_catalogue_names(spec)
+    if near and not os.path.dirname(spec):
+        raise UnknownPluginError(
+            f"Expected a registered name of embeddings, the name of published vectors "
+            f"or a file. Got '{spec}'. Did you mean {' or '.join(map(repr, near))}? "
+            f"Registered: {', '.join(names('embeddings'))}; published: see `zeroshot "
+            f"embeddings list`."
+        )
+    name = spec.partition(":")[0]
+    if os.path.dirname(name) or os.path.splitext(name)[1]:
+        raise ArtifactError(
+            f"Expected a vector file or the name of text embeddings. Got '{spec}', "
+            f"which is neither. Check the path; registered names: "
+            f"{', '.join(names('embeddings'))}."
+        )
+    return None
 
 
 def resolve_projection(spec: str | type | Projection) -> Projection:
@@ -329,12 +324,8 @@ def resolve_projection(spec: str | type | Projection) -> Projection:
 
     Raises
     ------
-    UnknownPluginError
-        If no installed distribution registers the name.
     PluginError
-        If the plugin cannot be imported, or two distributions register the name.
-    PluginContractError
-        If it cannot be made, or what is made lacks members of the contract.
+        As `resolve_backbone`.
     """
     return cast(Projection, _resolve("projections", spec))
 

@@ -6,27 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zeroshot.cli import options
 from zeroshot.cli.label_lists import given_labels, split_labels
-from zeroshot.cli.options import (
-    BatchSize,
-    FailOnError,
-    Format,
-    LabelsFile,
-    NoCache,
-    OnError,
-    OptionalBackbone,
-    OptionalEmbeddings,
-    OutputFormat,
-    Pretrained,
-    ReadErrors,
-    exit_on_errors,
-)
-from zeroshot.cli.score_options import (
-    Reject,
-    SeenPenalty,
-    Temperature,
-    score_settings,
-)
 from zeroshot.cli.tables import print_csv, print_json, print_table, print_text
 from zeroshot.errors import ArtifactError, ZeroShotError
 from zeroshot.escaping import escaped
@@ -39,15 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 COLUMNS = (
-    "image",
-    "prediction",
-    "rank",
-    "label",
-    "score",
-    "probability",
-    "seen",
-    "rejected",
-    "error",
+    *("image", "prediction", "rank", "label", "score", "probability"),
+    *("seen", "rejected", "error"),
 )
 
 
@@ -63,22 +37,19 @@ def _predict(
     ],
     labels: Annotated[
         str | None,
-        typer.Option(
-            "--labels",
-            "-l",
-            metavar="LABELS",
-            help="Labels to choose from, separated by commas; any label that the "
+        options.option(
+            "--labels -l LABELS",
+            "Labels to choose from, separated by commas; any label that the "
             "embeddings know. Default: the labels seen in training.",
-            show_default=False,
         ),
     ] = None,
-    labels_file: LabelsFile = None,
+    labels_file: options.LabelsFile = None,
     top_k: Annotated[
         int, typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
     ] = 5,
-    seen_penalty: SeenPenalty = None,
-    temperature: Temperature = None,
-    reject: Reject = None,
+    seen_penalty: options.SeenPenalty = None,
+    temperature: options.Temperature = None,
+    reject: options.Reject = None,
     multi_label: Annotated[
         bool,
         typer.Option(
@@ -95,21 +66,21 @@ def _predict(
             "classes of training that an image is nearest to.",
         ),
     ] = False,
-    output: OutputFormat = Format.table,
-    embeddings: OptionalEmbeddings = None,
-    backbone: OptionalBackbone = None,
+    output: options.OutputFormat = options.Format.table,
+    embeddings: options.OptionalEmbeddings = None,
+    backbone: options.OptionalBackbone = None,
     pretrained: Annotated[
-        Pretrained,
+        options.Pretrained,
         typer.Option(
             "--pretrained",
             help="Without a model: how the backbone's own classifier is used, see "
             "'zeroshot fit'.",
         ),
-    ] = Pretrained.conse,
-    batch_size: BatchSize = 32,
-    no_cache: NoCache = False,
-    on_error: ReadErrors = OnError.raise_,
-    fail_on_error: FailOnError = False,
+    ] = options.Pretrained.conse,
+    batch_size: options.BatchSize = 32,
+    no_cache: options.NoCache = False,
+    on_error: options.ReadErrors = options.OnError.raise_,
+    fail_on_error: options.FailOnError = False,
 ) -> None:
     """Name images, with labels that need not have been in training.
 
@@ -125,7 +96,7 @@ def _predict(
 
     if multi_label and explain:
         raise typer.BadParameter("Give --multi-label or --explain, not both.")
-    settings = score_settings(seen_penalty, temperature, reject)
+    settings = options.score_settings(seen_penalty, temperature, reject)
     settings |= {
         "batch_size": batch_size,
         "cache": not no_cache,
@@ -155,22 +126,22 @@ def _predict(
         _result(names[i], best, classifier.unknown_label, errors.get(i))
         for i, best in zip(positions, ranked, strict=True)
     ]
-    if explain and output is Format.table:
+    if explain and output is options.Format.table:
         for result, explanation in zip(results, explanations, strict=True):
             print_text(f"{escaped(result['image'])}: {explanation}")
     else:
-        if explain and output is Format.json:
+        if explain and output is options.Format.json:
             for result, explanation in zip(results, explanations, strict=True):
                 result |= explanation.to_dict()
         _print_predictions(results, output)
-    exit_on_errors(len(errors), fail_on_error)
+    options.exit_on_errors(len(errors), fail_on_error)
 
 
 def _open(
     sources: list[str],
     backbone: str | None,
     embeddings: str | None,
-    pretrained: Pretrained,
+    pretrained: options.Pretrained,
 ) -> "tuple[ZeroShotClassifier, list[str]]":
     """Return the model that comes first, or one made of the options; and the images."""
     from zeroshot import ZeroShotClassifier, load
@@ -219,11 +190,13 @@ def _result(
     }
 
 
-def _print_predictions(results: Sequence[dict[str, Any]], output: Format) -> None:
-    if output is Format.json:
+def _print_predictions(
+    results: Sequence[dict[str, Any]], output: options.Format
+) -> None:
+    if output is options.Format.json:
         print_json(results)
         return
-    if output is Format.csv:
+    if output is options.Format.csv:
         print_csv(COLUMNS, [row for result in results for row in _csv_rows(result)])
         return
     columns = ["image", "label", "probability", "score", "seen"]

@@ -36,16 +36,9 @@ def print_table(
     *,
     numbers: Sequence[str] = (),
 ) -> None:
-    """Print a table on stdout.
+    """Print a table on stdout; None is an empty cell, and no name is markup.
 
-    Parameters
-    ----------
-    columns : sequence of str
-        Titles.
-    rows : sequence of sequence
-        Cells; None is an empty one. Names are escaped, and markup is none.
-    numbers : sequence of str, optional
-        Titles of the columns that are aligned to the right.
+    Columns whose titles are among ``numbers`` are aligned to the right.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -91,19 +84,7 @@ def print_rows(
     *,
     numbers: Sequence[str] = (),
 ) -> None:
-    """Print rows whose cells are the same in a table, JSON and CSV.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Keys of the rows, and titles.
-    rows : sequence of mapping
-        None becomes an empty cell.
-    form : {"table", "json", "csv"}
-        How to print them.
-    numbers : sequence of str, optional
-        Titles of the columns that a table aligns to the right.
-    """
+    """Print rows as a table (see `print_table`), JSON or CSV; None is an empty cell."""
     if form == "json":
         print_json(rows)
     elif form == "csv":
@@ -116,12 +97,7 @@ def print_rows(
 def print_properties(properties: Mapping[str, Any], form: str) -> None:
     """Print names and values, one a line; those without a value only as JSON.
 
-    Parameters
-    ----------
-    properties : mapping of str
-        Values are texts, numbers, None, or lists of texts.
-    form : {"table", "json", "csv"}
-        How to print them; CSV has a column for each.
+    CSV has a column for each.
     """
     if form == "json":
         print_json(properties)

@@ -8,24 +8,27 @@ from typing import Any
 from zeroshot.escaping import for_html
 from zeroshot.evaluation.hierarchical_precision import CUTOFFS, HIERARCHICAL_METRICS
 from zeroshot.evaluation.plots import Whisker, whisker_plot
-from zeroshot.evaluation.report_sections import split_sections
+from zeroshot.evaluation.report_sections import html_table, split_sections
 from zeroshot.evaluation.scored_split import ScoredSplit
 
-__all__ = ["report_page"]
+__all__ = ["ACCURACIES", "OF_SCORES", "report_page"]
 
 # Nothing is fetched and nothing runs, whatever a label is called.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-TITLES = {
+ACCURACIES = {
     "unseen_top1": "ZSL top-1",
     "unseen_top5": "ZSL top-5",
     "gzsl_seen": "GZSL seen",
     "gzsl_unseen": "GZSL unseen",
     "gzsl_h": "H",
+}
+OF_SCORES = {
     "ausuc": "AUSUC",
     "calibration_error": "ECE",
     "rejection_auroc": "AUROC",
     "rejection_fpr95": "FPR95",
 }
+TITLES = ACCURACIES | OF_SCORES
 
 
 def report_page(
@@ -35,7 +38,7 @@ def report_page(
     scored: ScoredSplit | None,
     images: Sequence[Any] | None,
 ) -> str:
-    """Return the page, in HTML, of what an `Evaluation` holds; refers to nothing outside.
+    """Return what an `Evaluation` holds as a page in HTML that needs no other file.
 
     Rows: the method first, chance last. Without ``scored`` there are no plots of one
     split, without images (all evaluated ones) no pictures.
@@ -182,19 +185,11 @@ def _hierarchical_tables(
 def _table(
     rows: Sequence[dict[str, Any]], titles: dict[str, str], n_splits: int
 ) -> str:
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("method", *titles.values())
-    )
-    body = "".join(
-        f"<tr><td>{for_html(row['method'])}</td>"
-        + "".join(f"<td>{_cell(row, metric, n_splits)}</td>" for metric in titles)
-        + "</tr>"
+    body = [
+        [for_html(row["method"]), *(_cell(row, metric, n_splits) for metric in titles)]
         for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    ]
+    return html_table(("method", *titles.values()), body)
 
 
 def _settings(settings: dict[str, Any]) -> str:

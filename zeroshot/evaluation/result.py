@@ -11,25 +11,12 @@ from numpy.typing import NDArray
 from zeroshot.errors import ArtifactError
 from zeroshot.escaping import for_markdown
 from zeroshot.evaluation.hierarchical_precision import CUTOFFS, HIERARCHICAL_METRICS
-from zeroshot.evaluation.report_page import report_page
+from zeroshot.evaluation.report_page import ACCURACIES, OF_SCORES, report_page
 from zeroshot.evaluation.scored_split import ScoredSplit
 from zeroshot.storage.cache import replace_file
 
 __all__ = ["Evaluation"]
 
-ACCURACIES = {
-    "unseen_top1": "ZSL top-1",
-    "unseen_top5": "ZSL top-5",
-    "gzsl_seen": "GZSL seen",
-    "gzsl_unseen": "GZSL unseen",
-    "gzsl_h": "H",
-}
-OF_SCORES = {
-    "ausuc": "AUSUC",
-    "calibration_error": "ECE",
-    "rejection_auroc": "AUROC",
-    "rejection_fpr95": "FPR95",
-}
 MOST_CONFUSIONS = 100  # in JSON, the most frequent first
 
 

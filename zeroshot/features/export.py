@@ -32,16 +32,7 @@ __all__ = ["ExportedFeatures", "export_features"]
 class ExportedFeatures:
     """What was written, and what could not be read.
 
-    Attributes
-    ----------
-    path : Path
-        The file.
-    n_rows : int
-        Rows in it.
-    dim : int
-        Length of a row.
-    errors : dict of int to str
-        Position in the input of each unreadable image, and the reason.
+    ``errors`` has the position in the input of each unreadable image, and the reason.
     """
 
     path: Path
@@ -92,12 +83,11 @@ def export_features(
     ------
     ArtifactError
         If ``out`` has another ending or cannot be written.
-    MissingExtraError
-        If ``out`` is a ``.parquet`` and pyarrow is not installed.
     LabelError
-        If there is not one label for each image.
-    InvalidImageError, PluginContractError, UnknownPluginError
-        As `zeroshot.features.extract_features`.
+        If there is not one label for each image; told before any image is read, unless
+        nobody knows how many there will be.
+    InvalidImageError, PluginError
+        As `zeroshot.features.extract_features`; if pyarrow is not installed.
 
     Warns
     -----
