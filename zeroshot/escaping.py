@@ -75,7 +75,17 @@ def unescaped(text: str) -> str:
 
 
 def lines_escaped(text: str) -> str:
-    """Return text of several lines for a terminal: only line breaks are kept."""
+    """Return text of several lines for a terminal.
+
+    Parameters
+    ----------
+    text : str
+        Its line breaks are kept, and its backslashes are not doubled.
+
+    Returns
+    -------
+    text : str
+    """
     return _UNFIT.sub(lambda m: m[0] if m[0] == "\n" else _escape(m), text)
 
 
