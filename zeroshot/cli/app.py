@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -155,15 +155,10 @@ def _warnings_in_one_line() -> Iterator[None]:
     said: set[str] = set()
 
     def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
+        message: Warning | str, category: type[Warning], *more: Any, **rest: Any
     ) -> None:
         if not issubclass(category, ZeroShotWarning):
-            shown_by_python(message, category, filename, lineno, file, line)
+            shown_by_python(message, category, *more, **rest)
         elif str(message) not in said:
             said.add(str(message))
             _say("warning", message)

@@ -26,7 +26,6 @@ from zeroshot.evaluation.plot_parts import (
     axis,
     frame,
     legend_below,
-    number,
     round_up,
     shortened,
     svg,
@@ -168,16 +167,7 @@ def whisker_plot(
         (v for row in rows for v in row.values if not math.isnan(v)), default=1
     )
     x = axis(0, round_up(largest), left, WIDTH - RIGHT, 6)
-    grid = "".join(f"M{x(t)} {TOP}V{bottom}" for t in x.ticks)
-    parts = [
-        f'<path class="grid" d="{grid}"/>',
-        *(
-            f'<text class="tick middle" x="{x(t)}" y="{bottom + 16}">{number(t)}</text>'
-            for t in x.ticks
-        ),
-        f'<text class="name middle" x="{(left + WIDTH - RIGHT) / 2}" '
-        f'y="{bottom + 36}">{for_html(x_name)}</text>',
-    ]
+    parts = [frame(x, Axis(0, 1, bottom, TOP, []), x_name, "")]
     if not math.isnan(reference):
         parts.append(
             f'<path class="line even" d="M{x(reference)} {TOP}V{bottom}">'
