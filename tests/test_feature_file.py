@@ -309,6 +309,15 @@ def test_blocks_with_an_unknown_on_error_are_refused(tmp_path):
         next(read_features(out).blocks("bananas"))
 
 
+@pytest.mark.parametrize("positions", [[1, 0], [0, 0], [-1], [2], [True, True]])
+def test_take_of_positions_that_are_no_rows_is_refused(positions, tmp_path):
+    out = tmp_path / "features.npz"
+    images = [np.zeros((8, 8, 3), np.uint8)] * 2
+    export_features(images, MeanColor(), out, cache=False)
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        read_features(out).take(positions)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"labels": np.zeros(2)}, {"paths": np.array(["a"])}, {"about": "3"}]
 )

@@ -148,11 +148,14 @@ class FeatureFile:
         Raises
         ------
         ValueError
-            If the positions do not increase.
+            If the positions do not increase, or one is no row's.
         """
         chosen = np.asarray(positions, np.int64)
-        if (np.diff(chosen) <= 0).any():
-            raise ValueError("Expected increasing positions. Sort them.")
+        if (np.diff(chosen, prepend=-1, append=len(self)) <= 0).any():
+            raise ValueError(
+                f"Expected increasing positions from 0 to {len(self) - 1}. Got "
+                f"{np.array2string(chosen, threshold=5)}. Sort them."
+            )
         return replace(
             self,
             rows=self.rows[chosen],
