@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import zeroshot
 from zeroshot.cli import app
 from zeroshot.cli.label_lists import short_names
 from zeroshot.datasets import load_images, make_shapes, shape_attributes
+from zeroshot.embeddings import Attributes
+from zeroshot.escaping import unescaped
 from zeroshot.splits import hold_out_classes
 
 COMMANDS = ("demo", "fit", "predict", "evaluate", "backbones", "projections")
@@ -184,6 +187,174 @@ def test_warning_is_one_line_on_stderr_without_file_name(vectors):
     assert result.stderr.startswith("warning: 1 of 1 labels")
     assert result.stderr.count("\n") == 1
     assert ".py" not in result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["projections"], ["projections", "-f", "json"]])
+def test_output_to_a_full_disk_is_one_line_and_exits_1(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "zeroshot", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Expected a place for the results")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_output_to_a_reader_that_left_is_quiet_and_exits_141(form):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "zeroshot", "backbones", "-f", form],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_output_in_any_encoding_tells_names_apart(encoding, vectors, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("café ☃: red\nstar\n", encoding="utf-8")
+    arguments = ("labels", "check", labels, "-e", vectors)
+    environment = {"PYTHONIOENCODING": encoding}
+    assert "star" in in_shell(*arguments, **environment).stdout
+    done = in_shell(*arguments, "-f", "json", **environment)
+    entries = json.loads(done.stdout)["entries"]
+    assert [entry["label"] for entry in entries] == ["café ☃", "star"]
+
+
+@pytest.mark.parametrize("wrong", ["a\0b", "x" * 5000, "a\udcff"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "?", "-b", "color-hog", "-e", "random", "-o", "model"],
+        ["fit", "photos", "-b", "?", "-e", "random", "-o", "model"],
+        ["fit", "photos", "-b", "color-hog", "-e", "?", "-o", "model"],
+        ["fit", "photos", "-b", "color-hog", "-e", "glove:?", "-o", "model"],
+        ["predict", "?", "photo.png"],
+        ["predict", "model", "?.npz"],
+        ["evaluate", "?", "-b", "color-hog", "-e", "random"],
+        ["embed", "?", "-b", "color-hog", "-o", "features.npz"],
+        ["embed", "photos", "-b", "color-hog", "-o", "?/features.npz"],
+        ["labels", "check", "-e", "random", "--labels-file", "?"],
+        ["backbones", "?"],
+        ["embeddings", "info", "?"],
+    ],
+)
+def test_arguments_that_name_nothing_are_one_line_and_exit_1(arguments, wrong):
+    line = error_of(*(part.replace("?", wrong) for part in arguments))
+    assert "Expected" in line
+
+
+def test_fine_tune_without_a_value_exits_2(photos, options, tmp_path):
+    result = run("fit", photos, *options, "--fine-tune", "", "-o", tmp_path / "model")
+    assert result.exit_code == 2
+
+
+# Names that hold anything: what a terminal obeys, markup, formulas, no UTF-8.
+
+HOSTILE = ["=1+1\x1b[31mred", "[red]x", "<script>", "a\nb|c", "\udcff"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hostile")
+    images, labels = make_shapes(3, colors=COLORS[:2], shapes=SHAPES)
+    names = dict(zip(np.unique(labels), HOSTILE, strict=False))
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        if label in names:
+            folder = root / names[label]
+            folder.mkdir(exist_ok=True)
+            image = Image.fromarray(pixels)
+            image.save(folder / f"=\udcff\x1b[1m{number}.png", "PNG")
+    return root
+
+
+@pytest.fixture(scope="module")
+def hostile_model(hostile, tmp_path_factory):
+    out = tmp_path_factory.mktemp("models") / "model"
+    succeed("fit", hostile, "-b", "color-hog", "-e", "random", "-o", out)
+    return out
+
+
+def test_fit_on_hostile_names_saves_them_all(hostile_model):
+    labels = zeroshot.load(hostile_model).classes_.tolist()
+    assert sorted(labels) == sorted(HOSTILE)
+    card = (hostile_model / "README.md").read_text(encoding="utf-8")
+    assert not any(raw in card for raw in ("\x1b", "<script>", "[red]", "b|c"))
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_predict_shows_hostile_names_and_never_writes_them_raw(
+    hostile, hostile_model, form
+):
+    done = succeed("predict", hostile_model, hostile, "-k", 1, "-f", form)
+    assert "\x1b" not in done.stdout
+    if form == "table":
+        assert "[red]x" in done.stdout
+        assert "a\\x0ab|c" in done.stdout
+        return
+    if form == "json":
+        rows = json.loads(done.stdout)
+        paths, labels = ([row[k] for row in rows] for k in ("image", "prediction"))
+    else:
+        rows = list(csv.DictReader(io.StringIO(done.stdout)))
+        paths = [unescaped(row["image"]) for row in rows]
+        labels = [unescaped(row["prediction"].removeprefix("'")) for row in rows]
+        assert not any(row["prediction"].startswith("=") for row in rows)
+    assert all(os.path.isfile(path) for path in paths)
+    assert len(paths) == 15
+    assert set(labels) <= set(HOSTILE)
+
+
+def test_predict_of_a_model_explains_and_evaluates_hostile_names(
+    hostile, hostile_model, tmp_path
+):
+    page = tmp_path / "page.html"
+    for arguments in (
+        ("predict", hostile_model, hostile, "--explain", "-k", 1),
+        ("labels", "check", *HOSTILE, "-e", "random"),
+        (
+            "evaluate",
+            hostile,
+            *f"-b color-hog -e random --splits 1 --html {page}".split(),
+        ),
+    ):
+        done = succeed(*arguments)
+        assert "\x1b" not in done.stdout + done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_predict_shows_labels_that_are_numbers(form, red_star, tmp_path):
+    images, labels = make_shapes(3, colors=COLORS, shapes=["star"])
+    ids = np.unique(labels, return_inverse=True)[1]
+    words = Attributes(["0", "1", "2"], np.eye(3))
+    classifier = zeroshot.ZeroShotClassifier(
+        "color-hog", words, projection="ridge", unknown_label=None
+    )
+    classifier.fit(images, ids).save(tmp_path / "model")
+    arguments = ("predict", tmp_path / "model", red_star, "-k", 2, "-f", form)
+    printed = succeed(*arguments).stdout
+    best = classifier.predict([str(red_star)])[0]
+    if form == "json":
+        assert json.loads(printed)[0]["prediction"] == best
+    else:
+        assert re.search(rf"red star/\d+\.png\W+{best}\b", printed)
+    rejected = succeed(*arguments, "--reject", "1").stdout
+    assert ("null" if form == "json" else "None" if form == "table" else ",,") in (
+        rejected
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from zeroshot.errors import (
     LabelError,
     MissingExtraError,
     PartialCoverageWarning,
+    ZeroShotWarning,
 )
 from zeroshot.features import extract_features, iter_features
 from zeroshot.shapes import make_shapes, shape_attributes
@@ -243,6 +245,91 @@ def test_export_to_a_wrong_place_is_refused_before_any_work(out, tmp_path):
         export_features(["/no/such.png"], "color-hog", tmp_path / out)
     with pytest.raises(LabelError, match="1 images and 2 labels"):
         export_features(["a.png"], "color-hog", tmp_path / "a.npz", labels=["a", "b"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n_labels", [0, 1, 3])
+def test_export_with_a_wrong_number_of_labels_says_so(form, n_labels, tmp_path):
+    images = [np.full((8, 8, 3), i, np.uint8) for i in range(2)]
+    counting, out = MeanColor(), tmp_path / f"features{form}"
+    for given, wrong in (
+        (images, f"2 images and {n_labels} labels"),
+        (iter(images), f"{min(2, n_labels + 1)} images and {n_labels} labels"),
+    ):
+        with pytest.raises(LabelError, match=wrong):
+            export_features(
+                given, counting, out, labels=["okapi"] * n_labels, cache=False
+            )
+    assert not list(tmp_path.iterdir())
+    if n_labels < 2:  # nobody knows that labels are left over before the last image
+        assert counting.batches == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_names_that_are_no_text_are_kept(form, tmp_path):
+    names = ["\udcff.png", "a\nb\x1b[31m.png", "=1+1.png", "\\x41.png", "ordinary.png"]
+    paths = [str(tmp_path / name) for name in names]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path, "PNG")
+    paths.append(str(tmp_path / "missing\udcff.png"))
+    out = tmp_path / f"features{form}"
+    with pytest.warns(PartialCoverageWarning):
+        export_features(
+            paths, MeanColor(), out, labels=[*names, ""], cache=False, on_error="nan"
+        )
+    file = read_features(out)
+    assert file.paths == paths
+    assert file.labels.tolist() == [*names, ""]
+    assert list(file.errors) == [5]
+    assert Path(file.paths[0]).is_file()
+
+
+@pytest.mark.parametrize("pixels", ["1", None])
+def test_file_of_images_decoded_otherwise_is_used_with_a_warning(pixels, tmp_path):
+    out = tmp_path / "features.npz"
+    image = np.zeros((8, 8, 3), np.uint8)
+    export_features([image], MeanColor(), out, cache=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = extract_features(out, MeanColor()).matrix
+    with np.load(out) as arrays:
+        arrays = dict(arrays)
+    about = json.loads(arrays["about"].item())
+    assert about["pixels"] == read_features(out).pixels
+    about["pixels"] = pixels
+    np.savez(out, **arrays | {"about": json.dumps(about)})
+    with pytest.warns(ZeroShotWarning, match="decoded otherwise"):
+        np.testing.assert_array_equal(extract_features(out, MeanColor()).matrix, rows)
+
+
+def test_blocks_with_an_unknown_on_error_are_refused(tmp_path):
+    out = tmp_path / "features.npz"
+    export_features([np.zeros((8, 8, 3), np.uint8)], MeanColor(), out, cache=False)
+    with pytest.raises(ValueError, match="'bananas'"):
+        next(read_features(out).blocks("bananas"))
+
+
+@pytest.mark.parametrize("positions", [[1, 0], [0, 0], [-1], [2], [True, True]])
+def test_take_of_positions_that_are_no_rows_is_refused(positions, tmp_path):
+    out = tmp_path / "features.npz"
+    images = [np.zeros((8, 8, 3), np.uint8)] * 2
+    export_features(images, MeanColor(), out, cache=False)
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        read_features(out).take(positions)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"labels": np.zeros(2)}, {"paths": np.array(["a"])}, {"about": "3"}]
+)
+def test_file_with_parts_that_do_not_fit_is_refused(wrong, tmp_path):
+    out = tmp_path / "features.npz"
+    images = [np.zeros((8, 8, 3), np.uint8)] * 2
+    export_features(images, MeanColor(), out, labels=["a", "b"], cache=False)
+    with np.load(out) as arrays:
+        arrays = dict(arrays)
+    np.savez(out, **arrays | wrong)
+    with pytest.raises(ArtifactError, match="damaged or something else"):
+        read_features(out)
 
 
 def test_export_that_fails_keeps_the_older_file(photos, tmp_path):

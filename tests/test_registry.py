@@ -5,7 +5,8 @@ from importlib.metadata import entry_points
 import numpy as np
 import pytest
 
-from zeroshot import registry
+import zeroshot
+from zeroshot import ZeroShotClassifier, registry
 from zeroshot.backbones import ColorHOG, KerasModel
 from zeroshot.embeddings import GloVe, RandomEmbeddings
 from zeroshot.errors import (
@@ -184,6 +185,40 @@ def test_resolve_a_plugin_that_cannot_be_made_names_it_and_its_distribution(inst
     install("zeroshot-broken", {"broken": "broken_module:Plain"}, broken_module=code)
     with pytest.raises(PluginError, match=r"'broken' of 'zeroshot-broken'.*FileNotFou"):
         registry.resolve_backbone("broken")
+
+
+def test_name_of_a_class_that_its_package_re_exports_is_found(install):
+    install(
+        "zeroshot-outer",
+        {"outer": "outer_module:Plain", "outer-made": "outer_module:made"},
+        outer_module="from inner_module import Plain\nmade = lambda: Plain()\n",
+        inner_module=HEALTHY,
+    )
+    install("zeroshot-broken", {"broken": "broken_module:Plain"}, broken_module="1 / 0")
+    plugin_class = registry.load("backbones", "outer")
+    assert plugin_class.__module__ == "inner_module"
+    assert registry.name_of("backbones", plugin_class) == "outer"
+    assert registry.name_of("backbones", Lazy) is None
+
+
+def test_a_projection_registered_where_it_is_re_exported_can_be_saved(
+    install, tmp_path
+):
+    code = "from zeroshot.projections import Ridge\nclass Mine(Ridge):\n    pass\n"
+    entries = {"mine": "mine_package:Mine"}
+    install(
+        "zeroshot-mine",
+        entries,
+        "projections",
+        mine_package="from mine_inner import Mine\n",
+        mine_inner=code,
+    )
+    X = np.random.default_rng(0).normal(size=(12, 4))
+    y = np.array(["cat", "dog", "emu"] * 4)
+    fitted = ZeroShotClassifier(None, "random", projection="mine").fit(X, y)
+    fitted.save(tmp_path / "model")
+    loaded = zeroshot.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
 
 
 # -------------------------------------------------------------- what can be resolved

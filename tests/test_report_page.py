@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from zeroshot import ZeroShotClassifier, evaluate, make_shapes
 from zeroshot.embeddings import Attributes
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import ArtifactError
+from zeroshot.escaping import for_json
 from zeroshot.evaluation import evaluate_model
 from zeroshot.evaluation.plot_parts import axis
 from zeroshot.evaluation.plots import Line, line_plot
@@ -227,6 +229,38 @@ def test_labels_are_escaped_everywhere(photos, tmp_path):
     assert "<b>" + '"red"' not in page
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_an_evaluation_with_labels_that_are_numbers_is_printed_and_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(6), 8)
+    X = np.eye(6)[y] + 0.1 * rng.normal(size=(48, 6))
+    words = Attributes(["0", "1", "2", "3", "4"], np.eye(5))  # none of 5
+    result = evaluate(
+        X, y, None, words, projection="ridge", n_splits=2, on_unknown="skip"
+    )
+    assert "Left out, without a word vector: 5." in str(result)
+    assert json.loads(for_json(result.to_dict()))["settings"]["left_out"] == [5]
+    Page(written(result, tmp_path))
+
+
+def test_names_that_are_no_utf8_or_hold_controls_are_drawn_escaped(tmp_path):
+    names = ["\udcff", "a\x1b[31m|b", "<c>", "d\ne", "=f", "`g`"]
+    y = np.repeat(names, 6)
+    X = np.eye(6)[np.repeat(np.arange(6), 6)]
+    result = evaluate(
+        X,
+        y,
+        None,
+        Attributes(names, np.eye(6)),
+        projection="ridge",
+        n_splits=1,
+        unseen=0.5,
+    )
+    page = written(result, tmp_path)
+    Page(page)
+    assert "\x1b" not in page + str(result)
+    assert "\\udcff" in page
 
 
 def test_a_page_of_features_has_no_pictures_and_one_of_seen_classes_no_curve(

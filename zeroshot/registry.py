@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import os
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -103,15 +104,8 @@ def distribution_of(kind: Kind, name: str) -> str:
 
     Raises
     ------
-    UnknownPluginError
-        If no installed distribution registers ``name``.
     PluginError
-        If two do.
-
-    Examples
-    --------
-    >>> distribution_of("projections", "ridge")
-    'zeroshot'
+        If no installed distribution registers ``name``, or two do.
     """
     return _distribution(_entry(kind, name))
 
@@ -140,12 +134,15 @@ def backbone_names(spec: str) -> list[str]:
 def name_of(kind: Kind, plugin_class: type) -> str | None:
     """Return the name under which a class is registered, or None.
 
+    Where no entry point has the class's own path, those of other distributions are
+    imported: they may name it where their package re-exports it.
+
     Parameters
     ----------
     kind : {"backbones", "embeddings", "projections"}
         Entry-point group to look in.
     plugin_class : type
-        The class itself; no plugin is imported.
+        The class itself.
 
     Returns
     -------
@@ -153,9 +150,15 @@ def name_of(kind: Kind, plugin_class: type) -> str | None:
         The first in alphabetical order, where a class has several.
     """
     value = f"{plugin_class.__module__}:{plugin_class.__qualname__}"
-    for name in names(kind):
-        if any(entry.value == value for entry in _entries(kind)[name]):
-            return name
+    entries = [entry for name in names(kind) for entry in _entries(kind)[name]]
+    for entry in entries:
+        if entry.value.replace(" ", "") == value:
+            return entry.name
+    for entry in entries:
+        if _distribution(entry) != "zeroshot":  # ours name their own paths
+            with suppress(Exception):  # a stranger's plugin may raise anything
+                if entry.load() is plugin_class:
+                    return entry.name
     return None
 
 
@@ -255,54 +258,56 @@ def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddin
 
     Raises
     ------
-    UnknownPluginError
-        If no installed distribution registers the name, nor has the catalogue of
-        published vectors.
     PluginError
-        If the plugin cannot be imported, or two distributions register the name.
-    PluginContractError
-        If it cannot be made, or what is made lacks members of the contract.
+        As `resolve_backbone`; the catalogue of published vectors is looked at, too.
     ArtifactError
         If a path is no file, the file holds no vectors, or published vectors cannot be
         downloaded.
     """
     if isinstance(spec, Path):
         spec = str(spec)
-    if isinstance(spec, str):
-        name = spec.partition(":")[0]
-        if name not in _entries("embeddings"):
-            # os.path, because Path raises for "~nobody" and for too long names.
-            path = os.path.expanduser(spec)
-            if os.path.isfile(path):
-                from zeroshot.embeddings import open_vectors
+    if isinstance(spec, str) and spec.partition(":")[0] not in _entries("embeddings"):
+        file = _vector_file(spec)
+        if file is not None:
+            from zeroshot.embeddings import open_vectors
 
-                return open_vectors(Path(path))
-            from zeroshot.embeddings.catalogue import (
-                catalogue_names,
-                find_vectors,
-                near_catalogue_names,
-            )
-
-            if spec in catalogue_names():
-                from zeroshot.embeddings import open_vectors
-
-                return open_vectors(find_vectors(spec))
-            near = near_catalogue_names(spec)
-            if near and not os.path.dirname(spec):
-                raise UnknownPluginError(
-                    f"Expected a registered name of embeddings, the name of published "
-                    f"vectors or a file. Got '{spec}'. Did you mean "
-                    f"{' or '.join(map(repr, near))}? Registered: "
-                    f"{', '.join(names('embeddings'))}; published: see `zeroshot "
-                    f"embeddings list`."
-                )
-            if os.path.dirname(name) or os.path.splitext(name)[1]:
-                raise ArtifactError(
-                    f"Expected a vector file or the name of text embeddings. Got "
-                    f"'{spec}', which is neither. Check the path; registered names: "
-                    f"{', '.join(names('embeddings'))}."
-                )
+            return open_vectors(file)
     return cast(TextEmbeddings, _resolve("embeddings", spec))
+
+
+def _vector_file(spec: str) -> Path | None:
+    """Return the file that a path, or a name of published vectors, stands for.
+
+    None where the spec is neither and looks like no path: a misspelt plugin.
+    """
+    # os.path, because Path raises for "~nobody" and for too long names.
+    path = os.path.expanduser(spec)
+    if os.path.isfile(path):
+        return Path(path)
+    from zeroshot.embeddings.catalogue import (
+        catalogue_names,
+        find_vectors,
+        near_catalogue_names,
+    )
+
+    if spec in catalogue_names():
+        return find_vectors(spec)
+    near = near_catalogue_names(spec)
+    if near and not os.path.dirname(spec):
+        raise UnknownPluginError(
+            f"Expected a registered name of embeddings, the name of published vectors "
+            f"or a file. Got '{spec}'. Did you mean {' or '.join(map(repr, near))}? "
+            f"Registered: {', '.join(names('embeddings'))}; published: see `zeroshot "
+            f"embeddings list`."
+        )
+    name = spec.partition(":")[0]
+    if os.path.dirname(name) or os.path.splitext(name)[1]:
+        raise ArtifactError(
+            f"Expected a vector file or the name of text embeddings. Got '{spec}', "
+            f"which is neither. Check the path; registered names: "
+            f"{', '.join(names('embeddings'))}."
+        )
+    return None
 
 
 def resolve_projection(spec: str | type | Projection) -> Projection:
@@ -321,12 +326,8 @@ def resolve_projection(spec: str | type | Projection) -> Projection:
 
     Raises
     ------
-    UnknownPluginError
-        If no installed distribution registers the name.
     PluginError
-        If the plugin cannot be imported, or two distributions register the name.
-    PluginContractError
-        If it cannot be made, or what is made lacks members of the contract.
+        As `resolve_backbone`.
     """
     return cast(Projection, _resolve("projections", spec))
 

@@ -1,13 +1,15 @@
 """The application: its commands, and what becomes of errors and warnings."""
 
+import errno
 import inspect
 import io
+import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -25,21 +27,38 @@ from zeroshot.cli import (
     vectors,
 )
 from zeroshot.errors import ZeroShotError, ZeroShotWarning
+from zeroshot.escaping import lines_escaped
 from zeroshot.progress import say
 
 __all__ = ["app", "main"]
+
+BROKEN_PIPE = 141  # exit code: of programs that SIGPIPE ends, as shells tell it
+OF_RESULTS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
+_UsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
 
 
 class _Commands(TyperGroup):
     """All commands; the only place where the command line catches errors."""
 
-    def invoke(self, ctx: Any) -> Any:
-        with _warnings_in_one_line():
+    def make_context(
+        self, info_name: Any, args: list[str], *rest: Any, **more: Any
+    ) -> Any:
+        if wrong := [argument for argument in args if "\0" in argument]:
+            _say("error", f"Expected arguments without NUL. Got {wrong[0]!r}.")
+            raise typer.Exit(1)
+        with _usage_errors_escaped():
+            return super().make_context(info_name, args, *rest, **more)
+
+    def invoke(self, ctx: Any) -> None:
+        with _warnings_in_one_line(), _usage_errors_escaped():
             try:
-                return super().invoke(ctx)
+                super().invoke(ctx)
+                sys.stdout.flush()
             except ZeroShotError as error:
                 _say("error", error)
                 raise typer.Exit(1) from error
+            except OSError as error:
+                raise typer.Exit(_exit_code(error)) from error
 
 
 app = typer.Typer(
@@ -101,9 +120,14 @@ for name, purpose, commands in (
 def main() -> None:
     """Run the command line with the arguments of this process."""
     # Words of broken vector files, and terminals without UTF-8, are no reason to fail.
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    app(prog_name="zeroshot")
+    try:
+        app(prog_name="zeroshot")
+    except OSError as error:  # of --help, which no command prints
+        sys.exit(_exit_code(error))
 
 
 def _print_version(wanted: bool) -> None:
@@ -132,15 +156,10 @@ def _warnings_in_one_line() -> Iterator[None]:
     said: set[str] = set()
 
     def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
+        message: Warning | str, category: type[Warning], *more: Any, **rest: Any
     ) -> None:
         if not issubclass(category, ZeroShotWarning):
-            shown_by_python(message, category, filename, lineno, file, line)
+            shown_by_python(message, category, *more, **rest)
         elif str(message) not in said:
             said.add(str(message))
             _say("warning", message)
@@ -152,6 +171,29 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _usage_errors_escaped() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        error.message = lines_escaped(error.message)
+        raise
+
+
+def _exit_code(error: OSError) -> int:
+    """Say what could not be read or written; a reader that left is told nothing."""
+    if error.errno not in OF_RESULTS or error.filename is not None:
+        _say("error", f"Expected a file that can be read or written. Got {error}.")
+        return 1
+    # Whatever is not written yet would fail again when Python ends.
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    _say("error", f"Expected a place for the results, with free space. Got {error}.")
+    return 1
+
+
 def _say(what: str, message: object) -> None:
-    line = str(message).replace("\n", " ")
+    line = lines_escaped(str(message)).replace("\n", " ")
     say(f"{what}: {line}")

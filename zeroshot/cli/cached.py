@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from zeroshot.cli.options import Format, OutputFormat
-from zeroshot.cli.tables import print_json, print_rows
+from zeroshot.cli.tables import print_json, print_rows, print_text
 from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
@@ -48,7 +48,7 @@ def _list(output: OutputFormat = Format.table) -> None:
         columns = ("kind", "name", "images", "size")
         print_rows(columns, rows, output.value, numbers=("images", "size"))
     if output is Format.table:
-        typer.echo(
+        print_text(
             f"{readable_size(total)} in {cache_root()} (features: at most "
             f"{readable_size(limit)}; free on the disk: {readable_size(free)})"
         )
@@ -81,7 +81,7 @@ def _verify(output: OutputFormat = Format.table) -> None:
         columns = ("file", "state", "reason")
         print_rows(columns, rows, output.value)
     else:
-        typer.echo("Nothing to verify.")
+        print_text("Nothing to verify.")
     if damaged := [row["file"] for row in rows if row["state"] == "damaged"]:
         raise ArtifactError(
             f"Expected every file as it was written. Got {len(damaged)} damaged: "
@@ -153,7 +153,7 @@ def _clear(
             f"Delete {count} files, {size}, in {cache_root()}?", abort=True, err=True
         )
     freed = clear_cache(*kinds)
-    typer.echo(f"Freed {readable_size(freed)}.")
+    print_text(f"Freed {readable_size(freed)}.")
 
 
 COMMANDS = (

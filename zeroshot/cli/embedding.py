@@ -3,17 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from zeroshot.cli.options import (
-    Backbone,
-    BatchSize,
-    ClassNames,
-    FailOnError,
-    NoCache,
-    OnError,
-    exit_on_errors,
-)
+from zeroshot.cli import options
+from zeroshot.cli.tables import print_text
 
 __all__ = ["COMMANDS"]
 
@@ -21,35 +12,24 @@ __all__ = ["COMMANDS"]
 def _embed(
     images: Annotated[
         Path,
-        typer.Argument(
+        options.argument(
             help="A folder (all images below), a .csv with a column path, or an image. "
             "Sub-folders, or a column label, are the labels.",
-            show_default=False,
         ),
     ],
-    backbone: Backbone,
+    backbone: options.Backbone,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="File to write: .npz, or .parquet (which needs pyarrow).",
-            show_default=False,
+        options.option(
+            "--out -o FILE",
+            "File to write: .npz, or .parquet (which needs pyarrow).",
         ),
     ],
-    class_names: ClassNames = None,
-    batch_size: BatchSize = 32,
-    no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), leave it out (skip), or "
-            "give it a row of NaN with the reason (nan).",
-        ),
-    ] = OnError.raise_,
-    fail_on_error: FailOnError = False,
+    class_names: options.ClassNames = None,
+    batch_size: options.BatchSize = 32,
+    no_cache: options.NoCache = False,
+    on_error: options.ReadErrors = options.OnError.raise_,
+    fail_on_error: options.FailOnError = False,
 ) -> None:
     """Compute the features of images and write them to a file.
 
@@ -69,11 +49,11 @@ def _embed(
         cache=not no_cache,
         on_error=on_error.value,
     )
-    typer.echo(
+    print_text(
         f"Saved: {out} ({exported.n_rows} rows of {exported.dim} numbers, "
         f"{'no' if labels is None else 'with'} labels)"
     )
-    exit_on_errors(len(exported.errors), fail_on_error)
+    options.exit_on_errors(len(exported.errors), fail_on_error)
 
 
 COMMANDS = (

@@ -1,31 +1,14 @@
 """The command that measures: evaluate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 from warnings import warn
 
 import typer
 
+from zeroshot.cli import options
 from zeroshot.cli.label_lists import left_out_line, with_vector
-from zeroshot.cli.options import (
-    BatchSize,
-    ClassNames,
-    Format,
-    NoCache,
-    OnError,
-    OutputFormat,
-    Projection,
-    Seed,
-    SkipUnknown,
-    names_of,
-)
-from zeroshot.cli.score_options import (
-    Reject,
-    SeenPenalty,
-    Temperature,
-    score_settings,
-)
-from zeroshot.cli.tables import print_csv, print_json
+from zeroshot.cli.tables import print_csv, print_json, print_text
 from zeroshot.errors import PartialCoverageWarning
 
 if TYPE_CHECKING:
@@ -37,35 +20,15 @@ __all__ = ["COMMANDS"]
 def _evaluate(
     images: Annotated[
         Path,
-        typer.Argument(
+        options.argument(
             help="Labelled images: a folder with one sub-folder per class, a .csv with "
             "the columns path and label, or a file that 'zeroshot embed' wrote. With "
             "--proposed-split: res101.mat.",
-            show_default=False,
         ),
     ],
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="As for 'zeroshot fit'. Needed without --model and --proposed-split.",
-            autocompletion=names_of("backbones"),
-            show_default=False,
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        typer.Option(
-            "--embeddings",
-            "-e",
-            metavar="FILE|NAME",
-            help="As for 'zeroshot fit'. Needed without --model and --proposed-split.",
-            show_default=False,
-        ),
-    ] = None,
-    projection: Projection = "eszsl",
+    backbone: options.OptionalBackbone = None,
+    embeddings: options.OptionalEmbeddings = None,
+    projection: options.Projection = "eszsl",
     splits: Annotated[
         int,
         typer.Option("--splits", min=1, help="Splits into seen and unseen classes."),
@@ -87,70 +50,55 @@ def _evaluate(
             help="Add a softmax classifier of the seen classes to the table (slow).",
         ),
     ] = False,
-    skip_unknown: SkipUnknown = False,
+    skip_unknown: options.SkipUnknown = False,
     model: Annotated[
         Path | None,
-        typer.Option(
-            "--model",
-            metavar="MODEL",
-            help="Evaluate this saved model instead of training new ones; classes that "
+        options.option(
+            "--model MODEL",
+            "Evaluate this saved model instead of training new ones; classes that "
             "it was not trained on are the unseen ones. Images that it was trained on "
             "make the figures for seen classes worthless.",
-            show_default=False,
         ),
     ] = None,
     proposed_split: Annotated[
         Path | None,
-        typer.Option(
-            "--proposed-split",
-            metavar="FILE",
-            help="att_splits.mat: run the benchmark of Xian et al. on its published "
+        options.option(
+            "--proposed-split FILE",
+            "att_splits.mat: run the benchmark of Xian et al. on its published "
             "split, with IMAGES their res101.mat. --embeddings may replace its class "
             "attributes.",
-            show_default=False,
         ),
     ] = None,
     hierarchy: Annotated[
         Path | None,
-        typer.Option(
-            "--hierarchy",
-            metavar="FILE|FOLDER",
-            help="What is a kind of what: a .csv with the columns child and parent, or "
+        options.option(
+            "--hierarchy FILE|FOLDER",
+            "What is a kind of what: a .csv with the columns child and parent, or "
             "a folder with ImageNet's WordNet (imagenet_graph_edges.tsv and words.txt)."
             " Adds hierarchical precision@k, the share of the k best labels that are "
             "among those nearest the true one: a dog called a wolf is nearly right. "
             "Labels are ids or names of nodes; with --class-names the folders may be "
             "the ids.",
-            show_default=False,
         ),
     ] = None,
-    seen_penalty: SeenPenalty = None,
-    temperature: Temperature = None,
-    reject: Reject = None,
+    seen_penalty: options.SeenPenalty = None,
+    temperature: options.Temperature = None,
+    reject: options.Reject = None,
     html: Annotated[
         Path | None,
-        typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Write a page with plots and pictures too, which needs no other file.",
+        options.option(
+            "--html FILE",
+            "Write a page with plots and pictures too, which needs no other file.",
             dir_okay=False,
             writable=True,
-            show_default=False,
         ),
     ] = None,
-    class_names: ClassNames = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 32,
-    no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), leave it out (skip), or "
-            "leave it out of training and count it as a wrong answer (nan).",
-        ),
-    ] = OnError.raise_,
-    output: OutputFormat = Format.table,
+    class_names: options.ClassNames = None,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 32,
+    no_cache: options.NoCache = False,
+    on_error: options.ReadErrors = options.OnError.raise_,
+    output: options.OutputFormat = options.Format.table,
 ) -> None:
     """Measure how well a backbone and embeddings do on classes not trained on.
 
@@ -166,10 +114,22 @@ def _evaluate(
     from zeroshot.evaluation.protocol import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
-    scores = score_settings(seen_penalty, temperature, reject)
+    scores = options.score_settings(seen_penalty, temperature, reject)
     controls = ("ridge", "random", "softmax") if softmax else ("ridge", "random")
-    on_unknown: Literal["raise", "skip"] = "skip" if skip_unknown else "raise"
     tree = None if hierarchy is None else _read_hierarchy(hierarchy, class_names)
+    settings: dict[str, Any] = {
+        "projection": projection,
+        "controls": controls,
+        "hierarchy": tree,
+        "random_state": seed,
+        "on_unknown": "skip" if skip_unknown else "raise",
+        **scores,
+    }
+    reading: dict[str, Any] = {
+        "batch_size": batch_size,
+        "cache": not no_cache,
+        "on_error": on_error.value,
+    }
     if proposed_split is not None:
         if model is not None or backbone is not None or class_names is not None:
             raise typer.BadParameter(
@@ -177,25 +137,13 @@ def _evaluate(
                 "--model, --backbone and --class-names."
             )
         benchmark = load_proposed_split(images, proposed_split)
-        evaluation = evaluate(
-            benchmark.features,
-            benchmark.labels,
-            None,
-            benchmark.attributes if embeddings is None else embeddings,
-            projection=projection,
-            splits=[benchmark.split],
-            **scores,
-            controls=controls,
-            hierarchy=tree,
-            random_state=seed,
-            on_unknown=on_unknown,
-        )
+        words = benchmark.attributes if embeddings is None else embeddings
+        features, labels, split = benchmark.features, benchmark.labels, benchmark.split
+        evaluation = evaluate(features, labels, None, words, splits=[split], **settings)
     elif model is not None:
         paths, labels = load_labelled(images, class_names, on_error.value)
         classifier = load(model, backbone=backbone, embeddings=embeddings)
-        classifier.set_params(
-            batch_size=batch_size, cache=not no_cache, on_error=on_error.value, **scores
-        )
+        classifier.set_params(**reading, **scores)
         if skip_unknown:
             paths, labels, left_out = with_vector(paths, labels, classifier.embeddings_)
             if left_out:
@@ -203,36 +151,21 @@ def _evaluate(
         evaluation = evaluate_model(classifier, paths, labels, hierarchy=tree)
     elif backbone is not None and embeddings is not None:
         paths, labels = load_labelled(images, class_names, on_error.value)
-        evaluation = evaluate(
-            paths,
-            labels,
-            backbone,
-            embeddings,
-            projection=projection,
-            n_splits=splits,
-            **scores,
-            unseen=unseen,
-            controls=controls,
-            hierarchy=tree,
-            random_state=seed,
-            on_unknown=on_unknown,
-            batch_size=batch_size,
-            cache=not no_cache,
-            on_error=on_error.value,
-        )
+        settings |= {"n_splits": splits, "unseen": unseen} | reading
+        evaluation = evaluate(paths, labels, backbone, embeddings, **settings)
     else:
         raise typer.BadParameter(
             "Give --backbone and --embeddings, or --model, or --proposed-split."
         )
-    if output is Format.json:
+    if output is options.Format.json:
         print_json(evaluation.to_dict())
-    elif output is Format.csv:
+    elif output is options.Format.csv:
         print_csv(list(evaluation.rows[0]), evaluation.rows)
     else:
-        typer.echo(str(evaluation))
+        print_text(evaluation)
     if html is not None:  # last: a disk that is full loses no figures
         evaluation.save_html(html)
-        typer.echo(f"Wrote {html}", err=True)
+        print_text(f"Wrote {html}", err=True)
 
 
 def _read_hierarchy(path: Path, class_names: Path | None) -> "Hierarchy":

@@ -8,7 +8,7 @@ import typer
 
 from zeroshot.cli.label_lists import given_labels
 from zeroshot.cli.options import Embeddings, Format, LabelsFile, OutputFormat
-from zeroshot.cli.tables import print_csv, print_json
+from zeroshot.cli.tables import print_csv, print_json, print_text
 
 __all__ = ["COMMANDS"]
 
@@ -57,7 +57,7 @@ def _check(
         ]
         print_csv(list(entries[0]), entries)
     else:
-        typer.echo(str(report))
+        print_text(report)
 
 
 COMMANDS = ((_check, "zeroshot labels check labels.txt --embeddings glove.6B.300d"),)

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from zeroshot.cli.options import Format, OutputFormat, names_of
+from zeroshot.cli import options
 from zeroshot.cli.tables import print_properties, print_rows
 
 if TYPE_CHECKING:
@@ -16,13 +14,12 @@ __all__ = ["COMMANDS"]
 def _backbones(
     name: Annotated[
         str | None,
-        typer.Argument(
+        options.argument(
             help="Show this one in detail; none of its weights are loaded.",
-            autocompletion=names_of("backbones"),
-            show_default=False,
+            autocompletion=options.names_of("backbones"),
         ),
     ] = None,
-    output: OutputFormat = Format.table,
+    output: options.OutputFormat = options.Format.table,
 ) -> None:
     """List the backbones, or show one: sizes, pretraining, licence, weights.
 
@@ -56,12 +53,12 @@ def _backbones(
     )
 
 
-def _projections(output: OutputFormat = Format.table) -> None:
+def _projections(output: options.OutputFormat = options.Format.table) -> None:
     """List the projections: maps from features to the vectors of labels."""
     _print_names("projections", output)
 
 
-def _print_names(kind: "Kind", output: Format) -> None:
+def _print_names(kind: "Kind", output: options.Format) -> None:
     from zeroshot.registry import distribution_of, names
 
     rows = [

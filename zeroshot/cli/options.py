@@ -1,9 +1,9 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and what they stand for."""
 
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -17,18 +17,26 @@ __all__ = [
     "Embeddings",
     "FailOnError",
     "Format",
-    "ImagesAndLabels",
     "LabelsFile",
     "NoCache",
     "OnError",
+    "OptionalBackbone",
+    "OptionalEmbeddings",
     "OutputFormat",
     "Pretrained",
     "Projection",
+    "ReadErrors",
+    "Reject",
     "Seed",
+    "SeenPenalty",
     "SkipUnknown",
+    "Temperature",
+    "argument",
     "exit_on_errors",
     "layers_to_tune",
     "names_of",
+    "option",
+    "score_settings",
 ]
 
 LARGEST_SEED = 2**31 - 1
@@ -69,6 +77,20 @@ def names_of(kind: "Kind") -> Callable[[], list[str]]:
     return complete
 
 
+def argument(**settings: Any) -> Any:
+    """Return an argument whose default, none, is not shown."""
+    return typer.Argument(**settings, show_default=False)
+
+
+def option(names: str, told: str, **settings: Any) -> Any:
+    """Return an option of ``"--long -s METAVAR"`` whose default, none, is not shown."""
+    flags = [name for name in names.split() if name.startswith("-")]
+    metavar = names.split()[-1] if len(flags) < len(names.split()) else None
+    return typer.Option(
+        *flags, metavar=metavar, help=told, **settings, show_default=False
+    )
+
+
 def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:
     """End the command with `SOME_UNREADABLE` where that is asked for."""
     if n_errors and fail_on_error:
@@ -77,6 +99,8 @@ def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:
 
 def layers_to_tune(text: str | None) -> int | str | None:
     """Return a number of layers as a number; a name stays as it is."""
+    if text is not None and not text.strip():
+        raise typer.BadParameter("Expected auto, a number or a layer. Got nothing.")
     if text is None or not text.isdecimal():
         return text
     if int(text) < 1:
@@ -84,38 +108,38 @@ def layers_to_tune(text: str | None) -> int | str | None:
     return int(text)
 
 
-ImagesAndLabels: TypeAlias = Annotated[
-    Path,
-    typer.Argument(
-        help="Labelled images: a folder with one sub-folder per class, or a .csv with "
-        "the columns path and label (relative paths are relative to the file), or a "
-        "file that 'zeroshot embed' wrote.",
-        show_default=False,
-    ),
-]
 Backbone: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--backbone",
-        "-b",
-        metavar="NAME",
-        help="What turns images into features: mobilenet-v2, resnet50:160 (input size "
+    option(
+        "--backbone -b NAME",
+        "What turns images into features: mobilenet-v2, resnet50:160 (input size "
         "in pixels), keras:/model.keras, ...; 'zeroshot backbones' lists all.",
         autocompletion=names_of("backbones"),
-        show_default=False,
     ),
 ]
 Embeddings: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--embeddings",
-        "-e",
-        metavar="FILE|NAME",
-        help="Where the labels' vectors come from: a file of GloVe, word2vec or "
+    option(
+        "--embeddings -e FILE|NAME",
+        "Where the labels' vectors come from: a file of GloVe, word2vec or "
         "fastText vectors or of class attributes (recognised by content, compressed "
         "or not), or a name that 'zeroshot embeddings list' shows; published vectors "
         "(glove.6B.300d) are downloaded on first use.",
-        show_default=False,
+    ),
+]
+_FOR_A_MODEL = "As for 'zeroshot fit'. With a model: where its file lies elsewhere now."
+OptionalBackbone: TypeAlias = Annotated[
+    str | None,
+    option(
+        "--backbone -b NAME",
+        _FOR_A_MODEL,
+        autocompletion=names_of("backbones"),
+    ),
+]
+OptionalEmbeddings: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--embeddings", "-e", metavar="FILE|NAME", help=_FOR_A_MODEL, show_default=False
     ),
 ]
 Projection: TypeAlias = Annotated[
@@ -129,14 +153,41 @@ Projection: TypeAlias = Annotated[
         autocompletion=names_of("projections"),
     ),
 ]
+SeenPenalty: TypeAlias = Annotated[
+    str | None,
+    option(
+        "--seen-penalty NUMBER|auto",
+        "Subtracted from the scores (cosines) of labels seen in training, which "
+        "otherwise beat unseen ones. auto: what is best on folds of the training "
+        "classes. Default: 0; when predicting, the model's own.",
+    ),
+]
+Temperature: TypeAlias = Annotated[
+    str | None,
+    option(
+        "--temperature NUMBER|auto",
+        "Divides the scores before they become probabilities. auto: calibrated "
+        "on folds of the training classes. Default: 0.1; when predicting, the model's "
+        "own.",
+    ),
+]
+Reject: TypeAlias = Annotated[
+    str | None,
+    option(
+        "--reject SCORE|auto|auto:RATE",
+        "Answer 'unknown' where no label fits. A number: where none scores this "
+        "much, a cosine in -1 to 1. auto:0.05: so often that 0.05 of the images whose "
+        "label is not among those given would still be accepted, judged by folds of "
+        "the training classes; auto: at the rate that was best on them. Default: "
+        "never; when predicting, the model's own.",
+    ),
+]
 ClassNames: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--class-names",
-        metavar="FILE",
-        help="Labels of the sub-folders: lines of folder, tab, label (comma in a "
+    option(
+        "--class-names FILE",
+        "Labels of the sub-folders: lines of folder, tab, label (comma in a "
         ".csv). Default: the folder's name is the label.",
-        show_default=False,
     ),
 ]
 Seed: TypeAlias = Annotated[
@@ -157,6 +208,15 @@ NoCache: TypeAlias = Annotated[
         "variable ZEROSHOT_CACHE).",
     ),
 ]
+ReadErrors: TypeAlias = Annotated[
+    OnError,
+    typer.Option(
+        "--on-error",
+        help="An image that cannot be read: stop (raise), leave it out (skip), or keep "
+        "its place (nan): a row of NaN with the reason in a file, 'unknown' with the "
+        "reason in predictions, a wrong answer in an evaluation; never in training.",
+    ),
+]
 FailOnError: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -175,14 +235,12 @@ SkipUnknown: TypeAlias = Annotated[
 ]
 LabelsFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--labels-file",
-        metavar="FILE",
-        help="Labels, one per line; other names after a tab or a colon and a space, "
+    option(
+        "--labels-file FILE",
+        "Labels, one per line; other names after a tab or a colon and a space, "
         "separated by commas ('okapi: forest giraffe'). Lines beginning with # are "
         "left out. Or JSON: a list, or labels with lists of other names; or a .csv "
         "with a column label.",
-        show_default=False,
     ),
 ]
 OutputFormat: TypeAlias = Annotated[
@@ -191,3 +249,43 @@ OutputFormat: TypeAlias = Annotated[
         "--format", "-f", help="A table for people; json or csv for programs."
     ),
 ]
+
+
+def score_settings(
+    seen_penalty: str | None, temperature: str | None, reject: str | None
+) -> dict[str, Any]:
+    """Return what was given, as parameters of the classifier: numbers, or words."""
+    settings: dict[str, Any] = {}
+    for name, text, lowest, highest in (
+        ("seen_penalty", seen_penalty, -2.0, 2.0),
+        ("temperature", temperature, 1e-9, 1e9),
+        ("reject", reject, -1.0, 1.0),
+    ):
+        if text is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if text == "auto" or (name == "reject" and text.startswith("auto:")):
+            settings[name] = _checked(option, text) if name == "reject" else text
+            continue
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not lowest <= number <= highest:
+            raise typer.BadParameter(
+                f"{option}: expected a number from {lowest:g} to {highest:g}, or auto. "
+                f"Got {text!r}."
+            )
+        settings[name] = number
+    return settings
+
+
+def _checked(option: str, text: str) -> str:
+    from zeroshot.scoring.settings import false_accept_rate
+
+    if false_accept_rate(text) is None:
+        raise typer.BadParameter(
+            f"{option}: expected a number from -1 to 1, auto, or auto:<false-accept "
+            f"rate in (0, 1)>. Got {text!r}."
+        )
+    return text

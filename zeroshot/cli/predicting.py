@@ -6,27 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zeroshot.cli import options
 from zeroshot.cli.label_lists import given_labels
-from zeroshot.cli.options import (
-    BatchSize,
-    FailOnError,
-    Format,
-    LabelsFile,
-    NoCache,
-    OnError,
-    OutputFormat,
-    Pretrained,
-    exit_on_errors,
-    names_of,
-)
-from zeroshot.cli.score_options import (
-    Reject,
-    SeenPenalty,
-    Temperature,
-    score_settings,
-)
-from zeroshot.cli.tables import print_csv, print_json, print_table
+from zeroshot.cli.tables import print_csv, print_json, print_table, print_text
 from zeroshot.errors import ArtifactError, ZeroShotError
+from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier
@@ -36,15 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 COLUMNS = (
-    "image",
-    "prediction",
-    "rank",
-    "label",
-    "score",
-    "probability",
-    "seen",
-    "rejected",
-    "error",
+    *("image", "prediction", "rank", "label", "score", "probability"),
+    *("seen", "rejected", "error"),
 )
 
 
@@ -60,23 +37,20 @@ def _predict(
     ],
     labels: Annotated[
         str | None,
-        typer.Option(
-            "--labels",
-            "-l",
-            metavar="LABELS",
-            help="Labels to choose from, separated by commas, or by semicolons where "
-            "one has a comma or other names ('okapi: forest giraffe; zebra'); any that "
+        options.option(
+            "--labels -l LABELS",
+            "Labels to choose from, separated by commas, or by semicolons where one "
+            "has a comma or other names ('okapi: forest giraffe; zebra'); any that "
             "the embeddings know. Default: the labels seen in training.",
-            show_default=False,
         ),
     ] = None,
-    labels_file: LabelsFile = None,
+    labels_file: options.LabelsFile = None,
     top_k: Annotated[
         int, typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
     ] = 5,
-    seen_penalty: SeenPenalty = None,
-    temperature: Temperature = None,
-    reject: Reject = None,
+    seen_penalty: options.SeenPenalty = None,
+    temperature: options.Temperature = None,
+    reject: options.Reject = None,
     multi_label: Annotated[
         bool,
         typer.Option(
@@ -93,49 +67,21 @@ def _predict(
             "classes of training that an image is nearest to.",
         ),
     ] = False,
-    output: OutputFormat = Format.table,
-    embeddings: Annotated[
-        str | None,
-        typer.Option(
-            "--embeddings",
-            "-e",
-            metavar="FILE|NAME",
-            help="The vectors of training, where their file lies elsewhere now. "
-            "Without a model: as for 'zeroshot fit'.",
-            show_default=False,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="The backbone of training, where its file lies elsewhere now. Without "
-            "a model: a network that still has its classifier, such as mobilenet-v2.",
-            autocompletion=names_of("backbones"),
-            show_default=False,
-        ),
-    ] = None,
+    output: options.OutputFormat = options.Format.table,
+    embeddings: options.OptionalEmbeddings = None,
+    backbone: options.OptionalBackbone = None,
     pretrained: Annotated[
-        Pretrained,
+        options.Pretrained,
         typer.Option(
             "--pretrained",
             help="Without a model: how the backbone's own classifier is used, see "
             "'zeroshot fit'.",
         ),
-    ] = Pretrained.conse,
-    batch_size: BatchSize = 32,
-    no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), leave it out (skip), or "
-            "answer 'unknown' with the reason in the column error (nan).",
-        ),
-    ] = OnError.raise_,
-    fail_on_error: FailOnError = False,
+    ] = options.Pretrained.conse,
+    batch_size: options.BatchSize = 32,
+    no_cache: options.NoCache = False,
+    on_error: options.ReadErrors = options.OnError.raise_,
+    fail_on_error: options.FailOnError = False,
 ) -> None:
     """Name images, with labels that need not have been in training.
 
@@ -149,7 +95,7 @@ def _predict(
 
     if multi_label and explain:
         raise typer.BadParameter("Give --multi-label or --explain, not both.")
-    settings = score_settings(seen_penalty, temperature, reject)
+    settings = options.score_settings(seen_penalty, temperature, reject)
     settings |= {
         "batch_size": batch_size,
         "cache": not no_cache,
@@ -162,39 +108,40 @@ def _predict(
     explanations: list[Any] = []
     ranked: Sequence[Sequence[RankedLabel]]
     try:
+        classifier.label_points(candidates)  # an unknown label costs no image work
+        points = classifier.points(images)
         if explain:
-            explanations = classifier.explain(images, candidates, k=top_k)
+            explanations = classifier.explain(points, candidates, k=top_k)
             ranked = [explanation.ranked for explanation in explanations]
         else:
             ranked = classifier.rank(
-                images, candidates, k=top_k, multi_label=multi_label
+                points, candidates, k=top_k, multi_label=multi_label
             )
     except ZeroShotError:
         raise
     except ValueError as error:  # an auto that the model was not fitted with
         raise typer.BadParameter(str(error)) from error
-    errors = classifier.image_errors_
-    positions = classifier.image_positions_.tolist()
+    errors = points.errors
     results = [
         _result(names[i], best, classifier.unknown_label, errors.get(i))
-        for i, best in zip(positions, ranked, strict=True)
+        for i, best in zip(points.positions.tolist(), ranked, strict=True)
     ]
-    if explain and output is Format.table:
+    if explain and output is options.Format.table:
         for result, explanation in zip(results, explanations, strict=True):
-            typer.echo(f"{result['image']}: {explanation}")
+            print_text(f"{escaped(result['image'])}: {explanation}")
     else:
-        if explain and output is Format.json:
+        if explain and output is options.Format.json:
             for result, explanation in zip(results, explanations, strict=True):
                 result |= explanation.to_dict()
         _print_predictions(results, output)
-    exit_on_errors(len(errors), fail_on_error)
+    options.exit_on_errors(len(errors), fail_on_error)
 
 
 def _open(
     sources: list[str],
     backbone: str | None,
     embeddings: str | None,
-    pretrained: Pretrained,
+    pretrained: options.Pretrained,
 ) -> "tuple[ZeroShotClassifier, list[str]]":
     """Return the model that comes first, or one made of the options; and the images."""
     from zeroshot import ZeroShotClassifier, load
@@ -211,7 +158,7 @@ def _open(
 
 
 def _opened(
-    images: list[str], on_error: OnError
+    images: list[str], on_error: options.OnError
 ) -> "tuple[FeatureFile | list[str], list[str]]":
     """Return what to predict, and what to call each row."""
     from zeroshot.features.file import FeatureFile, open_if_features
@@ -246,32 +193,31 @@ def _result(
     }
 
 
-def _print_predictions(results: Sequence[dict[str, Any]], output: Format) -> None:
-    if output is Format.json:
+def _print_predictions(
+    results: Sequence[dict[str, Any]], output: options.Format
+) -> None:
+    if output is options.Format.json:
         print_json(results)
         return
-    if output is Format.csv:
+    if output is options.Format.csv:
         print_csv(COLUMNS, [row for result in results for row in _csv_rows(result)])
         return
     columns = ["image", "label", "probability", "score", "seen"]
     if any(result["error"] for result in results):  # mostly: no column for nothing
         columns.append("error")
-    rows: list[list[str]] = []
+    rows: list[list[Any]] = []
     for result in results:
-        image, error = result["image"], result["error"] or ""
+        image, error = result["image"], result["error"]
         if result["prediction"] not in [label["label"] for label in result["ranked"]]:
-            rows.append([image, result["prediction"], "", "", "", error])
+            rows.append([image, str(result["prediction"]), "", "", "", error])
             image = ""
         for label in result["ranked"]:
             seen = "yes" if label["seen"] else "no"
             numbers = (f"{label[key]:.3f}" for key in ("probability", "score"))
             rows.append([image, label["label"], *numbers, seen, ""])
             image = ""
-    print_table(
-        columns,
-        [row[: len(columns)] for row in rows],
-        numbers=("probability", "score"),
-    )
+    rows = [row[: len(columns)] for row in rows]
+    print_table(columns, rows, numbers=("probability", "score"))
 
 
 def _csv_rows(result: dict[str, Any]) -> list[dict[str, Any]]:

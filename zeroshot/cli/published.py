@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot.cli.options import Format, OutputFormat, names_of
-from zeroshot.cli.tables import print_json, print_properties, print_rows, print_table
+from zeroshot.cli.tables import (
+    print_json,
+    print_properties,
+    print_rows,
+    print_table,
+    print_text,
+)
 
 if TYPE_CHECKING:
     from zeroshot.embeddings.catalogue import CatalogueEntry
@@ -76,7 +82,7 @@ def _list(
             titles = ("name", "numbers", "words", "download", "licence", "cached", "")
             print_table(titles, cells, numbers=titles[1:4])
         else:
-            typer.echo(f"No published vectors hold {text!r}.", err=True)
+            print_text(f"No published vectors hold {text!r}.", err=True)
 
 
 def _info(
@@ -144,7 +150,7 @@ def _download(
     """
     from zeroshot.embeddings.catalogue import find_vectors
 
-    typer.echo(str(find_vectors(name)))
+    print_text(find_vectors(name))
 
 
 def _cached(entry: "CatalogueEntry") -> Path | None:

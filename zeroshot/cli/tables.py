@@ -2,35 +2,43 @@
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
-__all__ = ["print_csv", "print_json", "print_properties", "print_rows", "print_table"]
+from zeroshot.escaping import escaped, for_csv, for_json, lines_escaped
+
+__all__ = [
+    "print_csv",
+    "print_json",
+    "print_properties",
+    "print_rows",
+    "print_table",
+    "print_text",
+]
+
+PATHS = ("image", "file", "path")  # columns of CSV that a program opens
 
 # Where nobody watches, a table is as wide as its content: cut off paths help nobody.
 UNLIMITED = 100_000
 
 
+def print_text(text: object, *, err: bool = False) -> None:
+    """Print lines on stdout; what a terminal would obey is shown instead."""
+    typer.echo(lines_escaped(str(text)), err=err)
+
+
 def print_table(
     columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[Any]],
     *,
     numbers: Sequence[str] = (),
 ) -> None:
-    """Print a table on stdout.
+    """Print a table on stdout; None is an empty cell, and no name is markup.
 
-    Parameters
-    ----------
-    columns : sequence of str
-        Titles.
-    rows : sequence of sequence of str
-        Cells; shown as they are, without markup.
-    numbers : sequence of str, optional
-        Titles of the columns that are aligned to the right.
+    Columns whose titles are among ``numbers`` are aligned to the right.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -46,14 +54,17 @@ def print_table(
             no_wrap=title in numbers,
         )
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*("" if c is None else Text(escaped(c)) for c in row))
     width = None if sys.stdout.isatty() else UNLIMITED
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as printed:  # on a closed pipe, it would end the process
+        console.print(table)
+    typer.echo(printed.get(), nl=False)
 
 
 def print_json(content: Any) -> None:
     """Print JSON on stdout; NaN is refused, because JSON has none."""
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(for_json(content, sys.stdout.encoding or "utf-8"))
 
 
 def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -61,7 +72,8 @@ def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None
     written = io.StringIO()
     writer = csv.DictWriter(written, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({c: for_csv(v, is_path=c in PATHS) for c, v in row.items()})
     typer.echo(written.getvalue(), nl=False)
 
 
@@ -72,45 +84,26 @@ def print_rows(
     *,
     numbers: Sequence[str] = (),
 ) -> None:
-    """Print rows whose cells are the same in a table, JSON and CSV.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Keys of the rows, and titles.
-    rows : sequence of mapping
-        None becomes an empty cell.
-    form : {"table", "json", "csv"}
-        How to print them.
-    numbers : sequence of str, optional
-        Titles of the columns that a table aligns to the right.
-    """
+    """Print rows as a table (see `print_table`), JSON or CSV; None is an empty cell."""
     if form == "json":
         print_json(rows)
     elif form == "csv":
         print_csv(columns, rows)
     else:
-        cells = [
-            ["" if row[c] is None else str(row[c]) for c in columns] for row in rows
-        ]
+        cells = [[row[column] for column in columns] for row in rows]
         print_table(columns, cells, numbers=numbers)
 
 
 def print_properties(properties: Mapping[str, Any], form: str) -> None:
     """Print names and values, one a line; those without a value only as JSON.
 
-    Parameters
-    ----------
-    properties : mapping of str
-        Values are texts, numbers, None, or lists of texts.
-    form : {"table", "json", "csv"}
-        How to print them; CSV has a column for each.
+    CSV has a column for each.
     """
     if form == "json":
         print_json(properties)
         return
     shown = {
-        key: ", ".join(value) if isinstance(value, list) else str(value)
+        key: ", ".join(map(str, value)) if isinstance(value, list) else value
         for key, value in properties.items()
         if value not in (None, "", [])
     }
@@ -118,5 +111,5 @@ def print_properties(properties: Mapping[str, Any], form: str) -> None:
         print_csv(list(shown), [shown])
         return
     width = max(map(len, shown))
-    for key, text in shown.items():
-        typer.echo(f"{key.replace('_', ' '):{width}}  {text}")
+    for key, value in shown.items():
+        typer.echo(f"{key.replace('_', ' '):{width}}  {escaped(value)}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from zeroshot.cli import options
 from zeroshot.cli.label_lists import (
     find_classes,
     left_out_line,
@@ -14,25 +15,7 @@ from zeroshot.cli.label_lists import (
     short_names,
     with_vector,
 )
-from zeroshot.cli.options import (
-    Backbone,
-    BatchSize,
-    ClassNames,
-    Embeddings,
-    NoCache,
-    OnError,
-    Pretrained,
-    Projection,
-    Seed,
-    SkipUnknown,
-    layers_to_tune,
-)
-from zeroshot.cli.score_options import (
-    Reject,
-    SeenPenalty,
-    Temperature,
-    score_settings,
-)
+from zeroshot.cli.tables import print_text
 from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
@@ -42,7 +25,7 @@ def _demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Where to write the picture (PNG).")
     ] = Path("demo-sheet.png"),
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """See the main job done on drawn shapes, offline, in less than a minute.
 
@@ -50,11 +33,11 @@ def _demo(
     shape, names images of the 16 others, and writes a picture of the result. Needs no
     download.
     """
-    typer.echo("Drawing shapes and training ...", err=True)
+    print_text("Drawing shapes and training ...", err=True)
     from zeroshot.cli.demo import run_demo
 
-    typer.echo(str(run_demo(out, seed)))
-    typer.echo(
+    print_text(run_demo(out, seed))
+    print_text(
         "\nNext, with your own images (one sub-folder per class) and word vectors:\n"
         "  zeroshot fit photos/ --backbone mobilenet-v2 --embeddings glove.6B.300d "
         "--out model/\n"
@@ -63,42 +46,37 @@ def _demo(
 
 
 def _fit(
-    backbone: Backbone,
-    embeddings: Embeddings,
+    backbone: options.Backbone,
+    embeddings: options.Embeddings,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="MODEL",
-            help="Folder to write the model to; an older model there is replaced.",
-            show_default=False,
+        options.option(
+            "--out -o MODEL",
+            "Folder to write the model to; an older model there is replaced.",
         ),
     ],
     images: Annotated[
         Path | None,
-        typer.Argument(
+        options.argument(
             help="Labelled images: a folder with one sub-folder per class, or a .csv "
             "with the columns path and label (relative paths are relative to the "
             "file), or a file that 'zeroshot embed' wrote. Not with --pretrained.",
-            show_default=False,
         ),
     ] = None,
-    projection: Projection = "eszsl",
+    projection: options.Projection = "eszsl",
     pretrained: Annotated[
-        Pretrained | None,
-        typer.Option(
+        options.Pretrained | None,
+        options.option(
             "--pretrained",
-            help="Train on no images: use the classifier of 1000 ImageNet classes that "
+            "Train on no images: use the classifier of 1000 ImageNet classes that "
             "the backbone was trained with. conse: the mean of the vectors of its most "
             "probable classes; prototypes: the projection learnt from its weights.",
-            show_default=False,
         ),
     ] = None,
-    seen_penalty: SeenPenalty = None,
-    temperature: Temperature = None,
-    reject: Reject = None,
-    class_names: ClassNames = None,
+    seen_penalty: options.SeenPenalty = None,
+    temperature: options.Temperature = None,
+    reject: options.Reject = None,
+    class_names: options.ClassNames = None,
     hold_out: Annotated[
         float,
         typer.Option(
@@ -112,49 +90,36 @@ def _fit(
     ] = 0.0,
     unseen_labels: Annotated[
         str | None,
-        typer.Option(
-            "--unseen-labels",
-            metavar="LABELS",
-            help="Classes to leave out of training, by name, separated by commas (or "
+        options.option(
+            "--unseen-labels LABELS",
+            "Classes to leave out of training, by name, separated by commas (or "
             "semicolons). Instead of --hold-out.",
-            show_default=False,
         ),
     ] = None,
     fine_tune: Annotated[
         str | None,
-        typer.Option(
-            "--fine-tune",
-            metavar="auto|NUMBER|LAYER",
-            help="After the map, train the backbone's last layers too (networks of "
+        options.option(
+            "--fine-tune auto|NUMBER|LAYER",
+            "After the map, train the backbone's last layers too (networks of "
             "Keras, projection devise): auto, how many layers, or the name of the "
             "first. Kept only if it helps seen classes that are held out.",
-            callback=layers_to_tune,
-            show_default=False,
+            callback=options.layers_to_tune,
         ),
     ] = None,
-    skip_unknown: SkipUnknown = False,
+    skip_unknown: options.SkipUnknown = False,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(
-            "--vocabulary",
-            metavar="FILE",
-            help="Labels, in a file as --labels-file of 'zeroshot predict', whose "
-            "vectors are kept in the model. It then needs no vector file, and knows "
-            "these and the seen labels only.",
-            show_default=False,
+        options.option(
+            "--vocabulary FILE",
+            "Labels, in a file as --labels-file of 'zeroshot predict', whose vectors "
+            "are kept in the model. It then needs no vector file, and knows these and "
+            "the seen labels only.",
         ),
     ] = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 32,
-    no_cache: NoCache = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            "--on-error",
-            help="An image that cannot be read: stop (raise), or leave it out and name "
-            "it (skip, nan).",
-        ),
-    ] = OnError.raise_,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 32,
+    no_cache: options.NoCache = False,
+    on_error: options.ReadErrors = options.OnError.raise_,
 ) -> None:
     """Train a model on labelled images and save it as a folder.
 
@@ -166,7 +131,7 @@ def _fit(
         raise typer.BadParameter("Give --hold-out or --unseen-labels, not both.")
     if (images is None) is (pretrained is None):
         raise typer.BadParameter("Give images to train on, or --pretrained.")
-    settings = score_settings(seen_penalty, temperature, reject)
+    settings = options.score_settings(seen_penalty, temperature, reject)
     _check_place(out)
 
     import numpy as np
@@ -201,9 +166,9 @@ def _fit(
             raise typer.BadParameter(
                 f"{automatic[0]} cannot be auto with --pretrained: it takes images."
             )
-        classifier.fit_pretrained(method=(pretrained or Pretrained.conse).value)
+        classifier.fit_pretrained(method=(pretrained or options.Pretrained.conse).value)
         classifier.save(out, vocabulary=words)
-        typer.echo(
+        print_text(
             f"Took the {len(classifier.classes_)} classes of {backbone}'s own "
             f"classifier that {embeddings} has vectors for.\nSaved: {out}"
         )
@@ -222,17 +187,17 @@ def _fit(
     classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
     if classifier.fine_tuning_ is not None and classifier.fine_tuning_.used:
-        typer.echo(str(classifier.fine_tuning_))  # else a warning has said it
+        print_text(classifier.fine_tuning_)  # else a warning has said it
     report, choice = classifier.label_report_, classifier.projection_choice_
     name = projection if choice is None else choice.chosen
     complete = round(report.coverage * len(report.entries))
-    typer.echo(
+    print_text(
         f"Trained {name} on {classifier.n_images_} images of "
         f"{len(classifier.classes_)} classes: {backbone} features, {embeddings} "
         f"vectors ({complete} labels with no word left out)."
     )
     if found := classifier.calibration_:
-        typer.echo(
+        print_text(
             f"On {found.n_folds} folds of these classes: seen penalty "
             f"{found.seen_penalty:.3g} (H {found.h:.2f}, without it "
             f"{found.h_without:.2f}), temperature {found.temperature:.3g}, best "
@@ -240,16 +205,16 @@ def _fit(
             f"{found.auroc:.2f})."
         )
     if choice is not None:
-        typer.echo(f"Why: {choice}\n")
+        print_text(f"Why: {choice}\n")
     if len(unseen):
         names = [name for name in short_names(np.unique(labels).tolist()).items()]
-        typer.echo(
+        print_text(
             f"Held out, {len(unseen)} classes: "
             f"{', '.join(name for label, name in names if label in set(unseen))}"
         )
     if left_out:
-        typer.echo(left_out_line(left_out))
-    typer.echo(f"Saved: {out}")
+        print_text(left_out_line(left_out))
+    print_text(f"Saved: {out}")
 
 
 def _check_place(out: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot.cli.options import Embeddings, Format, OutputFormat, Seed
-from zeroshot.cli.tables import print_json, print_rows
+from zeroshot.cli.tables import print_json, print_rows, print_text
 
 if TYPE_CHECKING:
     from zeroshot.embeddings.base import TextEmbeddings
@@ -151,11 +151,11 @@ def _train(
         random_state=seed,
         workers=workers,
     )
-    typer.echo(
+    print_text(
         f"Trained on {trained.n_tokens} words of text: {trained.n_words} vectors of "
         f"{dim} numbers, {trained.n_phrases} of them of phrases."
     )
-    typer.echo(f"Saved: {out}")
+    print_text(f"Saved: {out}")
 
 
 def _looked_up(words: list[str], provider: "TextEmbeddings") -> list[dict[str, Any]]:

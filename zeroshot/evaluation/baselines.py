@@ -17,25 +17,11 @@ def softmax_baseline(
 
     It can never name an unseen class. How it does on seen ones says what the features
     can tell apart; its hierarchical precision on images of unseen classes, what one has
-    without word vectors.
+    without word vectors (DeViSE, section 4.1).
 
-    Parameters
-    ----------
-    train : ndarray of shape (n_train, dim_visual), float32
-        Features of images of the seen classes.
-    y : ndarray of shape (n_train,)
-        Their labels, at least 2 different ones.
-    test : ndarray of shape (n_test, dim_visual), float32
-        Features of other images.
-
-    Returns
-    -------
-    probabilities : ndarray of shape (n_test, n_seen), float32
-        Columns in the order of the sorted labels; rows sum to 1.
-
-    References
-    ----------
-    .. [1] Frome et al., "DeViSE", NeurIPS 2013, section 4.1 (softmax baseline).
+    Takes features (n_train, dim_visual) with their labels, at least 2 different ones,
+    and features of other images. Returns (n_test, n_seen), float32, in the order of the
+    sorted labels; rows sum to 1.
 
     Examples
     --------

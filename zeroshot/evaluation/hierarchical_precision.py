@@ -37,25 +37,12 @@ def precisions(
     truth: NDArray[np.intp],
     hops: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return the hierarchical precision of each image at each of `CUTOFFS`.
+    """Return the hierarchical precision, (n, n_cutoffs), of each image at `CUTOFFS`.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n, n_ranked)
-        Of the candidates that compete; higher is better. A row of NaN, of an unreadable
-        image, has precision 0.
-    columns : ndarray of shape (n_ranked,), int
-        Where they stand among all labels. Correct lists are made of all labels, also of
-        those that do not compete.
-    truth : ndarray of shape (n,), int
-        Place of the true label among all labels.
-    hops : ndarray of shape (m, m), float64
-        Edges between all labels, see `zeroshot.hierarchy.Hierarchy.hops`.
-
-    Returns
-    -------
-    precisions : ndarray of shape (n, n_cutoffs), float64
-        In [0, 1]; NaN where fewer than k candidates compete.
+    Scores, (n, n_ranked), are of the candidates that compete, which stand in columns
+    of all m labels; so does truth. Hops, (m, m), are the edges between all labels: the
+    correct lists are made of them all. A row of NaN, of an unreadable image, has
+    precision 0; where fewer than k candidates compete, it is NaN.
     """
     ranked = columns[top_k(scores, max(CUTOFFS))]
     readable = np.isfinite(scores).all(axis=1)
@@ -69,17 +56,9 @@ def precisions(
 def chance_precisions(
     truth: NDArray[np.intp], hops: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the hierarchical precision that guesses among all labels can expect.
+    """Return the precision, (n, n_cutoffs), that guesses among all labels can expect.
 
-    Parameters
-    ----------
-    truth, hops : ndarray
-        As for `precisions`.
-
-    Returns
-    -------
-    precisions : ndarray of shape (n, n_cutoffs), float64
-        For k guesses the share of labels that are in the correct list.
+    For k guesses it is the share of labels that are in the correct list.
     """
     result = np.full((len(truth), len(CUTOFFS)), np.nan)
     for i, k in enumerate(CUTOFFS):
@@ -93,18 +72,8 @@ def hierarchical_metrics(
 ) -> dict[str, float]:
     """Return the means over images of seen and over images of unseen classes.
 
-    Parameters
-    ----------
-    precisions : ndarray of shape (n, n_cutoffs), float64
-        At each of `CUTOFFS`.
-    of_unseen : ndarray of shape (n,), bool
-        Which of the images are of unseen classes.
-
-    Returns
-    -------
-    values : dict of str to float
-        For each of `HIERARCHICAL_METRICS`; NaN where there is no such image, or there
-        are fewer than k candidates.
+    Of precisions, (n, n_cutoffs), for each of `HIERARCHICAL_METRICS`; NaN where there
+    is no such image, or there are fewer than k candidates.
     """
     values: dict[str, float] = {}
     for kind, members in (("seen", ~of_unseen), ("unseen", of_unseen)):

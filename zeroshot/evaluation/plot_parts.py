@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from zeroshot.escaping import for_html
 
 __all__ = [
     "Axis",
@@ -23,17 +24,7 @@ LETTER = 6.3  # mean width of a letter of 12 px, in px; for room, not for looks
 
 @dataclass(frozen=True)
 class Axis:
-    """Numbers to pixels, and the ticks between.
-
-    Attributes
-    ----------
-    low, high : float
-        Ends, as numbers.
-    start, stop : float
-        The same ends, as pixels.
-    ticks : list of float
-        Numbers to mark.
-    """
+    """Numbers (from low to high) to pixels (start to stop), and the ticks between."""
 
     low: float
     high: float
@@ -42,16 +33,7 @@ class Axis:
     ticks: list[float]
 
     def __call__(self, value: float) -> float:
-        """Return the pixel of a number, rounded to a tenth.
-
-        Parameters
-        ----------
-        value : float
-
-        Returns
-        -------
-        pixel : float
-        """
+        """Return the pixel of a number, rounded to a tenth."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.stop - self.start), 1)
 
@@ -59,43 +41,19 @@ class Axis:
 def svg(
     width: float, height: float, description: str, parts: list[str], most: float = WIDTH
 ) -> str:
-    """Return parts as one image that scales with its page.
+    """Return SVG parts as one image that scales with its page, as far as ``most``.
 
-    Parameters
-    ----------
-    width, height : float
-        Of the drawing, in pixels.
-    description : str
-        For those who cannot see it.
-    parts : list of str
-        SVG.
-    most : float, default=460
-        Width beyond which the image is not scaled up, times 1.35.
-
-    Returns
-    -------
-    svg : str
+    The description is for those who cannot see it.
     """
     wide = f' style="max-width:{round(min(width, most) * 1.35)}px"'
     return (
         f'<svg role="img" viewBox="0 0 {round(width)} {round(height)}"{wide} '
-        f'aria-label="{escape(description)}">{"".join(parts)}</svg>'
+        f'aria-label="{for_html(description)}">{"".join(parts)}</svg>'
     )
 
 
 def frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
-    """Return the grid, the ticks and the names of two axes.
-
-    Parameters
-    ----------
-    x, y : Axis
-    x_name, y_name : str
-        An axis without a name of its own gets none, and x no ticks.
-
-    Returns
-    -------
-    svg : str
-    """
+    """Return the grid, the ticks and the names; an unnamed x axis gets no ticks."""
     grid = "".join(f"M{x.start} {y(t)}H{x.stop}" for t in y.ticks)
     grid += "".join(f"M{x(t)} {y.start}V{y.stop}" for t in x.ticks)
     parts = [f'<path class="grid" d="{grid}"/>']
@@ -107,7 +65,7 @@ def frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
         ]
         parts.append(
             f'<text class="name middle" x="{(x.start + x.stop) / 2}" '
-            f'y="{y.start + 38}">{escape(x_name)}</text>'
+            f'y="{y.start + 38}">{for_html(x_name)}</text>'
         )
     parts += [
         f'<text class="tick end" x="{x.start - 6}" y="{y(t) + 4}">{number(t)}</text>'
@@ -116,7 +74,7 @@ def frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
     if y_name:
         parts.append(
             f'<text class="name middle" transform="translate(14 '
-            f'{(y.start + y.stop) / 2}) rotate(-90)">{escape(y_name)}</text>'
+            f'{(y.start + y.stop) / 2}) rotate(-90)">{for_html(y_name)}</text>'
         )
     return "".join(parts)
 
@@ -124,21 +82,7 @@ def frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
 def legend_below(
     entries: Sequence[tuple[str, str, bool]], top: float
 ) -> tuple[str, float]:
-    """Return a legend in as many lines as it needs.
-
-    Parameters
-    ----------
-    entries : sequence of (str, str, bool)
-        Name, class of the style sheet, and whether it is a mark and no line.
-    top : float
-        Where to begin.
-
-    Returns
-    -------
-    svg : str
-    bottom : float
-        Where it ends.
-    """
+    """Return a legend of (name, style, is it a mark and no line), and where it ends."""
     parts, at, y = [], float(LEFT), top + 12
     for name, style, is_mark in entries:
         long = 24 + LETTER * len(name) + 14
@@ -153,7 +97,7 @@ def legend_below(
         else:
             sign = f'<path class="line {style}" d="M{at} {y - 4}h17"/>'
         parts.append(
-            f'{sign}<text class="label" x="{at + 22}" y="{y}">{escape(name)}</text>'
+            f'{sign}<text class="label" x="{at + 22}" y="{y}">{for_html(name)}</text>'
         )
         at += long
     return "".join(parts), y + 10
@@ -162,23 +106,7 @@ def legend_below(
 def axis(
     low: float, high: float, start: float, stop: float, n: int, whole: bool = False
 ) -> Axis:
-    """Return an axis whose ticks are 1, 2 or 5 times a power of ten apart.
-
-    Parameters
-    ----------
-    low, high : float
-        Ends, ``low < high``.
-    start, stop : float
-        The same ends, as pixels.
-    n : int
-        About as many ticks.
-    whole : bool, default=False
-        Whether ticks are whole numbers.
-
-    Returns
-    -------
-    axis : Axis
-    """
+    """Return an axis with about n ticks, 1, 2 or 5 times a power of ten apart."""
     rough = (high - low) / n
     power = 10 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
@@ -191,46 +119,15 @@ def axis(
 
 
 def number(value: float) -> str:
-    """Return a number as short as its ticks need it.
-
-    Parameters
-    ----------
-    value : float
-
-    Returns
-    -------
-    text : str
-    """
+    """Return a number as short as its ticks need it."""
     return f"{value:.4g}"
 
 
 def round_up(value: float) -> float:
-    """Return the end of an axis of shares that shows the value with room to spare.
-
-    Parameters
-    ----------
-    value : float
-        In [0, 1].
-
-    Returns
-    -------
-    end : float
-        At most 1.
-    """
+    """Return the end, up to 1, of an axis that shows the value with room to spare."""
     return next((end for end in (0.1, 0.2, 0.4, 0.6, 0.8) if value <= 0.95 * end), 1.0)
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text, with dots at its end where it was too long.
-
-    Parameters
-    ----------
-    text : str
-    most : int
-        Letters, with the dots.
-
-    Returns
-    -------
-    text : str
-    """
+    """Return a text of at most so many letters, with dots at its end if it was cut."""
     return text if len(text) <= most else text[: max(1, most - 1)].rstrip() + "…"

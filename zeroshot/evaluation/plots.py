@@ -8,12 +8,12 @@ Everything that is written into a plot is escaped.
 
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.escaping import for_html
 from zeroshot.evaluation.plot_parts import (
     BOTTOM,
     HEIGHT,
@@ -26,7 +26,6 @@ from zeroshot.evaluation.plot_parts import (
     axis,
     frame,
     legend_below,
-    number,
     round_up,
     shortened,
     svg,
@@ -47,16 +46,7 @@ N_COLORS = 10
 
 
 class Line(NamedTuple):
-    """A line of a plot, or a filled step.
-
-    Attributes
-    ----------
-    name : str
-        For the legend; none if empty.
-    x, y : sequence of float
-    style : str
-        Class of the style sheet.
-    """
+    """A line; styles are classes of the style sheet. No name: not in the legend."""
 
     name: str
     x: Sequence[float] | NDArray[np.float64]
@@ -65,16 +55,7 @@ class Line(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A point with a name of its own.
-
-    Attributes
-    ----------
-    name : str
-        For the legend.
-    x, y : float
-    style : str
-        Class of the style sheet.
-    """
+    """A point with a name for the legend."""
 
     name: str
     x: float
@@ -83,18 +64,7 @@ class Mark(NamedTuple):
 
 
 class Whisker(NamedTuple):
-    """A row of `whisker_plot`.
-
-    Attributes
-    ----------
-    name : str
-    mean, spread : float
-        NaN where nothing was measured.
-    values : sequence of float
-        The single measurements.
-    style : str
-        Class of the style sheet.
-    """
+    """A row of `whisker_plot`: NaN where nothing was measured."""
 
     name: str
     mean: float
@@ -114,27 +84,7 @@ def line_plot(
     y_range: tuple[float, float] = (0, 1),
     whole_x: bool = False,
 ) -> str:
-    """Draw lines and marked points over two axes, with a legend below.
-
-    Parameters
-    ----------
-    lines : sequence of Line
-        Drawn in this order; NaN breaks a line.
-    marks : sequence of Mark
-        Drawn above them.
-    x_name, y_name : str
-        Below and beside the axes, with the unit.
-    description : str
-        For those who cannot see it.
-    x_range, y_range : tuple of float, default=(0, 1)
-        Ends of the axes.
-    whole_x : bool, default=False
-        Whether ticks of x are whole numbers.
-
-    Returns
-    -------
-    svg : str
-    """
+    """Draw lines (NaN breaks one), then marks, over two axes, with a legend below."""
     x = axis(*x_range, LEFT, WIDTH - RIGHT, 6, whole_x)
     y = axis(*y_range, HEIGHT - BOTTOM, TOP, 6)
     parts = [frame(x, y, x_name, y_name)]
@@ -143,7 +93,7 @@ def line_plot(
     for mark in marks:
         parts.append(
             f'<circle class="mark {mark.style}" cx="{x(mark.x)}" cy="{y(mark.y)}" '
-            f'r="5"><title>{escape(mark.name)}</title></circle>'
+            f'r="5"><title>{for_html(mark.name)}</title></circle>'
         )
     entries = [(line.name, line.style, False) for line in lines if line.name]
     entries += [(mark.name, mark.style, True) for mark in marks if mark.name]
@@ -161,18 +111,7 @@ def reliability_plot(
 ) -> str:
     """Draw accuracy over confidence as bars, and below how many predictions each has.
 
-    Parameters
-    ----------
-    edges : ndarray of shape (n_bins + 1,)
-    counts : ndarray of shape (n_bins,)
-    confidence, accuracy : ndarray of shape (n_bins,)
-        As of `zeroshot.metrics.ReliabilityBins`.
-    description : str
-        For those who cannot see it.
-
-    Returns
-    -------
-    svg : str
+    Takes what `zeroshot.metrics.ReliabilityBins` has.
     """
     split = HEIGHT - BOTTOM - 56  # the histogram has the 46 px below
     x = axis(0, 1, LEFT, WIDTH - RIGHT, 6)
@@ -219,20 +158,7 @@ def whisker_plot(
 ) -> str:
     """Draw a row for each method: every measurement, their mean and their spread.
 
-    Parameters
-    ----------
-    rows : sequence of Whisker
-        From top to bottom.
-    x_name : str
-        Below the axis.
-    description : str
-        For those who cannot see it.
-    reference : float, default=NaN
-        Where to draw a line, such as chance; nowhere if NaN.
-
-    Returns
-    -------
-    svg : str
+    A line stands at the reference, such as chance, unless that is NaN.
     """
     pitch = 26
     left = min(190, 16 + int(LETTER * max(len(row.name) for row in rows)))
@@ -241,16 +167,7 @@ def whisker_plot(
         (v for row in rows for v in row.values if not math.isnan(v)), default=1
     )
     x = axis(0, round_up(largest), left, WIDTH - RIGHT, 6)
-    grid = "".join(f"M{x(t)} {TOP}V{bottom}" for t in x.ticks)
-    parts = [
-        f'<path class="grid" d="{grid}"/>',
-        *(
-            f'<text class="tick middle" x="{x(t)}" y="{bottom + 16}">{number(t)}</text>'
-            for t in x.ticks
-        ),
-        f'<text class="name middle" x="{(left + WIDTH - RIGHT) / 2}" '
-        f'y="{bottom + 36}">{escape(x_name)}</text>',
-    ]
+    parts = [frame(x, Axis(0, 1, bottom, TOP, []), x_name, "")]
     if not math.isnan(reference):
         parts.append(
             f'<path class="line even" d="M{x(reference)} {TOP}V{bottom}">'
@@ -260,14 +177,14 @@ def whisker_plot(
         at = TOP + pitch * (i + 0.5)
         name = shortened(row.name, int((left - 12) / LETTER))
         parts.append(
-            f'<text class="label end" x="{left - 8}" y="{at + 4}">{escape(name)}'
-            f"<title>{escape(row.name)}</title></text>"
+            f'<text class="label end" x="{left - 8}" y="{at + 4}">{for_html(name)}'
+            f"<title>{for_html(row.name)}</title></text>"
         )
         if math.isnan(row.mean):
             continue
         low, high = max(0.0, row.mean - row.spread), row.mean + row.spread
         parts.append(
-            f'<g class="{row.style}"><title>{escape(row.name)}: {row.mean:.3f} +- '
+            f'<g class="{row.style}"><title>{for_html(row.name)}: {row.mean:.3f} +- '
             f"{row.spread:.3f}</title>"
             f'<path class="whisker" d="M{x(low)} {at}H{x(high)}"/>'
             + "".join(
@@ -284,18 +201,7 @@ def heat_map(
 ) -> str:
     """Draw which labels are predicted for which: a row for each true label.
 
-    Parameters
-    ----------
-    shares : ndarray of shape (n, n)
-        Share of the images of the row's label that get the column's, in [0, 1].
-    labels : sequence of str
-        Of rows and columns.
-    description : str
-        For those who cannot see it.
-
-    Returns
-    -------
-    svg : str
+    Shares, (n, n), are of the images of the row's label that get the column's.
     """
     names = [shortened(label, 22) for label in labels]
     room = 16 + int(1.1 * LETTER * max(map(len, names)))
@@ -309,9 +215,9 @@ def heat_map(
         middle = at + side / 2
         parts.append(
             f'<text class="label end" x="{room - 6}" y="{middle + 4}">'
-            f"{escape(names[i])}</text>"
+            f"{for_html(names[i])}</text>"
             f'<text class="label" transform="translate({middle + 4} {room - 6}) '
-            f'rotate(-90)">{escape(names[i])}</text>'
+            f'rotate(-90)">{for_html(names[i])}</text>'
         )
         for j in np.flatnonzero(row > 0).tolist():
             share = float(row[j])
@@ -320,7 +226,7 @@ def heat_map(
                 f'<rect class="cell {style}" x="{room + side * j}" y="{at}" '
                 f'width="{side - 1}" height="{side - 1}" '
                 f'fill-opacity="{0.06 + 0.94 * share:.2f}"><title>'
-                f"{escape(labels[i])} taken for {escape(labels[j])}: {share:.0%}"
+                f"{for_html(labels[i])} taken for {for_html(labels[j])}: {share:.0%}"
                 f"</title></rect>"
             )
     legend = (
@@ -335,33 +241,16 @@ def label_map(
     classes: NDArray[np.intp],
     anchors: NDArray[np.float64],
     names: Sequence[str],
-    background: NDArray[np.float64],
     *,
     description: str,
 ) -> str:
-    """Draw images as dots and labels as names on the same plane.
+    """Draw images, (n, 2), as dots and labels, (m, 2), as names on the same plane.
 
-    Parameters
-    ----------
-    points : ndarray of shape (n, 2)
-        Images.
-    classes : ndarray of shape (n,), int
-        Row of ``anchors`` of each image's label; gives the colour.
-    anchors : ndarray of shape (m, 2)
-        Labels.
-    names : sequence of str
-        Of the labels. One that would overlap another is left out; its mark has it.
-    background : ndarray of shape (k, 2)
-        More labels, as crosses without a name.
-    description : str
-        For those who cannot see it.
-
-    Returns
-    -------
-    svg : str
+    Classes are the rows of anchors of the images' labels; they give the colour. A name
+    that would overlap another is left out; its mark has it.
     """
     width, height, edge = 920, 560, 26
-    everything = np.concatenate([points, anchors, background])
+    everything = np.concatenate([points, anchors])
     low, high = everything.min(axis=0), everything.max(axis=0)
     extent = np.where(high > low, high - low, 1)
 
@@ -374,12 +263,8 @@ def label_map(
 
     parts = [f'<rect class="ground" width="{width}" height="{height}" rx="6"/>']
     parts += [
-        f'<path class="cross" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6"/>'
-        for x, y in placed(background)
-    ]
-    parts += [
         f'<circle class="dot c{label % N_COLORS}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
-        f"<title>image of {escape(names[label])}</title></circle>"
+        f"<title>image of {for_html(names[label])}</title></circle>"
         for (x, y), label in zip(placed(points), classes.tolist(), strict=True)
     ]
     spots = placed(anchors)
@@ -389,7 +274,7 @@ def label_map(
         parts.append(
             f'<rect class="anchor {color}" x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" '
             f'height="10" transform="rotate(45 {x:.1f} {y:.1f})"><title>label '
-            f"{escape(names[i])}</title></rect>"
+            f"{for_html(names[i])}</title></rect>"
         )
         name = shortened(names[i], 24)
         long = 1.15 * LETTER * len(name)  # bold
@@ -406,7 +291,7 @@ def label_map(
                 parts.append(
                     f'<text class="anchor-name" text-anchor="{side}" '
                     f'x="{x + dx:.1f}" y="{y + dy:.1f}">'
-                    f"{escape(name)}</text>"
+                    f"{for_html(name)}</text>"
                 )
                 break
     return svg(width, height, description, parts, width)

@@ -2,30 +2,33 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
+from zeroshot.escaping import for_html
 from zeroshot.evaluation.hierarchical_precision import CUTOFFS, HIERARCHICAL_METRICS
 from zeroshot.evaluation.plots import Whisker, whisker_plot
-from zeroshot.evaluation.report_sections import split_sections
+from zeroshot.evaluation.report_sections import html_table, split_sections
 from zeroshot.evaluation.scored_split import ScoredSplit
 
-__all__ = ["report_page"]
+__all__ = ["ACCURACIES", "OF_SCORES", "report_page"]
 
 # Nothing is fetched and nothing runs, whatever a label is called.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-TITLES = {
+ACCURACIES = {
     "unseen_top1": "ZSL top-1",
     "unseen_top5": "ZSL top-5",
     "gzsl_seen": "GZSL seen",
     "gzsl_unseen": "GZSL unseen",
     "gzsl_h": "H",
+}
+OF_SCORES = {
     "ausuc": "AUSUC",
     "calibration_error": "ECE",
     "rejection_auroc": "AUROC",
     "rejection_fpr95": "FPR95",
 }
+TITLES = ACCURACIES | OF_SCORES
 
 
 def report_page(
@@ -35,26 +38,10 @@ def report_page(
     scored: ScoredSplit | None,
     images: Sequence[Any] | None,
 ) -> str:
-    """Return the page of an `Evaluation`.
+    """Return what an `Evaluation` holds as a page in HTML that needs no other file.
 
-    Parameters
-    ----------
-    results : dict
-        As `zeroshot.evaluation.protocol.Evaluation.results`.
-    rows : sequence of dict
-        As `zeroshot.evaluation.protocol.Evaluation.rows`: the method first, chance
-        last.
-    settings : dict
-        As `zeroshot.evaluation.protocol.Evaluation.settings`.
-    scored : ScoredSplit or None
-        None leaves out the plots of one split.
-    images : sequence of ImageSource or None
-        All evaluated images. None leaves out the pictures.
-
-    Returns
-    -------
-    page : str
-        HTML, in UTF-8. Refers to no other file or address.
+    Rows: the method first, chance last. Without ``scored`` there are no plots of one
+    split, without images (all evaluated ones) no pictures.
     """
     style = (
         files("zeroshot.evaluation")
@@ -64,7 +51,7 @@ def report_page(
     title = f"Zero-shot evaluation: {settings['backbone']}, {settings['embeddings']}"
     sections = [_heading(title, rows, settings), _methods(results, rows, settings)]
     if "hierarchy_nodes" in settings:
-        sections.append(_near_misses(rows, settings))
+        sections.append(_hierarchical_tables(rows, settings))
     if scored is not None:
         method = str(rows[0]["method"])
         which = (
@@ -78,7 +65,7 @@ def report_page(
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<title>{for_html(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f"<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
     )
 
@@ -109,7 +96,7 @@ def _heading(
     )
     pretrained = (
         f" “Unseen” means unseen by the projection: the backbone was trained on "
-        f"{escape(settings['pretraining'])}, which may have these classes."
+        f"{for_html(settings['pretraining'])}, which may have these classes."
         if settings["pretraining"]
         else ""
     )
@@ -121,11 +108,11 @@ def _heading(
     )
     n_seen, n_unseen = settings["n_seen"], settings["n_unseen"]
     return (
-        f"<header>\n<h1>{escape(title)}</h1>\n"
+        f"<header>\n<h1>{for_html(title)}</h1>\n"
         f"<p>{settings['n_images']:,} images of "
         f"{n_seen + n_unseen} classes: {n_seen} seen "
         f"in training, {n_unseen} unseen. Method: "
-        f"<code>{escape(str(best['method']))}</code>. Accuracies are means over "
+        f"<code>{for_html(best['method'])}</code>. Accuracies are means over "
         f"classes.{spread}{pretrained}</p>\n"
         f'<div class="tiles">{tiles}</div>\n</header>\n'
     )
@@ -176,7 +163,9 @@ def _methods(
     )
 
 
-def _near_misses(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> str:
+def _hierarchical_tables(
+    rows: Sequence[dict[str, Any]], settings: dict[str, Any]
+) -> str:
     titles = [f"hp@{k}" for k in CUTOFFS]
     figures = "".join(
         f"<figure>"
@@ -196,19 +185,11 @@ def _near_misses(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> st
 def _table(
     rows: Sequence[dict[str, Any]], titles: dict[str, str], n_splits: int
 ) -> str:
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("method", *titles.values())
-    )
-    body = "".join(
-        f"<tr><td>{escape(str(row['method']))}</td>"
-        + "".join(f"<td>{_cell(row, metric, n_splits)}</td>" for metric in titles)
-        + "</tr>"
+    body = [
+        [for_html(row["method"]), *(_cell(row, metric, n_splits) for metric in titles)]
         for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    ]
+    return html_table(("method", *titles.values()), body)
 
 
 def _settings(settings: dict[str, Any]) -> str:
@@ -221,8 +202,8 @@ def _settings(settings: dict[str, Any]) -> str:
         elif isinstance(value, list):
             value = "; ".join(map(str, value))
         is_code = name.endswith("fingerprint") or name == "projection"
-        shown = f"<code>{escape(str(value))}</code>" if is_code else escape(str(value))
-        rows.append(f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{shown}</dd>")
+        shown = f"<code>{for_html(value)}</code>" if is_code else for_html(value)
+        rows.append(f"<dt>{for_html(name.replace('_', ' '))}</dt><dd>{shown}</dd>")
     return (
         f"<section>\n<h2>What was evaluated</h2>\n"
         f"<dl>{''.join(rows)}</dl>\n</section>\n"

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from zeroshot.errors import InvalidImageError
+from zeroshot.escaping import for_html
 from zeroshot.evaluation.plot_parts import round_up, shortened
 from zeroshot.evaluation.plots import (
     Line,
@@ -21,13 +21,13 @@ from zeroshot.evaluation.plots import (
     line_plot,
     reliability_plot,
 )
-from zeroshot.evaluation.scored_split import ScoredSplit
+from zeroshot.evaluation.scored_split import ClassResult, ScoredSplit
 from zeroshot.images.sources import read_fitted
 from zeroshot.metrics import harmonic_mean, hit_curve
 from zeroshot.scoring.ranking import softmax
 from zeroshot.scoring.settings import DEFAULT_TEMPERATURE
 
-__all__ = ["split_sections"]
+__all__ = ["html_table", "split_sections"]
 
 MOST_CELLS = 40  # labels of the confusion matrix
 MOST_DOTS = 1200  # images of the map
@@ -37,20 +37,10 @@ N_PICTURES, PER_CLASS, THUMBNAIL = 12, 2, 112  # of a sheet; of one class; pixel
 def split_sections(
     scored: ScoredSplit, which: str, images: Sequence[Any] | None
 ) -> list[str]:
-    """Return the sections of a report that show one split.
+    """Return the sections that show one split, as HTML; empty without content.
 
-    Parameters
-    ----------
-    scored : ScoredSplit
-    which : str
-        What the method and the split are called.
-    images : sequence of ImageSource or None
-        All evaluated images, for the pictures.
-
-    Returns
-    -------
-    sections : list of str
-        HTML; empty where there is nothing to show.
+    ``which`` names the method and the split; images, all evaluated ones or None, are
+    for the pictures.
     """
     return [
         _unseen(scored, which),
@@ -65,15 +55,6 @@ def _unseen(scored: ScoredSplit, which: str) -> str:
     if not scored.of_unseen.any():
         return ""
     classes = [row for row in scored.classes() if not row.seen]
-    classes.sort(key=lambda row: (-row.zsl, str(row.label)))
-    bars = "".join(
-        f'<li title="{escape(str(row.label))}: {row.zsl:.3f} among the unseen labels, '
-        f'{row.gzsl:.3f} among all, {row.n_images} images">'
-        f"<span>{escape(str(row.label))}</span>"
-        f'<div><i style="width:{100 * row.zsl:.1f}%"></i>'
-        f'<u style="left:{99.5 * row.gzsl:.1f}%"></u></div><b>{row.zsl:.2f}</b></li>'
-        for row in classes
-    )
     hits = hit_curve(scored.unseen_scores, scored.unseen_truth)
     n = len(hits)
     ks = np.arange(1.0, n + 1)
@@ -95,36 +76,71 @@ def _unseen(scored: ScoredSplit, which: str) -> str:
     )
     return (
         f"<section>\n<h2>Unseen classes among themselves</h2>\n"
-        f'<p class="soft">{escape(which)}; the candidates are the {n} unseen '
+        f'<p class="soft">{for_html(which)}; the candidates are the {n} unseen '
         f"labels.</p>\n"
         f"<h3>Every class</h3>\n"
         f'<p class="soft"><span class="key"></span>right among the unseen labels'
         f'<span class="key tick"></span>right among all labels</p>\n'
-        f'<ol class="bars">{bars}</ol>\n'
+        f"{_bars(classes)}\n"
         f'<div class="pair"><figure>{curve}<figcaption><b>Flat hit@k</b>, share of '
         f"images.</figcaption></figure>{_confusion_table(scored)}</div>\n"
         f"{_confusion_map(scored)}</section>\n"
     )
 
 
-def _confusion_table(scored: ScoredSplit) -> str:
+def _bars(rows: list[ClassResult]) -> str:
+    """Return a bar for each class, all seen or all unseen: the best first."""
+
+    def main(row: ClassResult) -> float:
+        return row.gzsl if row.seen else row.zsl
+
+    items = []
+    for row in sorted(rows, key=lambda row: (-main(row), str(row.label))):
+        name = for_html(row.label)
+        alone = "" if row.seen else f"{row.zsl:.3f} among the unseen labels, "
+        tick = "" if row.seen else f'<u style="left:{99.5 * row.gzsl:.1f}%"></u>'
+        items.append(
+            f'<li title="{name}: {alone}{row.gzsl:.3f} among all labels, '
+            f'{row.n_images} images"><span>{name}</span>'
+            f'<div><i style="width:{100 * main(row):.1f}%"></i>{tick}</div>'
+            f"<b>{main(row):.2f}</b></li>"
+        )
+    kind = "bars of-seen" if rows[0].seen else "bars"
+    return f'<ol class="{kind}">{"".join(items)}</ol>'
+
+
+def html_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = ""
+) -> str:
+    """Return a table, of a class of the style sheet, whose cells are HTML."""
+    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     body = "".join(
-        f"<tr>{_word(row.true)}{_word(row.predicted)}<td>{row.share:.0%}</td></tr>"
-        for row in scored.confusions()[:12]
+        f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows
     )
-    if not body:
-        return ""
+    style = f' class="{kind}"' if kind else ""
     return (
-        f'<figure><div class="scroll"><table class="words"><thead><tr>'
-        f'<th scope="col">true label</th><th scope="col">taken for</th>'
-        f'<th scope="col">share</th></tr></thead><tbody>{body}</tbody></table>'
-        f"</div><figcaption><b>Most frequent confusions.</b></figcaption></figure>"
+        f'<div class="scroll"><table{style}><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _confusion_table(scored: ScoredSplit) -> str:
+    rows = [
+        [_word(row.true), _word(row.predicted), f"{row.share:.0%}"]
+        for row in scored.confusions()[:12]
+    ]
+    if not rows:
+        return ""
+    table = html_table(("true label", "taken for", "share"), rows, "words")
+    return (
+        f"<figure>{table}<figcaption><b>Most frequent confusions.</b></figcaption>"
+        f"</figure>"
     )
 
 
 def _word(label: Any) -> str:
-    name = escape(str(label))
-    return f'<td title="{name}">{escape(shortened(str(label), 30))}</td>'
+    name, short = for_html(label), for_html(shortened(str(label), 30))
+    return f'<span title="{name}">{short}</span>'
 
 
 def _confusion_map(scored: ScoredSplit) -> str:
@@ -183,44 +199,33 @@ def _together(scored: ScoredSplit, which: str) -> str:
             f"{curve.area:.3f}; in use {s:.3f} seen and {u:.3f} unseen",
         )
         s0, u0 = curve.at(0.0)
-        head = "".join(
-            f'<th scope="col">{name}</th>'
-            for name in ("penalty", "value", "seen", "unseen", "H")
-        )
-        body = "".join(
-            f"<tr><td>{name}</td><td>{penalty:.3f}</td><td>{a:.3f}</td>"
-            f"<td>{b:.3f}</td><td>{harmonic_mean(a, b):.3f}</td></tr>"
-            for name, penalty, a, b in (
-                ("in use", scored.penalty, s, u),
-                ("without a penalty", 0.0, s0, u0),
-                ("best with hindsight", curve.best_penalty, best_s, best_u),
-            )
+        table = html_table(
+            ("penalty", "value", "seen", "unseen", "H"),
+            [
+                [name, *(f"{x:.3f}" for x in (penalty, a, b, harmonic_mean(a, b)))]
+                for name, penalty, a, b in (
+                    ("in use", scored.penalty, s, u),
+                    ("without a penalty", 0.0, s0, u0),
+                    ("best with hindsight", curve.best_penalty, best_s, best_u),
+                )
+            ],
         )
         figure = (
             f'<div class="pair"><figure>{svg}<figcaption><b>Seen-unseen curve</b>, '
             f"area (AUSUC) {curve.area:.3f}.</figcaption></figure>\n"
-            f'<figure><div class="scroll"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div><figcaption>A penalty on the scores "
+            f"<figure>{table}<figcaption>A penalty on the scores "
             f"of seen classes (calibrated stacking) trades one accuracy for the other. "
             f"The one that is best with hindsight was found on these test images: a "
             f"bound, not a result.</figcaption></figure>"
             f"</div>\n"
         )
-    seen_rows.sort(key=lambda row: (-row.gzsl, str(row.label)))
-    bars = "".join(
-        f'<li title="{escape(str(row.label))}: {row.gzsl:.3f} among all labels, '
-        f'{row.n_images} images"><span>{escape(str(row.label))}</span>'
-        f'<div><i style="width:{100 * row.gzsl:.1f}%"></i></div>'
-        f"<b>{row.gzsl:.2f}</b></li>"
-        for row in seen_rows
-    )
     opened = " open" if len(seen_rows) <= 60 else ""
     return (
         f"<section>\n<h2>Seen and unseen classes together</h2>\n"
-        f'<p class="soft">{escape(which)}; the candidates are all '
+        f'<p class="soft">{for_html(which)}; the candidates are all '
         f"{len(scored.labels)} labels.</p>\n{figure}"
         f"<details{opened}><summary>Every seen class, {len(seen_rows)}</summary>"
-        f'<ol class="bars of-seen">{bars}</ol></details>\n</section>\n'
+        f"{_bars(seen_rows)}</details>\n</section>\n"
     )
 
 
@@ -278,7 +283,7 @@ def _scores(scored: ScoredSplit, which: str) -> str:
         return ""
     return (
         f"<section>\n<h2>What the scores say</h2>\n"
-        f'<p class="soft">{escape(which)}.</p>\n'
+        f'<p class="soft">{for_html(which)}.</p>\n'
         f'<div class="pair">{"".join(figures)}</div>\n</section>\n'
     )
 
@@ -299,7 +304,6 @@ def _map(scored: ScoredSplit) -> str:
         scored.truth[images] - n_seen,
         (labels[n_seen:] - middle) @ axes[:2].T,
         [str(label) for label in scored.labels[n_seen:]],
-        np.empty((0, 2)),
         description="Map of the images and labels of unseen classes in the text space",
     )
     return (
@@ -349,8 +353,8 @@ def _pictures(scored: ScoredSplit, images: Sequence[Any] | None) -> str:
             told = f"{label}, {confidence[i]:.0%}"
             tiles.append(
                 f'<li class="{"right" if is_right else "wrong"}"><img src="{picture}" '
-                f'alt="image of {escape(str(names[true]))}">{escape(told)}'
-                + ("" if is_right else f"<small>is {escape(str(names[true]))}</small>")
+                f'alt="image of {for_html(names[true])}">{for_html(told)}'
+                + ("" if is_right else f"<small>is {for_html(names[true])}</small>")
                 + "</li>"
             )
         if tiles:

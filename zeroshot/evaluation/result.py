@@ -9,26 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.errors import ArtifactError
+from zeroshot.escaping import for_markdown
 from zeroshot.evaluation.hierarchical_precision import CUTOFFS, HIERARCHICAL_METRICS
-from zeroshot.evaluation.report_page import report_page
+from zeroshot.evaluation.report_page import ACCURACIES, OF_SCORES, report_page
 from zeroshot.evaluation.scored_split import ScoredSplit
 from zeroshot.storage.cache import replace_file
 
 __all__ = ["Evaluation"]
 
-ACCURACIES = {
-    "unseen_top1": "ZSL top-1",
-    "unseen_top5": "ZSL top-5",
-    "gzsl_seen": "GZSL seen",
-    "gzsl_unseen": "GZSL unseen",
-    "gzsl_h": "H",
-}
-OF_SCORES = {
-    "ausuc": "AUSUC",
-    "calibration_error": "ECE",
-    "rejection_auroc": "AUROC",
-    "rejection_fpr95": "FPR95",
-}
 MOST_CONFUSIONS = 100  # in JSON, the most frequent first
 
 
@@ -132,14 +120,14 @@ class Evaluation:
             *self._table(ACCURACIES),
             "",
             *self._table(OF_SCORES),
-            *self._near_misses(),
+            *self._hierarchical_tables(),
             "",
             f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
             f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
             f"per-class accuracy, +- standard deviation over splits. "
-            f"{s['backbone']} features"
+            f"{for_markdown(s['backbone'])} features"
             + (f" (pretrained on {s['pretraining']})" if s["pretraining"] else "")
-            + f", {s['embeddings']} vectors.",
+            + f", {for_markdown(s['embeddings'])} vectors.",
         ]
         if cosine := s.get("cosine_to_exact"):
             lines.append(
@@ -148,11 +136,12 @@ class Evaluation:
             )
         if s["left_out"]:
             lines.append(
-                f"Left out, without a word vector: {'; '.join(s['left_out'])}."
+                f"Left out, without a word vector: "
+                f"{'; '.join(map(for_markdown, s['left_out']))}."
             )
         return "\n".join(lines)
 
-    def _near_misses(self) -> list[str]:
+    def _hierarchical_tables(self) -> list[str]:
         if "hierarchy_nodes" not in self.settings:
             return []
         lines = []
@@ -169,7 +158,10 @@ class Evaluation:
 
     def _table(self, titles: dict[str, str], first: str = "method") -> list[str]:
         table = [(first, *titles.values())] + [
-            (row["method"], *(_cell(row[m], row[f"{m}_std"]) for m in titles))
+            (
+                for_markdown(row["method"]),
+                *(_cell(row[m], row[f"{m}_std"]) for m in titles),
+            )
             for row in self.rows
         ]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]

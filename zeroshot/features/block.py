@@ -1,12 +1,12 @@
 """Features of some images, and which images they are."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_ROWS", "FeatureBlock", "OnError"]
+__all__ = ["BLOCK_ROWS", "FeatureBlock", "OnError", "check_on_error"]
 
 OnError: TypeAlias = Literal["raise", "skip", "nan"]
 """What to do about an image that cannot be read."""
@@ -32,3 +32,11 @@ class FeatureBlock:
     positions: NDArray[np.int64]
     matrix: NDArray[np.float32]
     errors: dict[int, str] = field(default_factory=dict)
+
+
+def check_on_error(on_error: object) -> None:
+    """Refuse what is none of `OnError`, with a ValueError."""
+    if on_error not in get_args(OnError):
+        raise ValueError(
+            f"Expected on_error 'raise', 'skip' or 'nan'. Got {on_error!r}."
+        )

@@ -4,14 +4,12 @@ import json
 import os
 import platform
 import tempfile
-import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,32 +17,22 @@ from numpy.typing import NDArray
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone
 from zeroshot.errors import ArtifactError, LabelError
-from zeroshot.features.block import FeatureBlock, OnError
+from zeroshot.escaping import escaped
+from zeroshot.features.block import OnError
 from zeroshot.features.file import ABOUT, FORMAT, SUFFIXES, import_parquet
 from zeroshot.features.pipeline import iter_features, warn_of_bad_images
+from zeroshot.images.decoding import PIXELS
 from zeroshot.images.sources import ImageSource, image_sources
 from zeroshot.storage.cache import replace_file
 
 __all__ = ["ExportedFeatures", "export_features"]
-
-STRINGS_AT_ONCE = 4096
-COPIED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
 class ExportedFeatures:
     """What was written, and what could not be read.
 
-    Attributes
-    ----------
-    path : Path
-        The file.
-    n_rows : int
-        Rows in it.
-    dim : int
-        Length of a row.
-    errors : dict of int to str
-        Position in the input of each unreadable image, and the reason.
+    ``errors`` has the position in the input of each unreadable image, and the reason.
     """
 
     path: Path
@@ -95,12 +83,11 @@ def export_features(
     ------
     ArtifactError
         If ``out`` has another ending or cannot be written.
-    MissingExtraError
-        If ``out`` is a ``.parquet`` and pyarrow is not installed.
     LabelError
-        If there is not one label for each image.
-    InvalidImageError, PluginContractError, UnknownPluginError
-        As `zeroshot.features.extract_features`.
+        If there is not one label for each image; told before any image is read, unless
+        nobody knows how many there will be.
+    InvalidImageError, PluginError
+        As `zeroshot.features.extract_features`; if pyarrow is not installed.
 
     Warns
     -----
@@ -111,20 +98,14 @@ def export_features(
     _check_place(out)
     network = registry.resolve_backbone(backbone)
     sources = image_sources(images, on_error)
-    if isinstance(sources, Sized) and labels is not None:
-        _check_labels(labels, len(sources))
+    if labels is not None:
+        labels = [str(label) for label in labels]
     names: list[str] = []
-    blocks = iter_features(
-        _named(sources, names) if not isinstance(sources, Sized) else sources,
-        network,
-        batch_size=batch_size,
-        cache=cache,
-        on_error=on_error,
-    )
     if isinstance(sources, Sized):
         names.extend(map(_name, sources))
-    errors: dict[int, str] = {}
-    n_rows = 0
+        _check_labels(labels, len(names))
+    else:
+        sources = _named(sources, names, labels)
     about = {
         "format": FORMAT,
         "backbone": {
@@ -132,30 +113,36 @@ def export_features(
             "spec": registry.spec_of(network),
             "fingerprint": network.fingerprint,
         },
+        "pixels": PIXELS,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("zeroshot", "numpy", "tensorflow")},
         },
     }
-    kind = _NpzWriter if out.suffix.lower() == ".npz" else _ParquetWriter
+    errors: dict[int, str] = {}
+    n_rows = 0
+
+    def parts() -> Iterator[_Part]:
+        nonlocal n_rows
+        for block in blocks:
+            chosen = block.positions.tolist()
+            errors.update(block.errors)
+            n_rows += len(chosen)
+            yield _Part(
+                block.matrix.astype("<f4", copy=False),
+                [names[i] for i in chosen],
+                None if labels is None else [labels[i] for i in chosen],
+                [block.errors.get(i) for i in chosen],
+            )
+        _check_labels(labels, len(names))
+
+    write = _write_npz if out.suffix.lower() == ".npz" else _write_parquet
+    blocks = iter_features(
+        sources, network, batch_size=batch_size, cache=cache, on_error=on_error
+    )
     try:
-        with (
-            replace_file(out) as temporary,
-            closing(blocks),
-            closing(kind(temporary, network.dim, json.dumps(about))) as writer,
-        ):
-            for block in blocks:
-                chosen = block.positions.tolist()
-                writer.write(
-                    block,
-                    [names[i] for i in chosen],
-                    None if labels is None else [str(labels[i]) for i in chosen],
-                )
-                errors |= block.errors
-                n_rows += len(chosen)
-            if labels is not None:
-                _check_labels(labels, len(names))
-            writer.finish()
+        with replace_file(out) as temporary, closing(blocks):
+            write(temporary, parts(), network.dim, labels is not None, about)
     except OSError as error:
         raise ArtifactError(
             f"Expected a place to write the features to. Got '{out}': {error}. Choose "
@@ -167,6 +154,15 @@ def export_features(
     return ExportedFeatures(out, n_rows, network.dim, errors)
 
 
+class _Part(NamedTuple):
+    """Rows that are written together; an error is None where there is none."""
+
+    matrix: NDArray[np.float32]
+    paths: list[str]
+    labels: list[str] | None
+    errors: list[str | None]
+
+
 def _check_place(out: Path) -> None:
     if out.suffix.lower() not in SUFFIXES:
         raise ArtifactError(
@@ -174,26 +170,31 @@ def _check_place(out: Path) -> None:
         )
     if out.suffix.lower() == ".parquet":
         import_parquet()
-    folder = out.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
+    folder = os.path.dirname(os.path.abspath(out))
+    is_writable = os.path.isdir(folder) and os.access(folder, os.W_OK)
+    if not is_writable or os.path.isdir(out) or "\0" in out.name:
         raise ArtifactError(
             f"Expected a file in a folder that can be written. Got '{out}'. Make the "
             f"folder, or choose another file."
         )
 
 
-def _check_labels(labels: Sequence[str] | NDArray[Any], n: int) -> None:
-    if len(labels) != n:
+def _check_labels(labels: Sequence[str] | None, n: int) -> None:
+    if labels is not None and len(labels) != n:
         raise LabelError(
             f"Expected one label for each image. Got {n} images and {len(labels)} "
             f"labels."
         )
 
 
-def _named(sources: Iterable[ImageSource], names: list[str]) -> Iterator[ImageSource]:
+def _named(
+    sources: Iterable[ImageSource], names: list[str], labels: Sequence[str] | None
+) -> Iterator[ImageSource]:
     """Pass images on, and keep what they are called."""
     for source in sources:
         names.append(_name(source))
+        if labels is not None and len(names) > len(labels):
+            _check_labels(labels, len(names))
         yield source
 
 
@@ -201,118 +202,59 @@ def _name(source: ImageSource) -> str:
     return os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
 
 
-class _Writer(ABC):
-    @abstractmethod
-    def write(
-        self, block: FeatureBlock, paths: list[str], labels: list[str] | None
-    ) -> None:
-        """Append rows."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Complete the file."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close whatever is open."""
-
-
-class _NpzWriter(_Writer):
-    def __init__(self, path: Path, dim: int, about: str) -> None:
-        self._path, self._dim, self._about = path, dim, about
-        # An array in a .npz begins with its length, which is known at the end only.
-        self._rows = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
-        self._n = 0
-        self._paths: list[str] = []
-        self._labels: list[str] | None = None
-        self._errors: dict[int, str] = {}
-
-    def write(
-        self, block: FeatureBlock, paths: list[str], labels: list[str] | None
-    ) -> None:
-        self._rows.write(block.matrix.astype("<f4", copy=False).tobytes())
-        for row, position in enumerate(block.positions.tolist(), self._n):
-            if position in block.errors:
-                self._errors[row] = block.errors[position]
-        self._n += len(block.matrix)
-        self._paths += paths
-        if labels is not None:
-            self._labels = (self._labels or []) + labels
-
-    def finish(self) -> None:
-        with zipfile.ZipFile(self._path, "w") as archive:
-            with _member(archive, "features", "<f4", (self._n, self._dim)) as file:
-                self._rows.seek(0)
-                while content := self._rows.read(COPIED_AT_ONCE):
-                    file.write(content)
-            if any(self._paths):
-                _write_strings(archive, "paths", self._paths)
-            if self._labels is not None:
-                _write_strings(archive, "labels", self._labels)
-            rows = np.array(list(self._errors), "<i8")
-            with _member(archive, "error_rows", "<i8", rows.shape) as file:
-                file.write(rows.tobytes())
-            _write_strings(archive, "errors", list(self._errors.values()))
-            with archive.open(f"{ABOUT}.npy", "w") as member:
-                np.lib.format.write_array(member, np.array(self._about))
-
-    def close(self) -> None:
-        self._rows.close()
-
-
-def _member(
-    archive: zipfile.ZipFile, name: str, kind: str, shape: tuple[int, ...]
-) -> Any:
-    """Open an array in the archive to be written, behind its header."""
-    file = archive.open(f"{name}.npy", "w", force_zip64=True)
-    header = {"descr": kind, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file
-
-
-def _write_strings(archive: zipfile.ZipFile, name: str, texts: list[str]) -> None:
-    kind = f"<U{max([1, *map(len, texts)])}"
-    with _member(archive, name, kind, (len(texts),)) as file:
-        for start in range(0, len(texts), STRINGS_AT_ONCE):
-            part = texts[start : start + STRINGS_AT_ONCE]
-            file.write(np.array(part, kind).tobytes())
-
-
-class _ParquetWriter(_Writer):
-    def __init__(self, path: Path, dim: int, about: str) -> None:
-        self._parquet = import_parquet()
-        self._path, self._dim, self._about = path, dim, about
-        self._file: Any = None
-
-    def write(
-        self, block: FeatureBlock, paths: list[str], labels: list[str] | None
-    ) -> None:
-        import pyarrow as pa
-
-        flat = pa.array(block.matrix.ravel(), pa.float32())
-        columns = {
-            "path": pa.array([path or None for path in paths], pa.string()),
-            **({} if labels is None else {"label": pa.array(labels, pa.string())}),
-            "error": pa.array(
-                [block.errors.get(i) for i in block.positions.tolist()], pa.string()
-            ),
-            "features": pa.FixedSizeListArray.from_arrays(flat, self._dim),
+def _write_npz(
+    out: Path, parts: Iterator[_Part], dim: int, labelled: bool, about: dict[str, Any]
+) -> None:
+    paths: list[str] = []
+    labels: list[str] = []
+    errors: dict[int, str] = {}
+    n = 0
+    # An array in a .npz begins with its length, which is known at the end only.
+    with tempfile.TemporaryFile(dir=out.parent) as rows, out.open("wb") as file:
+        for part in parts:
+            rows.write(part.matrix.tobytes())
+            errors |= {i: e for i, e in enumerate(part.errors, n) if e is not None}
+            paths += part.paths
+            labels += part.labels or []
+            n += len(part.matrix)
+        rows.flush()
+        arrays: dict[str, Any] = {
+            "features": np.memmap(rows, "<f4", "r", shape=(n, dim))
+            if n
+            else np.empty((0, dim), "<f4"),
+            "error_rows": np.array(list(errors), "<i8"),
+            "errors": np.array(list(errors.values()), np.str_),
+            "about": np.array(json.dumps(about)),
         }
-        table = pa.table(columns).replace_schema_metadata({ABOUT: self._about})
-        if self._file is None:
-            # Floats of features do not compress; decoding them costs a second a GB.
-            self._file = self._parquet.ParquetWriter(
-                self._path, table.schema, compression="none", use_dictionary=False
-            )
-        self._file.write_table(table)
+        if any(paths):
+            arrays["paths"] = np.array(paths, np.str_)
+        if labelled:
+            arrays["labels"] = np.array(labels, np.str_)
+        np.savez(file, **arrays)
 
-    def finish(self) -> None:
-        if self._file is None:  # no image at all
-            empty = np.empty((0, self._dim), np.float32)
-            self.write(FeatureBlock(np.empty(0, np.int64), empty), [], None)
-        self.close()
 
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+def _write_parquet(
+    out: Path, parts: Iterator[_Part], dim: int, labelled: bool, about: dict[str, Any]
+) -> None:
+    parquet = import_parquet()
+    import pyarrow as pa
+
+    columns = {"path": pa.string(), "label": pa.string(), "error": pa.string()}
+    if not labelled:
+        del columns["label"]
+    columns["features"] = pa.list_(pa.float32(), dim)
+    schema = pa.schema(columns, {ABOUT: json.dumps(about)})
+    # Floats of features do not compress; decoding them costs a second a GB.
+    with parquet.ParquetWriter(
+        out, schema, compression="none", use_dictionary=False
+    ) as file:
+        for matrix, paths, labels, errors in parts:
+            flat = pa.array(matrix.ravel(), pa.float32())
+            cells = {
+                "path": [escaped(path) if path else None for path in paths],
+                "label": [escaped(label) for label in labels or ()],
+                "error": [None if e is None else escaped(e) for e in errors],
+                "features": pa.FixedSizeListArray.from_arrays(flat, dim),
+            }
+            chosen = {name: cells[name] for name in schema.names}
+            file.write_table(pa.table(chosen, schema=schema))

@@ -1,19 +1,21 @@
 """Files of features, ``.npz`` or ``.parquet``: taken wherever images are.
 
 An ``.npz`` holds ``features`` (n, dim), ``paths``, ``labels`` (where there are any),
-``error_rows`` and ``errors``, and ``about``, a JSON text with the backbone. A
-``.parquet`` holds the columns ``path``, ``label``, ``error`` and ``features``, and
-``about`` in its metadata. Neither can run code.
+``error_rows`` and ``errors``, and ``about``, a JSON text with the backbone and how
+images were decoded. A ``.parquet`` holds the columns ``path``, ``label``, ``error``
+(texts as `zeroshot.escaping.escaped` gives them) and ``features``, and ``about`` in its
+metadata. Neither can run code.
 """
 
 import json
+import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
+from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,12 @@ from zeroshot.errors import (
     FingerprintMismatchError,
     InvalidImageError,
     MissingExtraError,
+    ZeroShotError,
+    ZeroShotWarning,
 )
-from zeroshot.features.block import BLOCK_ROWS, FeatureBlock, OnError
+from zeroshot.escaping import unescaped
+from zeroshot.features.block import BLOCK_ROWS, FeatureBlock, OnError, check_on_error
+from zeroshot.images.decoding import PIXELS
 
 __all__ = [
     "ABOUT",
@@ -40,13 +46,6 @@ __all__ = [
 SUFFIXES = (".npz", ".parquet")
 ABOUT = "about"
 FORMAT = 1
-
-# What NumPy, zipfile, zlib and pyarrow (whose errors are ValueErrors and OSErrors) say
-# of a file that is broken or another's.
-_BROKEN: tuple[type[Exception], ...] = (
-    *(ValueError, KeyError, TypeError, OSError, EOFError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
-)
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ class FeatureFile:
         ``"name"``, ``"spec"`` (or None) and ``"fingerprint"`` of the backbone.
     versions : dict of str to str
         Of the packages that wrote it.
+    pixels : str or None
+        How its images were decoded, see `zeroshot.images.decoding.PIXELS`.
     rows : ndarray of shape (n,), int64
         Which rows of the file these are, increasing; see `take`.
     """
@@ -81,6 +82,7 @@ class FeatureFile:
     errors: dict[int, str]
     backbone: dict[str, str | None]
     versions: dict[str, str]
+    pixels: str | None
     rows: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -92,7 +94,11 @@ class FeatureFile:
         return str(self.backbone["fingerprint"])
 
     def check(self, fingerprint: str) -> None:
-        """Refuse if the features are another backbone's.
+        """Refuse the features of another backbone; warn of other pixels.
+
+        Features of images that were decoded otherwise, by another version of zeroshot,
+        differ a little from today's, and what was trained on them still fits them. The
+        images may be gone by now: a refusal would make the file worthless.
 
         Parameters
         ----------
@@ -103,6 +109,11 @@ class FeatureFile:
         ------
         FingerprintMismatchError
             If the two differ.
+
+        Warns
+        -----
+        ZeroShotWarning
+            If images are decoded in another way today.
         """
         if fingerprint != self.fingerprint:
             raise FingerprintMismatchError(
@@ -110,6 +121,15 @@ class FeatureFile:
                 f"Got '{self.path}' with features of '{self.backbone['name']}' of "
                 f"fingerprint '{self.fingerprint}': other weights, layer, input size "
                 f"or scaling. Run 'zeroshot embed' with the same backbone."
+            )
+        if self.pixels != PIXELS:
+            warn(
+                f"The features in '{self.path}' are of images that another version of "
+                f"zeroshot decoded otherwise (pixels {self.pixels or 'not recorded'}, "
+                f"today {PIXELS}). Beside features made today they may cost accuracy. "
+                f"Run 'zeroshot embed' again where you still have the images.",
+                ZeroShotWarning,
+                stacklevel=3,
             )
 
     def take(self, positions: Sequence[int] | NDArray[np.integer[Any]]) -> Self:
@@ -128,11 +148,14 @@ class FeatureFile:
         Raises
         ------
         ValueError
-            If the positions do not increase.
+            If the positions do not increase, or one is no row's.
         """
         chosen = np.asarray(positions, np.int64)
-        if (np.diff(chosen) <= 0).any():
-            raise ValueError("Expected increasing positions. Sort them.")
+        if (np.diff(chosen, prepend=-1, append=len(self)) <= 0).any():
+            raise ValueError(
+                f"Expected increasing positions from 0 to {len(self) - 1}. Got "
+                f"{np.array2string(chosen, threshold=5)}. Sort them."
+            )
         return replace(
             self,
             rows=self.rows[chosen],
@@ -164,7 +187,10 @@ class FeatureFile:
             Under ``on_error="raise"``.
         ArtifactError
             If the file is damaged.
+        ValueError
+            If ``on_error`` is none of the above.
         """
+        check_on_error(on_error)
         if self.errors and on_error == "raise":
             first = min(self.errors)
             raise InvalidImageError(self.errors[first], first)
@@ -184,30 +210,16 @@ class FeatureFile:
                     positions, wanted = positions[kept], wanted[kept]
                 start, done = stop, end
                 yield FeatureBlock(positions, wanted, errors)
-        except _BROKEN as error:
+        except ZeroShotError:
+            raise
+        except Exception as error:  # as in `read_features`
             raise _broken(self.path, error) from error
         if done != len(self):
             raise _broken(self.path, f"it has {start} rows")
 
 
 def open_if_features(images: Any) -> Any:
-    """Return the file of features whose path is given; anything else as it is.
-
-    Parameters
-    ----------
-    images : object
-        Where it is a path that ends in ``.npz`` or ``.parquet``, that file is opened.
-
-    Returns
-    -------
-    images : object
-        A `FeatureFile`, or what was given.
-
-    Raises
-    ------
-    ArtifactError, MissingExtraError
-        As `read_features`.
-    """
+    """Return the file of features whose path is given; anything else as it is."""
     if isinstance(images, str | Path) and Path(images).suffix.lower() in SUFFIXES:
         return read_features(images)
     return images
@@ -233,48 +245,30 @@ def read_features(path: str | Path) -> FeatureFile:
         If it is a ``.parquet`` and pyarrow is not installed.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ArtifactError(
             f"Expected a file of features. Got '{path}': no such file. Check the path."
         )
     try:
         return _open_npz(path) if path.suffix.lower() == ".npz" else _open_parquet(path)
-    except _BROKEN as error:
+    except ZeroShotError:
+        raise
+    # NumPy, zipfile, zlib, json and pyarrow raise a dozen types for a broken file.
+    except Exception as error:
         raise _broken(path, error) from error
 
 
 def take(
     images: list[str] | FeatureFile, positions: Sequence[int] | NDArray[Any]
 ) -> list[str] | FeatureFile:
-    """Return some images of a list, or rows of a file.
-
-    Parameters
-    ----------
-    images : list of str or FeatureFile
-    positions : sequence of int
-        Increasing, from 0.
-
-    Returns
-    -------
-    part : list of str or FeatureFile
-    """
+    """Return some images of a list, or rows of a file; positions increase from 0."""
     if isinstance(images, FeatureFile):
         return images.take(positions)
     return [images[i] for i in positions]
 
 
 def import_parquet() -> Any:
-    """Return the module ``pyarrow.parquet``.
-
-    Returns
-    -------
-    module : module
-
-    Raises
-    ------
-    MissingExtraError
-        If it is not installed.
-    """
+    """Return the module ``pyarrow.parquet``, or raise `MissingExtraError`."""
     try:
         return import_module("pyarrow.parquet")
     except ImportError as error:
@@ -295,29 +289,34 @@ def _open_npz(path: Path) -> FeatureFile:
     with zipfile.ZipFile(path) as archive, archive.open("features.npy") as file:
         shape = _array_shape(file)
     with np.load(path, allow_pickle=False) as arrays:
-        about = arrays[ABOUT].item()
-        paths = arrays["paths"].tolist() if "paths" in arrays else []
-        labels = arrays.get("labels")
-        rows, reasons = arrays["error_rows"], arrays["errors"]
-    errors = dict(zip(rows.tolist(), reasons.tolist(), strict=True))
-    return _assembled(path, about, shape, paths, labels, errors)
+        texts = {
+            name: arrays[name]
+            for name in ("paths", "labels", "errors")
+            if name in arrays
+        }
+        about, rows = arrays[ABOUT].item(), arrays["error_rows"].tolist()
+    if any(cells.dtype.kind != "U" for cells in texts.values()):
+        raise ValueError("paths, labels or errors that are no text")
+    lists = {name: cells.tolist() for name, cells in texts.items()}
+    errors = dict(zip(rows, lists["errors"], strict=True))
+    return _assembled(
+        path, about, shape, lists.get("paths", []), lists.get("labels"), errors
+    )
 
 
 def _open_parquet(path: Path) -> FeatureFile:
     with import_parquet().ParquetFile(path) as file:
-        about = file.schema_arrow.metadata[ABOUT.encode()].decode()
-        columns = file.read([n for n in file.schema_arrow.names if n != "features"])
-        shape = (
-            file.metadata.num_rows,
-            file.schema_arrow.field("features").type.list_size,
-        )
-    reasons = columns["error"].to_pylist()
-    errors = {i: reason for i, reason in enumerate(reasons) if reason is not None}
-    paths = [path or "" for path in columns["path"].to_pylist()]
-    labels = None
-    if "label" in columns.column_names:
-        labels = np.array(columns["label"].to_pylist(), np.str_)
-    return _assembled(path, about, shape, paths, labels, errors)
+        schema = file.schema_arrow
+        about = schema.metadata[ABOUT.encode()].decode()
+        shape = file.metadata.num_rows, schema.field("features").type.list_size
+        columns = file.read([name for name in schema.names if name != "features"])
+    texts = {
+        name: [unescaped(text) if text else text for text in cells]
+        for name, cells in columns.to_pydict().items()
+    }
+    paths = [text or "" for text in texts["path"]]
+    errors = {i: text for i, text in enumerate(texts["error"]) if text is not None}
+    return _assembled(path, about, shape, paths, texts.get("label"), errors)
 
 
 def _assembled(
@@ -325,10 +324,9 @@ def _assembled(
     about: str,
     shape: tuple[int, ...],
     paths: list[str],
-    labels: NDArray[np.str_] | None,
+    labels: list[str] | None,
     errors: dict[int, str],
 ) -> FeatureFile:
-    paths = paths if any(paths) else []
     record = json.loads(about)
     if record["format"] > FORMAT:
         raise ArtifactError(
@@ -336,12 +334,19 @@ def _assembled(
             f"format {record['format']}. Use a newer zeroshot."
         )
     n, dim = shape
-    lengths = {len(paths or range(n)), len(range(n) if labels is None else labels), n}
-    if len(lengths) != 1 or not all(0 <= row < n for row in errors):
+    fits = len(paths) in (0, n) and (labels is None or len(labels) == n)
+    if not fits or not all(0 <= row < n for row in errors):
         raise ValueError("paths, labels and features are of different lengths")
-    backbone = {key: record["backbone"][key] for key in ("name", "spec", "fingerprint")}
     return FeatureFile(
-        path, dim, paths, labels, errors, backbone, record["versions"], np.arange(n)
+        path,
+        dim,
+        paths if any(paths) else [],
+        None if labels is None else np.array(labels, np.str_),
+        errors,
+        {key: record["backbone"][key] for key in ("name", "spec", "fingerprint")},
+        record["versions"],
+        record.get("pixels"),
+        np.arange(n),
     )
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from zeroshot import registry
 from zeroshot.errors import ArtifactError
+from zeroshot.escaping import for_json
 from zeroshot.projections.base import Projection
 from zeroshot.storage.cache import replace_directory
 
@@ -130,10 +131,10 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
                 },
                 **bundle.record,
             }
-            record["sha256"] = record_digest(json.loads(_to_json(record)))
+            record["sha256"] = record_digest(json.loads(for_json(record)))
             for name, content in bundle.files.items():
                 (folder / name).write_bytes(content)
-            (folder / RECORD).write_text(_to_json(record) + "\n", encoding="utf-8")
+            (folder / RECORD).write_text(for_json(record) + "\n", encoding="utf-8")
             (folder / CARD).write_text(card, encoding="utf-8")
     except (TypeError, ValueError) as error:
         raise ArtifactError(
@@ -263,7 +264,7 @@ def projection_to_state(
             fitted[attribute] = value
     state = {"name": name, "parameters": parameters, "fitted": fitted}
     try:
-        _to_json(state)
+        for_json(state)
     except (TypeError, ValueError) as error:
         raise ArtifactError(
             f"Expected parameters and fitted attributes of projection '{name}' that "
@@ -309,19 +310,6 @@ def projection_from_state(
         if prefix == "projection" and "/" not in attribute:
             setattr(projection, attribute, array)
     return projection
-
-
-def _to_json(content: Any) -> str:
-    return json.dumps(
-        content, indent=2, ensure_ascii=False, allow_nan=False, default=_as_number
-    )
-
-
-def _as_number(value: object) -> Any:
-    """Return a NumPy scalar as Python's own; a search over an array sets those."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{value!r} of type '{type(value).__name__}'")
 
 
 def _parameters(projection: Any) -> dict[str, Any]:

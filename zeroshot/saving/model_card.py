@@ -1,8 +1,10 @@
 """The README that a bundle carries, for people."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from zeroshot.escaping import for_markdown
 from zeroshot.training.projection_choice import ProjectionChoice
 
 __all__ = ["model_card"]
@@ -21,18 +23,20 @@ def model_card(record: Mapping[str, Any]) -> str:
     card : str
     """
     backbone, embeddings = record["backbone"], record["embeddings"]
-    labels = "; ".join(str(label) for label in record["classes"]["labels"])
+    labels = "; ".join(map(for_markdown, record["classes"]["labels"]))
     if backbone is None:
         visual = "features that were given (no backbone)"
     else:
         height, width = backbone["input_size"]
-        visual = f"`{backbone['name']}` at {height} x {width} ({backbone['resize']})"
+        visual = (
+            f"{_code(backbone['name'])} at {height} x {width} ({backbone['resize']})"
+        )
         if backbone["pretraining"]:
-            visual += f", pretrained on {backbone['pretraining']}"
+            visual += f", pretrained on {for_markdown(backbone['pretraining'])}"
         if backbone["weights"] is not None:
             visual += f", fine-tuned (all weights in `{backbone['weights']['file']}`)"
     kept = embeddings["vocabulary"]
-    vectors = f"`{embeddings['name']}`" + (
+    vectors = _code(embeddings["name"]) + (
         f", {len(kept)} vectors in the bundle" if kept else ", in a file of their own"
     )
     settings, found = record["parameters"], record.get("calibration")
@@ -50,8 +54,8 @@ Predicts labels given at prediction time. Made by `zeroshot` \
 | --- | --- |
 | visual features | {visual} |
 | word vectors | {vectors} |
-| projection | `{record["projection"]["name"]}` \
-{record["projection"]["parameters"]} |
+| projection | {_code(record["projection"]["name"])} \
+{for_markdown(record["projection"]["parameters"])} |
 | trained on | {record["n_images"]} images of \
 {len(record["classes"]["labels"])} classes |
 | scores | {scores} |
@@ -72,6 +76,11 @@ on those classes. Without a `seen_penalty`, an unseen label rarely wins against 
 ones. Probabilities are not calibrated unless a `temperature` was. A label is what its
 word vector says: "crane" is both a bird and a machine.
 """
+
+
+def _code(name: str) -> str:
+    """Return a name as code; one that could end the code, or the cell, as text."""
+    return f"`{name}`" if re.fullmatch(r"[\w.:/+ -]+", name) else for_markdown(name)
 
 
 def _choice(content: Mapping[str, Any] | None) -> str:
