@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vector_files import packed, written
 
 from zeroshot.embeddings import Attributes, FastText, RandomEmbeddings, open_vectors
-from zeroshot.embeddings import neighbours as neighbours_module
+from zeroshot.embeddings.vectors import neighbours as neighbours_module
 from zeroshot.embeddings.base import SupportsNeighbours
 from zeroshot.embeddings.vectors.neighbours import nearest, open_vocabulary
 from zeroshot.embeddings.vectors.vector_cache import cached_path

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vector_files import packed, printed, start_lookup, written
 
-from zeroshot.embeddings import token_index, unpacked
+from zeroshot.embeddings.vectors import token_index, unpacked
 from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
 from zeroshot.embeddings.vectors.word_vectors import WordVectors
 from zeroshot.errors import ArtifactError, ZeroShotError, ZeroShotWarning

@@ -1,9 +1,7 @@
 """Files of word vectors in every form and packing; gensim is the oracle."""
 
-import bz2
 import copy
 import gzip
-import lzma
 import os
 import pickle
 import tracemalloc
@@ -16,6 +14,7 @@ from gensim.models import KeyedVectors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from vector_files import packed, written
 
 from zeroshot.embeddings import GloVe, TextEmbeddings, Word2Vec, open_vectors
 from zeroshot.embeddings.vectors.word_vectors import WordVectors
@@ -23,38 +22,8 @@ from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
 
 WORDS = ["zebra", "okapi", "Zürich", "слон", "東京", "🦓", "polar_bear", "3", "don't"]
 VECTORS = np.random.default_rng(0).normal(size=(len(WORDS), 5)).astype(np.float32)
-FORMS = ["glove", "word2vec", "vec", "crlf", "binary", "c-binary"]
+FORMS = ["glove", "word2vec", "vec", "crlf", "blank", "binary", "c-binary"]
 PACKINGS = ["plain", "gz", "bz2", "xz", "zip"]
-
-
-def written(words: list[str], vectors: np.ndarray, form: str) -> bytes:
-    tokens = [word.encode("utf-8", "surrogateescape") for word in words]
-    header = b"%d %d\n" % vectors.shape
-    if form in ("binary", "c-binary"):
-        end = b"\n" if form == "c-binary" else b""
-        rows = [
-            token + b" " + row.astype("<f4").tobytes() + end
-            for token, row in zip(tokens, vectors, strict=True)
-        ]
-        return header + b"".join(rows)
-    end = {"vec": b" \n", "crlf": b"\r\n"}.get(form, b"\n")
-    rows = [
-        b" ".join([token, *(repr(float(x)).encode() for x in row)])
-        for token, row in zip(tokens, vectors, strict=True)
-    ]
-    text = end.join(rows)
-    return text if form == "glove" else header + text + end  # glove: no last newline
-
-
-def packed(content: bytes, packing: str, path: Path) -> Path:
-    if packing == "zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("folder/vectors", content)
-            archive.writestr("__MACOSX/folder/._vectors", b"junk")
-    else:
-        pack = {"plain": bytes, "gz": gzip.compress, "bz2": bz2.compress}
-        path.write_bytes(pack.get(packing, lzma.compress)(content))
-    return path
 
 
 @pytest.fixture
@@ -86,11 +55,13 @@ token = st.text(
 )
 # A part after a space that is itself a number is documented as not supported.
 spaced = st.lists(st.text("ab@.é:_", min_size=1, max_size=4), min_size=1, max_size=4)
-number = st.floats(width=32, allow_nan=False, allow_infinity=False)
+printed = token.filter(str.isprintable)
+any_number = st.floats(width=32, allow_nan=False, allow_infinity=False)
+sizes = st.floats(2**-20, 2**20, width=32) | st.just(0.0)
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -99,17 +70,19 @@ def test_lookup_any_words_and_numbers_are_found_bit_equal(tmp_path, data):
     form = data.draw(st.sampled_from(FORMS))
     packing = data.draw(st.sampled_from(PACKINGS))
     one = token if "binary" in form else token | spaced.map(" ".join)
-    words = data.draw(st.lists(one, min_size=3, max_size=8, unique=True))
+    words = data.draw(st.lists(one, min_size=3, max_size=8))  # may repeat one
+    number = sizes if "binary" in form else any_number
     row = st.lists(number, min_size=4, max_size=4)
     rows = data.draw(st.lists(row, min_size=len(words), max_size=len(words)))
     vectors = np.array(rows, dtype=np.float32)
-    vectors[0] = [0.1, -0.0, 1e-42, 3.4e38]  # no record is text by chance
+    vectors[0] = [0.1, -0.0, 1e-42, 3.4e9]  # no record is text by chance
     path = packed(written(words, vectors, form), packing, tmp_path / "any")
     embeddings = WordVectors(path)
     got, found = embeddings.lookup([*words, words[0] + "\ue000"])
     assert found.tolist() == [True] * len(words) + [False]
-    np.testing.assert_array_equal(got[:-1].view(np.int32), vectors.view(np.int32))
-    assert list(embeddings.vocabulary()) == words
+    first = np.array([vectors[words.index(word)] for word in words])
+    np.testing.assert_array_equal(got[:-1].view(np.int32), first.view(np.int32))
+    assert list(embeddings.vocabulary()) == list(dict.fromkeys(words))
 
 
 @settings(
@@ -187,15 +160,6 @@ def test_lookup_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
     assert WordVectors(path).lookup(["a"])[1].all()
 
 
-def test_lookup_words_asked_before_need_no_second_pass(glove):
-    embeddings = WordVectors(glove)
-    first = embeddings.lookup(["zebra", "absent"])
-    glove.unlink()
-    second = embeddings.lookup(["absent", "zebra"])
-    np.testing.assert_array_equal(first[0][0], second[0][1])
-    assert second[1].tolist() == [False, True]
-
-
 def test_lookup_result_is_the_callers_own(glove):
     embeddings = WordVectors(glove)
     embeddings.lookup(["zebra"])[0][:] = 0
@@ -234,6 +198,16 @@ def test_provider_does_no_work_before_first_use(tmp_path):
     assert embeddings.spec == f"glove:{tmp_path / 'absent'}"
     with pytest.raises(ArtifactError, match="absent"):
         _ = embeddings.dim
+
+
+def test_open_vectors_file_with_a_comma_as_second_word_is_no_table(tmp_path):
+    path = tmp_path / "glove.6B.txt"  # whose first words these are
+    path.write_text("the 0.4 0.2\n, 0.01 0.2\n. 0.1 0.3\n")
+    assert isinstance(open_vectors(path), GloVe)
+    assert (
+        open_vectors(path).lookup([","])[0].tolist()
+        == np.float32([[0.01, 0.2]]).tolist()
+    )
 
 
 def test_spec_has_the_absolute_path(glove, monkeypatch):
@@ -308,7 +282,25 @@ BROKEN = {
     "fewer rows": (b"4 3\na 1 2 3\nb 1 2 3\n", "4 rows"),
     "cut binary": (b"9 4\na " + VECTORS[:1, :4].tobytes(), "truncated"),
     "longer binary": (b"1 4\na " + VECTORS.tobytes(), "more at byte"),
+    "binary wrong dim": (
+        written(WORDS, np.ones((9, 50)) / 3, "binary").replace(b" 50\n", b" 30\n"),
+        "between the words",
+    ),
+    "binary wrong greater dim": (
+        written(WORDS, np.ones((9, 50)) / 3, "binary").replace(b" 50\n", b" 70\n"),
+        "truncated",
+    ),
+    "binary wrong count": (
+        written(WORDS, VECTORS, "binary").replace(b"9 5\n", b"10 5\n"),
+        "truncated",
+    ),
 }
+for name, kind in (("float64", "<f8"), ("float16", "<f2"), ("big-endian", ">f4")):
+    rows = [
+        b"%s %s" % (w.encode(), v)
+        for w, v in zip(WORDS, VECTORS.astype(kind), strict=True)
+    ]
+    BROKEN[f"binary {name}"] = (b"9 5\n" + b"".join(rows), name)
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -344,14 +336,89 @@ def test_lookup_ragged_rows_deep_in_the_file_are_named(tmp_path):
             WordVectors(path).lookup(["w300"])
 
 
-def test_lookup_binary_not_finite_names_the_byte(tmp_path):
-    path = tmp_path / "nan"
-    vectors = VECTORS.copy()
-    vectors[1, 2] = np.nan
-    path.write_bytes(written(WORDS, vectors, "binary"))
-    assert WordVectors(path).lookup(["zebra"])[1].all()
-    with pytest.raises(ArtifactError, match=f"byte {4 + 6 + 20 + 6} "):
-        WordVectors(path).lookup(["okapi"])
+def test_lookup_binary_numbers_that_cannot_be_name_the_word_and_byte(tmp_path):
+    path = tmp_path / "odd"
+    for bad in (np.nan, np.inf, 1e30):
+        vectors = VECTORS.copy()
+        vectors[1, 2] = bad
+        path.write_bytes(written(WORDS, vectors, "binary"))
+        assert WordVectors(path).lookup(["zebra"])[1].all()
+        with pytest.raises(ArtifactError, match=f"'okapi' at byte {4 + 6 + 20} of"):
+            WordVectors(path).lookup(["okapi"])
+
+
+@pytest.mark.parametrize("form", ["binary", "c-binary"])
+def test_lookup_binary_word_with_a_space_names_it(tmp_path, form):
+    words = ["zebra", "polar bear", "okapi", "ox", "quagga"]
+    vectors = np.random.default_rng(0).normal(scale=0.1, size=(5, 50))
+    path = tmp_path / "spaced"
+    path.write_bytes(written(words, vectors.astype(np.float32), form))
+    with pytest.raises(ArtifactError, match=r"spaced.*'polar bear' in row 2.*undersc"):
+        WordVectors(path).lookup(["zebra"])
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(["binary", "c-binary"]),
+    st.lists(spaced.map(" ".join) | printed, min_size=3, max_size=12, unique=True),
+    st.integers(8, 60),
+    st.integers(0, 9999),
+)
+def test_lookup_binary_words_with_spaces_never_give_a_wrong_vector(
+    tmp_path, form, words, dim, seed
+):
+    vectors = np.random.default_rng(seed).normal(scale=0.1, size=(len(words), dim))
+    vectors = vectors.astype(np.float32)
+    path = tmp_path / "spaced"
+    path.write_bytes(written(words, vectors, form))
+    for word, vector in zip(words, vectors, strict=True):
+        for one in {word, word.split(" ")[0]}:
+            try:
+                got, found = WordVectors(path).lookup([one])
+            except ArtifactError:
+                continue
+            if found[0]:
+                assert one == word
+                np.testing.assert_array_equal(got[0], vector)
+
+
+COLUMNS = {
+    "tab": "zebra\t1 2 3\nokapi\t4 5 6\nNew York\t7 8 9\n",
+    "tabs": "zebra\t1\t2\t3\nokapi\t4\t5\t6\nNew York\t7\t8\t9\n",
+    "aligned": "   zebra   1   2   3\n   okapi   4   5   6\nNew York   7   8   9\n",
+    "header": "3 3  \r\nzebra\t1 2 3\r\nokapi\t4 5 6\r\nNew York\t7 8 9\r\n",
+    "mark": "\ufeff3 3 \nzebra  1  2  3 \nokapi  4  5  6 \nNew York  7  8  9 \n",
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_lookup_columns_of_tabs_or_several_spaces_are_read(tmp_path, case):
+    path = tmp_path / "columns"
+    path.write_bytes(COLUMNS[case].encode())
+    embeddings = open_vectors(path)
+    vectors, found = embeddings.lookup(["zebra", "okapi", "New York", "New", "absent"])
+    assert found.tolist() == [True] * 3 + [False] * 2
+    assert vectors[:3].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert list(embeddings.vocabulary()) == ["zebra", "okapi", "New York"]
+
+
+@pytest.mark.parametrize("form", ["glove", "word2vec", "binary"])
+def test_lookup_conceptnet_english_uris_are_plain_words(tmp_path, form):
+    words = ["/c/de/zebra", "/c/en/polar_bear", "/c/en/zebra", "/c/fr/zèbre"]
+    path = tmp_path / "numberbatch"
+    path.write_bytes(written(words, VECTORS[:4], form))
+    embeddings = open_vectors(path)
+    asked = ["zebra", "/c/en/zebra", "/c/de/zebra", "polar_bear", "zèbre"]
+    vectors, found = embeddings.lookup(asked)
+    assert found.tolist() == [True] * 4 + [False]
+    np.testing.assert_array_equal(vectors[:4], VECTORS[[2, 2, 0, 1]])
+    known = ["/c/de/zebra", "polar_bear", "zebra", "/c/fr/zèbre"]
+    assert list(embeddings.vocabulary()) == known
+    assert {word for word, _ in embeddings.nearest("zebra", 3)} <= set(known)
 
 
 def test_lookup_long_line_without_end_is_refused_in_little_memory(tmp_path):

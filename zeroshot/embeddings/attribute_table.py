@@ -81,7 +81,7 @@ def recognise_table(path: Path) -> Literal["npz", "mat", "csv"] | None:
         return None
     lines = [line for line in sample.splitlines()[:2] if line.strip()]
     # The last of the first two lines: the first may be a header.
-    if not lines or not re.search(rb'[,;\t]\s*"?[-+.\d][^,;\t]*$', lines[-1]):
+    if not lines or not re.search(rb'[,;\t]\s*"?[-+.\d][^,;\t ]*\s*$', lines[-1]):
         return None
     return "csv"
 

@@ -22,6 +22,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.embeddings.vectors.unpacked import Source
 from zeroshot.embeddings.vectors.vector_cache import (
     cached_path,
     content_key,
@@ -31,12 +32,12 @@ from zeroshot.embeddings.vectors.vector_cache import (
 )
 from zeroshot.storage.cache import replace_file
 
-__all__ = ["LEAST_INDEXED", "TokenIndex", "cached_index"]
+__all__ = ["TokenIndex", "cached_index"]
 
 # Bytes. A smaller file is scanned in 2 ms, about as long as opening an index takes.
-LEAST_INDEXED = 4 << 20
+LEAST_KEPT = 4 << 20
 
-_MAGIC = b"zs-token-index1\n"
+_MAGIC = b"zs-token-index2\n"
 # Magic; key of the content; number of rows; CRC-32 of all that follows and of these.
 _HEADER = struct.Struct("<16s32sQI")
 _HEADER_CHECK = struct.Struct("<I")
@@ -103,14 +104,17 @@ class TokenIndex:
             found += [(row, token) for row in rows.tolist()]
         return sorted(found)
 
-    def repeated_hashes(self) -> frozenset[int]:
-        """Return every CRC-32 that more than one row has."""
-        hashes = (self.keys >> np.uint64(32)).astype(np.uint32)
-        return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    def repeated_rows(self) -> frozenset[int]:
+        """Return the rows whose CRC-32 another row has too."""
+        hashes = self.keys >> np.uint64(32)
+        same = hashes[1:] == hashes[:-1]
+        either = np.append(same, False) | np.append(False, same)
+        rows = self.keys[either[: len(hashes)]] & np.uint64(2**32 - 1)
+        return frozenset(rows.tolist())
 
 
 def cached_index(
-    path: Path, source: Path, form: str, build: Callable[[], TokenIndex]
+    path: Path, source: Source, form: str, build: Callable[[], TokenIndex]
 ) -> TokenIndex:
     """Return the index of a file from the cache, or build it and keep it there.
 
@@ -121,7 +125,7 @@ def cached_index(
     ----------
     path : Path
         The file that the user named, absolute.
-    source : Path
+    source : Path or bytes
         The same file unpacked; ``path`` where it is not packed.
     form : str
         What the file was recognised as.
@@ -133,8 +137,10 @@ def cached_index(
     ArtifactError
         What ``build`` raises.
     """
+    if isinstance(source, bytes):
+        return build()
     before = file_stamp(source)
-    if before[0] < LEAST_INDEXED:
+    if before[0] < LEAST_KEPT:
         return build()
     key = content_key(source, form)
     kept = cached_path(path, ".index")
