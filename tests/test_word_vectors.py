@@ -69,7 +69,7 @@ sizes = st.floats(2**-20, 2**20, width=32) | st.just(0.0)
 def test_lookup_any_words_and_numbers_are_found_bit_equal(tmp_path, data):
     form = data.draw(st.sampled_from(FORMS))
     packing = data.draw(st.sampled_from(PACKINGS))
-    one = token if "binary" in form else token | spaced.map(" ".join)
+    one = printed if "binary" in form else token | spaced.map(" ".join)
     words = data.draw(st.lists(one, min_size=3, max_size=8))  # may repeat one
     number = sizes if "binary" in form else any_number
     row = st.lists(number, min_size=4, max_size=4)
@@ -283,11 +283,11 @@ BROKEN = {
     "cut binary": (b"9 4\na " + VECTORS[:1, :4].tobytes(), "truncated"),
     "longer binary": (b"1 4\na " + VECTORS.tobytes(), "more at byte"),
     "binary wrong dim": (
-        written(WORDS, np.ones((9, 50)) / 3, "binary").replace(b" 50\n", b" 30\n"),
+        written(WORDS, np.tile(VECTORS, 10), "binary").replace(b" 50\n", b" 30\n"),
         "between the words",
     ),
     "binary wrong greater dim": (
-        written(WORDS, np.ones((9, 50)) / 3, "binary").replace(b" 50\n", b" 70\n"),
+        written(WORDS, np.tile(VECTORS, 10), "binary").replace(b" 50\n", b" 70\n"),
         "truncated",
     ),
     "binary wrong count": (
@@ -365,7 +365,7 @@ def test_lookup_binary_word_with_a_space_names_it(tmp_path, form):
 @given(
     st.sampled_from(["binary", "c-binary"]),
     st.lists(spaced.map(" ".join) | printed, min_size=3, max_size=12, unique=True),
-    st.integers(8, 60),
+    st.integers(30, 60),
     st.integers(0, 9999),
 )
 def test_lookup_binary_words_with_spaces_never_give_a_wrong_vector(
@@ -375,15 +375,14 @@ def test_lookup_binary_words_with_spaces_never_give_a_wrong_vector(
     vectors = vectors.astype(np.float32)
     path = tmp_path / "spaced"
     path.write_bytes(written(words, vectors, form))
-    for word, vector in zip(words, vectors, strict=True):
-        for one in {word, word.split(" ")[0]}:
-            try:
-                got, found = WordVectors(path).lookup([one])
-            except ArtifactError:
-                continue
-            if found[0]:
-                assert one == word
-                np.testing.assert_array_equal(got[0], vector)
+    for word in {*words, *(word.split(" ")[0] for word in words)}:
+        try:
+            got, found = WordVectors(path).lookup([word])
+        except ArtifactError:
+            continue
+        if found[0]:
+            assert word in words
+            np.testing.assert_array_equal(got[0], vectors[words.index(word)])
 
 
 COLUMNS = {

@@ -27,7 +27,7 @@ from zeroshot.embeddings.vectors.unpacked import open_source, unpacked_file
 from zeroshot.embeddings.vectors.vector_file import FASTTEXT_MAGIC
 from zeroshot.embeddings.vectors.vector_layout import MOST_DIMS, RowError
 from zeroshot.embeddings.vectors.vector_rows import BLOCK_WORDS, as_tokens
-from zeroshot.embeddings.vectors.vector_scan import scan_records
+from zeroshot.embeddings.vectors.vector_scan import Scan, scan_records
 from zeroshot.errors import ArtifactError
 
 __all__ = ["FastTextModel", "ngram_buckets"]
@@ -164,17 +164,16 @@ class FastTextModel:
     def _index(self) -> TokenIndex:
         return cached_index(self.path, self._source, self.form, self._scan)
 
-    def _scan(self) -> TokenIndex:
+    def _scan(self) -> Scan:
         start, length = _HEAD.size + _DICTIONARY.size, _AFTER_WORD - 1
         with open_source(self.path, self._source) as raw:
             raw.seek(start)
             try:
-                scan = scan_records(
+                return scan_records(
                     raw, start, b"\0", length, self._entries, lambda _, words: words
                 )
             except RowError as error:
                 self._fail(f"{self._entries} words and labels", str(error))
-        return TokenIndex.from_scan(*scan)
 
     @cached_property
     def _tables(self) -> tuple[NDArray[np.float32], dict[int, int] | None]:

@@ -17,7 +17,7 @@ from zeroshot.embeddings.vectors.vector_layout import (
     RowError,
     recognise_layout,
 )
-from zeroshot.embeddings.vectors.vector_scan import fail_row, scan_rows
+from zeroshot.embeddings.vectors.vector_scan import Scan, fail_row, scan_rows
 from zeroshot.errors import ArtifactError
 
 __all__ = ["BLOCK_WORDS", "VectorRows", "as_tokens"]
@@ -120,12 +120,10 @@ class VectorRows:
 
     @cached_property
     def _index(self) -> TokenIndex:
-        def build() -> TokenIndex:
-            return TokenIndex.from_scan(
-                *scan_rows(self._path, self._source, self._layout)
-            )
+        def scan() -> Scan:
+            return scan_rows(self._path, self._source, self._layout)
 
-        return cached_index(self._path, self._source, self._layout.form, build)
+        return cached_index(self._path, self._source, self.form, scan)
 
     def _plain(self, token: bytes) -> bytes:
         return token.removeprefix(self._layout.prefix)

@@ -1,10 +1,7 @@
 """One scan over a vector file: the hash and the size of every row, for its index."""
 
-import io
-import re
 from array import array
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 from zlib import crc32
@@ -20,36 +17,20 @@ from zeroshot.errors import ArtifactError
 
 __all__ = ["Scan", "fail_row", "scan_records", "scan_rows"]
 
-# Measured on 1 GB of text: 128 lines at once are as fast as more and hold 350 kB.
-LINES_AT_ONCE = 128
 # Bytes read at once. With 1 MiB a scan takes twice as long: so large, each block is
 # given back to the system and faulted in again. (64 kB to 512 kB are alike.)
 SCAN_BLOCK = 1 << 18
 MOST_ODD = 1000  # odd tokens of a file that are looked at
-
-_LINE_BREAK = re.compile(rb"\n")
 
 # Of every row: CRC-32 of its token; size in bytes. Offset of the first.
 Scan = tuple["array[int]", "array[int]", int]
 
 
 def scan_rows(path: Path, source: Source, layout: VectorLayout) -> Scan:
-    """Scan the rows of a file of word vectors.
+    """Scan the rows of an unpacked file of word vectors.
 
-    Parameters
-    ----------
-    path : Path
-        To name in messages.
-    source : Path or bytes
-        The unpacked file.
-    layout : VectorLayout
-        Of this file.
-
-    Raises
-    ------
-    ArtifactError
-        If a row is too short or too long, the file ends too early or too late, or a
-        binary token holds a space; names the file and the line or byte.
+    Refuses one whose rows are too short or too long, that ends too early or too late,
+    or that is binary and has a word with a space; ``path`` is named.
     """
     with open_source(path, source) as raw:
         raw.seek(layout.start)
@@ -69,9 +50,8 @@ def scan_records(
     Parameters
     ----------
     raw : unbuffered binary file
-        At the first record.
+        At the first record, which is at ``start`` in the file.
     start : int
-        Offset of the first record in the file.
     separator : bytes
         One byte, which no token has.
     length : int
@@ -115,12 +95,7 @@ def scan_records(
 
 
 def fail_row(path: Path, where: str, dim: int, got: str) -> NoReturn:
-    """Raise the error of a row that is not a word and ``dim`` finite numbers.
-
-    Raises
-    ------
-    ArtifactError
-    """
+    """Raise the error of a row that is not a word and ``dim`` finite numbers."""
     raise ArtifactError(
         f"Expected a word and {dim} finite numbers in {where} of '{path}', as in its "
         f"other rows. Got {got}. The file is truncated or damaged: fetch it again, or "
@@ -131,24 +106,36 @@ def fail_row(path: Path, where: str, dim: int, got: str) -> NoReturn:
 def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> Scan:
     hashes, sizes, start = array("I"), array("Q"), layout.start
     shortest = 2 * layout.dim  # a space and a digit for each number
-    number, last = layout.first_line, b""
+    number, buffer, last = layout.first_line, b"", b""
     is_plain = not layout.columns and not layout.prefix
-    file = io.BufferedReader(_LimitedLines(raw), SCAN_BLOCK)
-    while lines := list(islice(file, LINES_AT_ONCE)):
-        n_lines, lengths = len(lines), list(map(len, lines))
-        if min(lengths) < shortest or max(lengths) >= LONGEST_ROW:
-            lines, lengths, blank = _without_blank(path, layout, number, lines)
-            if sizes:
-                sizes[-1] += blank
+    while block := raw.read(SCAN_BLOCK) or (buffer and b"\n"):
+        buffer += block
+        find, at = buffer.find, 0
+        heads, lengths = [], []
+        while (end := find(b"\n", at)) >= 0:  # kept short, as in `scan_records`
+            heads.append(buffer[at : find(b" ", at, end)])
+            lengths.append(end + 1 - at)
+            at = end + 1
+        n_lines = len(lengths)
+        if len(buffer) - at >= LONGEST_ROW:
+            where, got = f"line {number + n_lines}", f"{LONGEST_ROW} bytes or more"
+            fail_row(path, where, layout.dim, got)
+        if not is_plain or min(lengths, default=shortest + 1) <= shortest:
+            # The bytes of blank lines count to the row before them.
+            before = sizes.pop() if sizes else start
+            lines = buffer[:at].split(b"\n")[:-1]
+            lines, (before, *lengths) = _rows_among(path, layout, number, lines, before)
+            if hashes:
+                sizes.append(before)
             else:
-                start += blank
-        if is_plain:  # `layout.head` is three times as slow
-            hashes.extend([crc32(line[: line.find(b" ")]) for line in lines])
-        else:
-            hashes.extend([crc32(layout.head(line)) for line in lines])
+                start = before
+            heads = [layout.head(line) for line in lines]
+        hashes.extend(map(crc32, heads))
         sizes.extend(lengths)
         number += n_lines
-        last = lines[-1] if lines else last
+        if lengths:
+            last = buffer[at - lengths[-1] : at]
+        buffer = buffer[at:]
     if last:  # the one row that a cut file breaks
         _check_line(path, layout, number - 1, last)
     if layout.count is not None and len(hashes) < layout.count:
@@ -159,54 +146,28 @@ def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> Scan:
     return hashes, sizes, start
 
 
+def _rows_among(
+    path: Path, layout: VectorLayout, number: int, lines: list[bytes], before: int
+) -> tuple[list[bytes], list[int]]:
+    """Return the rows among lines, and ``before`` and their sizes with blank lines."""
+    rows: list[bytes] = []
+    sizes = [before]
+    for at, line in enumerate(lines, start=number):
+        if not line.strip():
+            sizes[-1] += len(line) + 1
+            continue
+        if len(line) < 2 * layout.dim:
+            _check_line(path, layout, at, line)
+        rows.append(line)
+        sizes.append(len(line) + 1)
+    return rows, sizes
+
+
 def _check_line(path: Path, layout: VectorLayout, number: int, line: bytes) -> None:
     try:
         layout.token(line)
     except RowError as error:
         fail_row(path, f"line {number}", layout.dim, str(error))
-
-
-def _without_blank(
-    path: Path, layout: VectorLayout, number: int, lines: list[bytes]
-) -> tuple[list[bytes], list[int], int]:
-    """Return the rows among lines and their sizes; check those of odd length.
-
-    The bytes of blank lines count to the row before them; those before the first row
-    are returned beside.
-    """
-    rows: list[bytes] = []
-    sizes = [0]
-    for at, line in enumerate(lines, start=number):
-        if not 2 * layout.dim <= len(line) < LONGEST_ROW:
-            if line.isspace():
-                sizes[-1] += len(line)
-                continue
-            if len(line) >= LONGEST_ROW:
-                fail_row(path, f"line {at}", layout.dim, f"{LONGEST_ROW} bytes or more")
-            _check_line(path, layout, at, line)
-        rows.append(line)
-        sizes.append(len(line))
-    return rows, sizes[1:], sizes[0]
-
-
-class _LimitedLines(io.RawIOBase):
-    """A file that ends where a line gets too long, before that fills the memory."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self._unbroken = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._unbroken >= LONGEST_ROW:
-            return 0
-        size: int = self._raw.readinto(buffer)
-        # Ends at the first newline, mostly after a few kB.
-        found = _LINE_BREAK.search(buffer, 0, size)
-        self._unbroken = 0 if found else self._unbroken + size
-        return size
 
 
 def _scan_binary(path: Path, layout: VectorLayout, raw: Any) -> Scan:

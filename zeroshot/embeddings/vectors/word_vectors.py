@@ -232,29 +232,13 @@ class WordVectors:
         if units is None or not units.has(n_words):
             units = self._units = cached_units(
                 cached_path(self._file, ".units"),
-                content_key(self._file, self.fingerprint),
+                content_key(self._file, f"units {self.dim} {self.fingerprint}"),
                 self.dim,
-                self.blocks,
+                self._rows.blocks,
                 n_words,
                 len(self._rows),
             )
         return units
-
-    def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Yield all words and vectors, some thousand at once, in one pass.
-
-        Yields
-        ------
-        words : list of str
-        vectors : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        ArtifactError
-            If a row is broken or not finite.
-        """
-        self._check_unchanged()
-        yield from self._rows.blocks()
 
     @cached_property
     def _rows(self) -> "VectorRows | FastTextModel":
