@@ -197,7 +197,7 @@ def kill_builders(path: Path, vectors: np.ndarray, runs: int, cache: Path) -> No
 
 
 def test_index_killed_builders_leave_nothing_half_made(large, cache_folder):
-    kill_builders(*large, 30, cache_folder)
+    kill_builders(*large, 8, cache_folder)
 
 
 def test_index_left_over_of_a_killed_builder_is_removed_when_old(large, cache_folder):

@@ -18,13 +18,13 @@ from zeroshot.embeddings.vectors.word_vectors import WordVectors
 from zeroshot.errors import ArtifactError, ZeroShotWarning
 
 PACKINGS = ["gz", "bz2", "xz", "zip"]
-N_WORDS, DIM = 2000, 256
+N_WORDS, DIM = 2000, 160
 VECTORS = np.random.default_rng(0).normal(size=(N_WORDS, DIM)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
-    return written([f"w{i}" for i in range(N_WORDS)], VECTORS, "word2vec")
+    return written([f"w{i}" for i in range(N_WORDS)], VECTORS, "binary")
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,8 @@ def test_lookup_bomb_is_an_error_and_leaves_nothing(tmp_path, cache_folder):
     path = tmp_path / "bomb"
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(b"a 1 2\nb 1 2\n")
-        for _ in range(300):  # 300 MB, packed in 1.4 MB
+        for _ in range(100):
             file.write(b"\n" * (1 << 20))
-    assert path.stat().st_size > 1 << 20
     with pytest.raises(ArtifactError, match="unpack it yourself"):
         WordVectors(path).lookup(["a"])
     assert kept_files(cache_folder, "*unpacked*") == []

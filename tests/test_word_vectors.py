@@ -2,21 +2,33 @@
 
 import copy
 import gzip
+import multiprocessing
 import os
 import pickle
+import random
 import tracemalloc
 import zipfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gensim.models import FastText as GensimFastText
 from gensim.models import KeyedVectors
+from gensim.models.fasttext import save_facebook_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from vector_files import packed, written
 
-from zeroshot.embeddings import GloVe, TextEmbeddings, Word2Vec, open_vectors
+from zeroshot.embeddings import (
+    FastText,
+    GloVe,
+    RandomEmbeddings,
+    TextEmbeddings,
+    Word2Vec,
+    open_vectors,
+)
 from zeroshot.embeddings.vectors.word_vectors import WordVectors
 from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
 
@@ -227,15 +239,123 @@ def test_from_spec_path_with_a_colon_is_kept(tmp_path):
     assert GloVe.from_spec("glove", "C:/x").path == "C:/x"
 
 
-def test_provider_copies_and_pickles_without_what_it_read(glove):
-    embeddings = GloVe(glove)
-    embeddings.lookup(WORDS)
-    assert clone(embeddings) is embeddings
-    for other in (pickle.loads(pickle.dumps(embeddings)), copy.deepcopy(embeddings)):
-        assert other.fingerprint == embeddings.fingerprint
-        np.testing.assert_array_equal(other.lookup(WORDS)[0], VECTORS)
-    assert len(pickle.dumps(embeddings)) < 1000
-    assert isinstance(embeddings, TextEmbeddings)
+def look_and_find(embeddings) -> tuple[bytes, list[bool], list, str]:
+    """Use a provider in every way, in this process or another."""
+    vectors, found = embeddings.lookup([*WORDS, "absent"])
+    near = embeddings.nearest("zebra", 3) if hasattr(embeddings, "nearest") else []
+    return vectors.tobytes(), found.tolist(), near, embeddings.fingerprint
+
+
+@pytest.fixture(scope="module")
+def providers(tmp_path_factory) -> list:
+    folder = tmp_path_factory.mktemp("providers")
+    for form in ("glove", "binary", "vec"):
+        (folder / form).write_bytes(written(WORDS, VECTORS, form))
+    packed((folder / "glove").read_bytes(), "gz", folder / "packed")
+    model = GensimFastText(
+        [WORDS] * 3, vector_size=5, bucket=50, min_count=1, epochs=1, workers=1
+    )
+    save_facebook_model(model, str(folder / "model.bin"))
+    return [
+        GloVe(folder / "glove"),
+        GloVe(folder / "packed"),
+        Word2Vec(folder / "binary"),
+        FastText(folder / "vec"),
+        FastText(folder / "model.bin"),
+        RandomEmbeddings(5, 3),
+    ]
+
+
+def test_provider_copies_and_pickles_are_small_and_whole(providers):
+    for embeddings in providers:
+        expected = look_and_find(embeddings)
+        pickled = pickle.dumps(embeddings)
+        assert len(pickled) < 1000
+        others = pickle.loads(pickled), copy.copy(embeddings), copy.deepcopy(embeddings)
+        for other in (*others, pickle.loads(pickle.dumps(others[0]))):
+            assert look_and_find(other) == expected
+        assert clone(embeddings) is embeddings
+        assert isinstance(embeddings, TextEmbeddings)
+
+
+def test_provider_works_whole_in_another_process(providers):
+    expected = [look_and_find(embeddings) for embeddings in providers]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert list(pool.map(look_and_find, providers)) == expected
+
+
+def test_provider_of_a_relative_path_pickles_as_the_same_file(glove, monkeypatch):
+    monkeypatch.chdir(glove.parent)
+    embeddings = GloVe("vectors")
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(embeddings)).lookup(["zebra"])[1].all()
+
+
+def look_often(embeddings, seed: int) -> bool:
+    draw = random.Random(seed)
+    for _ in range(30):
+        rows = draw.choices(range(3000), k=9)
+        vectors, found = embeddings.lookup([f"w{row}" for row in rows])
+        if not found.all() or vectors[:, 0].tolist() != rows:
+            return False
+    return True
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    vectors = np.ones((3000, 20), dtype=np.float32)
+    vectors[:, 0] = range(3000)
+    path = tmp_path / "many"
+    path.write_bytes(written([f"w{i}" for i in range(3000)], vectors, "glove"))
+    return path
+
+
+def test_lookup_64_threads_share_a_provider(many):
+    for embeddings in (GloVe(many), GloVe(packed(many.read_bytes(), "gz", many))):
+        with ThreadPoolExecutor(64) as pool:
+            assert all(pool.map(look_often, [embeddings] * 64, range(64)))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_lookup_forked_children_share_a_provider(many):
+    embeddings = GloVe(many)
+    embeddings.lookup(["w0"])
+    children = []
+    for seed in range(4):
+        child = os.fork()
+        if not child:
+            right = False
+            try:
+                right = look_often(embeddings, seed)
+            finally:
+                os._exit(not right)
+        children.append(child)
+    assert look_often(embeddings, 9)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+
+
+def test_lookup_20_000_words_remembers_and_leaves_open_little(tmp_path):
+    path = tmp_path / "many"
+    vectors = np.full((20_000, 300), 0.1, dtype=np.float32)
+    path.write_bytes(written([f"w{i}" for i in range(20_000)], vectors, "binary"))
+    embeddings = Word2Vec(path)
+    embeddings.lookup(["w0"])
+    tracemalloc.start()
+    for start in range(0, 20_000, 50):
+        if start == 1000:
+            before = tracemalloc.get_traced_memory()[0]
+        words = [f"w{i}" for i in range(start, start + 50)]
+        assert embeddings.lookup([*words, *(f"absent{word}" for word in words)])[
+            1
+        ].any()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 5 << 20
+    if Path("/proc/self/fd").exists():
+        opened = [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
+        assert str(path) not in opened
 
 
 def test_fingerprint_depends_on_content_only(tmp_path, glove):

@@ -32,7 +32,7 @@ Source = Path | bytes  # an unpacked file, or what is in it
 LEAST_KEPT = 1 << 20  # bytes; a smaller packed file is unpacked in some 30 ms
 # Against bombs. Published vectors are 2 to 4 times as large unpacked; text of which
 # every row is the same, some 100 times.
-MOST_TIMES, LEAST_REFUSED = 200, 256 << 20
+MOST_TIMES, LEAST_REFUSED = 200, 64 << 20
 MOST_IN_MEMORY = 1 << 30  # bytes
 SPARE = 256 << 20  # bytes of the disk that are left free
 
@@ -86,19 +86,9 @@ def unpacked_file(path: Path) -> Source:
 
 @contextmanager
 def open_source(path: Path, source: Source) -> Iterator[io.RawIOBase | io.BytesIO]:
-    """Open an unpacked file, without a buffer.
+    """Open what `unpacked_file` gave for ``path``, without a buffer.
 
-    Parameters
-    ----------
-    path : Path
-        The file that the user named, for messages.
-    source : Path or bytes
-        From `unpacked_file`.
-
-    Raises
-    ------
-    ArtifactError
-        If it cannot be read, now or while the block runs.
+    An error, now or while the block runs, is an ArtifactError that names ``path``.
     """
     try:
         with (

@@ -21,6 +21,7 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,10 +55,6 @@ LARGEST, SMALLEST = 1e10, 1e-12
 _LINE_END = b" \t\r\n"  # many programs write a space after the last number
 _HEADER = re.compile(rb"[ \t]*(\d{1,18})[ \t]+(\d{1,18})[ \t\r]*")
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-# A row whose token holds no space. Atomic: no failure takes more than linear time.
-_PLAIN_ROW = re.compile(
-    rb"[^ ]*+(?: (?>[-+]?(?>\d++\.?+\d*+|\.\d++)(?:[eE][-+]?\d++)?+))*+"
-)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONTROL = bytes([*range(32), 127])
 _TEXT_BYTES = bytes([9, 10, 13, *range(32, 127)])
@@ -290,17 +287,9 @@ def _usual_length(rows: list[bytes]) -> int:
 
 
 def _numbers_at_end(row: bytes) -> int:
-    row = row.rstrip()
-    if _PLAIN_ROW.fullmatch(row):
-        return row.count(b" ")
-    fields = row.split(b" ")
-    length = 0
     # The first field is the token, or the start of it, even where it is a number.
-    for field in reversed(fields[1:]):
-        if not _NUMBER.fullmatch(field):
-            break
-        length += 1
-    return length
+    fields = row.rstrip().split(b" ")[:0:-1]
+    return sum(1 for _ in takewhile(_NUMBER.fullmatch, fields))
 
 
 def _holds_binary_records(body: bytes, dim: int) -> bool:
