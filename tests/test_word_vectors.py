@@ -30,7 +30,13 @@ from zeroshot.embeddings import (
     open_vectors,
 )
 from zeroshot.embeddings.vectors.word_vectors import WordVectors
-from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
+from zeroshot.errors import (
+    ArtifactError,
+    OutOfVocabularyError,
+    PluginContractError,
+    ZeroShotError,
+)
+from zeroshot.labels import embed_labels
 
 WORDS = ["zebra", "okapi", "Zürich", "слон", "東京", "🦓", "polar_bear", "3", "don't"]
 VECTORS = np.random.default_rng(0).normal(size=(len(WORDS), 5)).astype(np.float32)
@@ -585,6 +591,16 @@ def test_open_vectors_foreign_file_says_what_it_looks_like(tmp_path):
     path.write_bytes(b"%PDF-1.4 and so on")
     with pytest.raises(ArtifactError, match="PDF"):
         open_vectors(path)
+
+
+@pytest.mark.parametrize(
+    "decorated", ["zebra_NOUN", "zebra/NN", "ENTITY/Zebra", "/c/de/zebra"]
+)
+def test_embed_labels_word_that_the_file_decorates_is_suggested(tmp_path, decorated):
+    path = tmp_path / "tagged"
+    path.write_text(f"okapi_NOUN 1 2\n{decorated} 3 4\ngraze_VERB 5 6\n")
+    with pytest.raises(OutOfVocabularyError, match=decorated):
+        embed_labels(["zebra"], open_vectors(path))
 
 
 @settings(

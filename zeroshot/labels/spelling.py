@@ -15,6 +15,7 @@ SUGGESTION_RATIO = 0.75  # difflib's ratio: one wrong letter of four, or better
 SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015+/\\.,;:!?()\[\]{}&\"\u201c\u201d]+")
 CURLY_APOSTROPHE = "\u2019"
 ACCENTS = re.compile("[\u0300-\u036f]")  # combining marks of Latin, Greek, Cyrillic
+TAG = re.compile(r"(?<=.)[_|#/][A-Z]{1,5}$")  # part of speech after a word
 JOINERS = ("_", "-", " ", "+", "")
 PREPOSITIONS = {"at", "by", "for", "from", "in", "of", "on", "to", "with"}
 STOP_WORDS = PREPOSITIONS | {"a", "an", "and", "o", "o'", "or", "the"}
@@ -121,7 +122,8 @@ def near_spellings(
     # Of equal ratios the one with the same beginning: for "zebar" not "debar".
     near: dict[str, dict[str, tuple[float, bool]]] = {target: {} for target in folded}
     for word in vocabulary:
-        known = word.lower()
+        plain = _undecorated(word)
+        known = plain.lower()
         for key in (known[:1], known[-3:]):
             for target, matcher in matchers.get(key, ()):
                 shorter, longer = sorted((len(known), len(target)))
@@ -132,7 +134,8 @@ def near_spellings(
                     continue
                 ratio = matcher.ratio()
                 # A lone surrogate (bytes that are no UTF-8) cannot be printed.
-                if SUGGESTION_RATIO <= ratio < 1 and word.isprintable():
+                is_other = ratio < 1 or plain != word
+                if ratio >= SUGGESTION_RATIO and is_other and word.isprintable():
                     near[target][word] = (ratio, known[:3] == target[:3])
     suggestions = {}
     for key, words in wanted.items():
@@ -142,6 +145,13 @@ def near_spellings(
         if found:
             suggestions[key] = nlargest(3, found, key=found.__getitem__)
     return suggestions
+
+
+def _undecorated(word: str) -> str:
+    """Return the word in "zebra_NOUN", "zebra/NN" or "ENTITY/Zebra"."""
+    if "/" in word or word[-1:].isupper():
+        return TAG.sub("", word).rpartition("/")[2] or word
+    return word
 
 
 def unique(items: Iterable[str]) -> tuple[str, ...]:

@@ -41,25 +41,11 @@ def unpacked_file(path: Path) -> Source:
     """Return where a file lies unpacked, unpacking it where that was not done yet.
 
     Of two processes one unpacks and the other waits. A killed one leaves nothing that
-    is used.
+    is used. A file that is not packed is itself the answer; the content is, where it is
+    packed and small, or the cache cannot take it (of which a warning tells).
 
-    Parameters
-    ----------
-    path : Path
-        Absolute; plain, or packed as
-        `zeroshot.embeddings.vectors.vector_file.open_packed` reads it.
-
-    Returns
-    -------
-    source : Path or bytes
-        ``path`` itself if it is not packed. The content if it is packed and small, or
-        the cache cannot take it (too little room, read-only), of which a warning tells.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is missing or damaged, or so much larger unpacked that this is no
-        file of vectors; or if it must be held in memory and is larger than 1 GiB.
+    Refuses a file that is missing or damaged, so much larger unpacked that this is no
+    file of vectors, or that must be held in memory and is larger than 1 GiB.
     """
     with open_packed(path) as (stream, packed):
         if stream is packed:

@@ -233,7 +233,9 @@ def recognise_layout(path: Path) -> VectorLayout:
         layout = VectorLayout(binary=False, dim=dim, count=count, start=start)
         body = sample[start:]
         if dim not in lengths:
-            if not _holds_binary_records(body, dim):
+            # Text has no control bytes among its numbers; float32 nearly always.
+            contents = b"".join(_walk(body, 4 * dim).values())
+            if not contents.translate(None, _TEXT_BYTES):
                 _fail(
                     f"rows of {dim} numbers, as line 1 of '{path}' says",
                     f"rows of {max(lengths)} numbers" if body.strip() else "no row",
@@ -290,19 +292,6 @@ def _numbers_at_end(row: bytes) -> int:
     # The first field is the token, or the start of it, even where it is a number.
     fields = row.rstrip().split(b" ")[:0:-1]
     return sum(1 for _ in takewhile(_NUMBER.fullmatch, fields))
-
-
-def _holds_binary_records(body: bytes, dim: int) -> bool:
-    # Text has no control bytes where the numbers are; float32 have them nearly always.
-    at = 0
-    for _ in range(SAMPLE_LINES):
-        end = body.find(b" ", at)
-        if end < 0:
-            return False
-        at = end + 1 + 4 * dim
-        if body[end + 1 : at].translate(None, _TEXT_BYTES):
-            return True
-    return False
 
 
 def _walk(body: bytes, size: int) -> dict[bytes, bytes]:

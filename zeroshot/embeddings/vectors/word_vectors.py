@@ -219,11 +219,6 @@ class WordVectors:
         Returns
         -------
         units : zeroshot.embeddings.vectors.unit_matrix.UnitMatrix
-
-        Raises
-        ------
-        ArtifactError
-            If the file is broken.
         """
         from zeroshot.embeddings.vectors.unit_matrix import cached_units
 
