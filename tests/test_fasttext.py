@@ -14,13 +14,7 @@ from gensim.models.fasttext import load_facebook_vectors, save_facebook_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroshot.embeddings import (
-    FastText,
-    GloVe,
-    TextEmbeddings,
-    open_vectors,
-    token_index,
-)
+from zeroshot.embeddings import FastText, GloVe, TextEmbeddings, open_vectors
 from zeroshot.embeddings.base import SupportsSubwords
 from zeroshot.errors import (
     ArtifactError,
@@ -239,33 +233,38 @@ def test_lookup_packed_model_equals_the_unpacked_one(gensim_model, tmp_path):
         GloVe(path).lookup(["zebra"])
 
 
-def test_lookup_packed_model_without_a_cache_says_to_unpack_it(
+def test_lookup_packed_model_without_a_cache_is_unpacked_in_memory(
     gensim_model, tmp_path, monkeypatch
 ):
     path = tmp_path / "model.bin.gz"
-    path.write_bytes(gzip.compress(gensim_model.read_bytes()))
+    content = gensim_model.read_bytes()
+    noise = np.random.default_rng(0).bytes(1 << 20)  # after the vectors, unused
+    path.write_bytes(gzip.compress(content + noise))
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZEROSHOT_CACHE", str(tmp_path / "file" / "cache"))
-    with (
-        pytest.warns(ZeroShotWarning, match="ZEROSHOT_CACHE"),
-        pytest.raises(ArtifactError, match="Unpack it"),
-    ):
-        open_vectors(path).lookup(["zebra"])
+    embeddings = open_vectors(path)
+    with pytest.warns(ZeroShotWarning, match="ZEROSHOT_CACHE"):
+        got = embeddings.lookup(KNOWN)[0]
+    np.testing.assert_array_equal(got, FastText(gensim_model).lookup(KNOWN)[0])
 
 
-def test_lookup_through_the_index_of_the_dictionary_gives_the_same(
-    gensim_model, monkeypatch, cache_folder
+def test_lookup_through_a_kept_index_of_the_dictionary_gives_the_same(
+    tmp_path, cache_folder
 ):
-    expected = FastText(gensim_model).lookup([*KNOWN, *UNKNOWN])[0]
-    assert list(cache_folder.rglob("*.index")) == []
-    monkeypatch.setattr(token_index, "LEAST_INDEXED", 0)
-    for _ in ("built", "from the cache"):
-        embeddings = FastText(gensim_model)
-        got = embeddings.lookup([*KNOWN, *UNKNOWN])[0]
-        np.testing.assert_array_equal(got, expected)
-        assert set(embeddings.vocabulary()) == set(KNOWN)
-        assert not embeddings.in_vocabulary(UNKNOWN).any()
+    words = [f"w{i}" for i in range(9000)]
+    model = GensimFastText(
+        [words], vector_size=100, bucket=2000, min_count=1, epochs=1, workers=1
+    )
+    path = tmp_path / "model.bin"
+    save_facebook_model(model, str(path))
+    expected = FastText(path).lookup(["w7", "w8999", "w10", "other"])[0]
     assert len(list(cache_folder.rglob("*.index"))) == 1
+    embeddings = FastText(path)
+    got = embeddings.lookup(["w7", "w8999", "w10", "other"])[0]
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_allclose(got[:3], model.wv[["w7", "w8999", "w10"]], atol=1e-6)
+    assert set(embeddings.vocabulary()) == set(words)
+    assert embeddings.in_vocabulary(["w7", "other"]).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

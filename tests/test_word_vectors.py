@@ -1,60 +1,47 @@
 """Files of word vectors in every form and packing; gensim is the oracle."""
 
-import bz2
 import copy
 import gzip
-import lzma
+import multiprocessing
 import os
 import pickle
+import random
 import tracemalloc
 import zipfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gensim.models import FastText as GensimFastText
 from gensim.models import KeyedVectors
+from gensim.models.fasttext import save_facebook_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from vector_files import packed, written
 
-from zeroshot.embeddings import GloVe, TextEmbeddings, Word2Vec, open_vectors
+from zeroshot.embeddings import (
+    FastText,
+    GloVe,
+    RandomEmbeddings,
+    TextEmbeddings,
+    Word2Vec,
+    open_vectors,
+)
 from zeroshot.embeddings.vectors.word_vectors import WordVectors
-from zeroshot.errors import ArtifactError, PluginContractError, ZeroShotError
+from zeroshot.errors import (
+    ArtifactError,
+    OutOfVocabularyError,
+    PluginContractError,
+    ZeroShotError,
+)
+from zeroshot.labels import embed_labels
 
 WORDS = ["zebra", "okapi", "Zürich", "слон", "東京", "🦓", "polar_bear", "3", "don't"]
 VECTORS = np.random.default_rng(0).normal(size=(len(WORDS), 5)).astype(np.float32)
-FORMS = ["glove", "word2vec", "vec", "crlf", "binary", "c-binary"]
+FORMS = ["glove", "word2vec", "vec", "crlf", "blank", "binary", "c-binary"]
 PACKINGS = ["plain", "gz", "bz2", "xz", "zip"]
-
-
-def written(words: list[str], vectors: np.ndarray, form: str) -> bytes:
-    tokens = [word.encode("utf-8", "surrogateescape") for word in words]
-    header = b"%d %d\n" % vectors.shape
-    if form in ("binary", "c-binary"):
-        end = b"\n" if form == "c-binary" else b""
-        rows = [
-            token + b" " + row.astype("<f4").tobytes() + end
-            for token, row in zip(tokens, vectors, strict=True)
-        ]
-        return header + b"".join(rows)
-    end = {"vec": b" \n", "crlf": b"\r\n"}.get(form, b"\n")
-    rows = [
-        b" ".join([token, *(repr(float(x)).encode() for x in row)])
-        for token, row in zip(tokens, vectors, strict=True)
-    ]
-    text = end.join(rows)
-    return text if form == "glove" else header + text + end  # glove: no last newline
-
-
-def packed(content: bytes, packing: str, path: Path) -> Path:
-    if packing == "zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("folder/vectors", content)
-            archive.writestr("__MACOSX/folder/._vectors", b"junk")
-    else:
-        pack = {"plain": bytes, "gz": gzip.compress, "bz2": bz2.compress}
-        path.write_bytes(pack.get(packing, lzma.compress)(content))
-    return path
 
 
 @pytest.fixture
@@ -86,11 +73,13 @@ token = st.text(
 )
 # A part after a space that is itself a number is documented as not supported.
 spaced = st.lists(st.text("ab@.é:_", min_size=1, max_size=4), min_size=1, max_size=4)
-number = st.floats(width=32, allow_nan=False, allow_infinity=False)
+printed = token.filter(str.isprintable)
+any_number = st.floats(width=32, allow_nan=False, allow_infinity=False)
+sizes = st.floats(2**-20, 2**20, width=32) | st.just(0.0)
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -98,18 +87,20 @@ number = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def test_lookup_any_words_and_numbers_are_found_bit_equal(tmp_path, data):
     form = data.draw(st.sampled_from(FORMS))
     packing = data.draw(st.sampled_from(PACKINGS))
-    one = token if "binary" in form else token | spaced.map(" ".join)
-    words = data.draw(st.lists(one, min_size=3, max_size=8, unique=True))
+    one = printed if "binary" in form else token | spaced.map(" ".join)
+    words = data.draw(st.lists(one, min_size=3, max_size=8))  # may repeat one
+    number = sizes if "binary" in form else any_number
     row = st.lists(number, min_size=4, max_size=4)
     rows = data.draw(st.lists(row, min_size=len(words), max_size=len(words)))
     vectors = np.array(rows, dtype=np.float32)
-    vectors[0] = [0.1, -0.0, 1e-42, 3.4e38]  # no record is text by chance
+    vectors[0] = [0.1, -0.0, 1e-42, 3.4e9]  # no record is text by chance
     path = packed(written(words, vectors, form), packing, tmp_path / "any")
     embeddings = WordVectors(path)
     got, found = embeddings.lookup([*words, words[0] + "\ue000"])
     assert found.tolist() == [True] * len(words) + [False]
-    np.testing.assert_array_equal(got[:-1].view(np.int32), vectors.view(np.int32))
-    assert list(embeddings.vocabulary()) == words
+    first = np.array([vectors[words.index(word)] for word in words])
+    np.testing.assert_array_equal(got[:-1].view(np.int32), first.view(np.int32))
+    assert list(embeddings.vocabulary()) == list(dict.fromkeys(words))
 
 
 @settings(
@@ -187,15 +178,6 @@ def test_lookup_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
     assert WordVectors(path).lookup(["a"])[1].all()
 
 
-def test_lookup_words_asked_before_need_no_second_pass(glove):
-    embeddings = WordVectors(glove)
-    first = embeddings.lookup(["zebra", "absent"])
-    glove.unlink()
-    second = embeddings.lookup(["absent", "zebra"])
-    np.testing.assert_array_equal(first[0][0], second[0][1])
-    assert second[1].tolist() == [False, True]
-
-
 def test_lookup_result_is_the_callers_own(glove):
     embeddings = WordVectors(glove)
     embeddings.lookup(["zebra"])[0][:] = 0
@@ -236,6 +218,16 @@ def test_provider_does_no_work_before_first_use(tmp_path):
         _ = embeddings.dim
 
 
+def test_open_vectors_file_with_a_comma_as_second_word_is_no_table(tmp_path):
+    path = tmp_path / "glove.6B.txt"  # whose first words these are
+    path.write_text("the 0.4 0.2\n, 0.01 0.2\n. 0.1 0.3\n")
+    assert isinstance(open_vectors(path), GloVe)
+    assert (
+        open_vectors(path).lookup([","])[0].tolist()
+        == np.float32([[0.01, 0.2]]).tolist()
+    )
+
+
 def test_spec_has_the_absolute_path(glove, monkeypatch):
     monkeypatch.chdir(glove.parent)
     assert GloVe("vectors").spec == f"glove:{glove}"
@@ -253,15 +245,123 @@ def test_from_spec_path_with_a_colon_is_kept(tmp_path):
     assert GloVe.from_spec("glove", "C:/x").path == "C:/x"
 
 
-def test_provider_copies_and_pickles_without_what_it_read(glove):
-    embeddings = GloVe(glove)
-    embeddings.lookup(WORDS)
-    assert clone(embeddings) is embeddings
-    for other in (pickle.loads(pickle.dumps(embeddings)), copy.deepcopy(embeddings)):
-        assert other.fingerprint == embeddings.fingerprint
-        np.testing.assert_array_equal(other.lookup(WORDS)[0], VECTORS)
-    assert len(pickle.dumps(embeddings)) < 1000
-    assert isinstance(embeddings, TextEmbeddings)
+def look_and_find(embeddings) -> tuple[bytes, list[bool], list, str]:
+    """Use a provider in every way, in this process or another."""
+    vectors, found = embeddings.lookup([*WORDS, "absent"])
+    near = embeddings.nearest("zebra", 3) if hasattr(embeddings, "nearest") else []
+    return vectors.tobytes(), found.tolist(), near, embeddings.fingerprint
+
+
+@pytest.fixture(scope="module")
+def providers(tmp_path_factory) -> list:
+    folder = tmp_path_factory.mktemp("providers")
+    for form in ("glove", "binary", "vec"):
+        (folder / form).write_bytes(written(WORDS, VECTORS, form))
+    packed((folder / "glove").read_bytes(), "gz", folder / "packed")
+    model = GensimFastText(
+        [WORDS] * 3, vector_size=5, bucket=50, min_count=1, epochs=1, workers=1
+    )
+    save_facebook_model(model, str(folder / "model.bin"))
+    return [
+        GloVe(folder / "glove"),
+        GloVe(folder / "packed"),
+        Word2Vec(folder / "binary"),
+        FastText(folder / "vec"),
+        FastText(folder / "model.bin"),
+        RandomEmbeddings(5, 3),
+    ]
+
+
+def test_provider_copies_and_pickles_are_small_and_whole(providers):
+    for embeddings in providers:
+        expected = look_and_find(embeddings)
+        pickled = pickle.dumps(embeddings)
+        assert len(pickled) < 1000
+        others = pickle.loads(pickled), copy.copy(embeddings), copy.deepcopy(embeddings)
+        for other in (*others, pickle.loads(pickle.dumps(others[0]))):
+            assert look_and_find(other) == expected
+        assert clone(embeddings) is embeddings
+        assert isinstance(embeddings, TextEmbeddings)
+
+
+def test_provider_works_whole_in_another_process(providers):
+    expected = [look_and_find(embeddings) for embeddings in providers]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert list(pool.map(look_and_find, providers)) == expected
+
+
+def test_provider_of_a_relative_path_pickles_as_the_same_file(glove, monkeypatch):
+    monkeypatch.chdir(glove.parent)
+    embeddings = GloVe("vectors")
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(embeddings)).lookup(["zebra"])[1].all()
+
+
+def look_often(embeddings, seed: int) -> bool:
+    draw = random.Random(seed)
+    for _ in range(30):
+        rows = draw.choices(range(3000), k=9)
+        vectors, found = embeddings.lookup([f"w{row}" for row in rows])
+        if not found.all() or vectors[:, 0].tolist() != rows:
+            return False
+    return True
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    vectors = np.ones((3000, 20), dtype=np.float32)
+    vectors[:, 0] = range(3000)
+    path = tmp_path / "many"
+    path.write_bytes(written([f"w{i}" for i in range(3000)], vectors, "glove"))
+    return path
+
+
+def test_lookup_64_threads_share_a_provider(many):
+    for embeddings in (GloVe(many), GloVe(packed(many.read_bytes(), "gz", many))):
+        with ThreadPoolExecutor(64) as pool:
+            assert all(pool.map(look_often, [embeddings] * 64, range(64)))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_lookup_forked_children_share_a_provider(many):
+    embeddings = GloVe(many)
+    embeddings.lookup(["w0"])
+    children = []
+    for seed in range(4):
+        child = os.fork()
+        if not child:
+            right = False
+            try:
+                right = look_often(embeddings, seed)
+            finally:
+                os._exit(not right)
+        children.append(child)
+    assert look_often(embeddings, 9)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+
+
+def test_lookup_20_000_words_remembers_and_leaves_open_little(tmp_path):
+    path = tmp_path / "many"
+    vectors = np.full((20_000, 300), 0.1, dtype=np.float32)
+    path.write_bytes(written([f"w{i}" for i in range(20_000)], vectors, "binary"))
+    embeddings = Word2Vec(path)
+    embeddings.lookup(["w0"])
+    tracemalloc.start()
+    for start in range(0, 20_000, 50):
+        if start == 1000:
+            before = tracemalloc.get_traced_memory()[0]
+        words = [f"w{i}" for i in range(start, start + 50)]
+        assert embeddings.lookup([*words, *(f"absent{word}" for word in words)])[
+            1
+        ].any()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 5 << 20
+    if Path("/proc/self/fd").exists():
+        opened = [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
+        assert str(path) not in opened
 
 
 def test_fingerprint_depends_on_content_only(tmp_path, glove):
@@ -308,7 +408,25 @@ BROKEN = {
     "fewer rows": (b"4 3\na 1 2 3\nb 1 2 3\n", "4 rows"),
     "cut binary": (b"9 4\na " + VECTORS[:1, :4].tobytes(), "truncated"),
     "longer binary": (b"1 4\na " + VECTORS.tobytes(), "more at byte"),
+    "binary wrong dim": (
+        written(WORDS, np.tile(VECTORS, 10), "binary").replace(b" 50\n", b" 30\n"),
+        "between the words",
+    ),
+    "binary wrong greater dim": (
+        written(WORDS, np.tile(VECTORS, 10), "binary").replace(b" 50\n", b" 70\n"),
+        "truncated",
+    ),
+    "binary wrong count": (
+        written(WORDS, VECTORS, "binary").replace(b"9 5\n", b"10 5\n"),
+        "truncated",
+    ),
 }
+for name, kind in (("float64", "<f8"), ("float16", "<f2"), ("big-endian", ">f4")):
+    rows = [
+        b"%s %s" % (w.encode(), v)
+        for w, v in zip(WORDS, VECTORS.astype(kind), strict=True)
+    ]
+    BROKEN[f"binary {name}"] = (b"9 5\n" + b"".join(rows), name)
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -344,14 +462,88 @@ def test_lookup_ragged_rows_deep_in_the_file_are_named(tmp_path):
             WordVectors(path).lookup(["w300"])
 
 
-def test_lookup_binary_not_finite_names_the_byte(tmp_path):
-    path = tmp_path / "nan"
-    vectors = VECTORS.copy()
-    vectors[1, 2] = np.nan
-    path.write_bytes(written(WORDS, vectors, "binary"))
-    assert WordVectors(path).lookup(["zebra"])[1].all()
-    with pytest.raises(ArtifactError, match=f"byte {4 + 6 + 20 + 6} "):
-        WordVectors(path).lookup(["okapi"])
+def test_lookup_binary_numbers_that_cannot_be_name_the_word_and_byte(tmp_path):
+    path = tmp_path / "odd"
+    for bad in (np.nan, np.inf, 1e30):
+        vectors = VECTORS.copy()
+        vectors[1, 2] = bad
+        path.write_bytes(written(WORDS, vectors, "binary"))
+        assert WordVectors(path).lookup(["zebra"])[1].all()
+        with pytest.raises(ArtifactError, match=f"'okapi' at byte {4 + 6 + 20} of"):
+            WordVectors(path).lookup(["okapi"])
+
+
+@pytest.mark.parametrize("form", ["binary", "c-binary"])
+def test_lookup_binary_word_with_a_space_names_it(tmp_path, form):
+    words = ["zebra", "polar bear", "okapi", "ox", "quagga"]
+    vectors = np.random.default_rng(0).normal(scale=0.1, size=(5, 50))
+    path = tmp_path / "spaced"
+    path.write_bytes(written(words, vectors.astype(np.float32), form))
+    with pytest.raises(ArtifactError, match=r"spaced.*'polar bear' in row 2.*undersc"):
+        WordVectors(path).lookup(["zebra"])
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(["binary", "c-binary"]),
+    st.lists(spaced.map(" ".join) | printed, min_size=3, max_size=12, unique=True),
+    st.integers(30, 60),
+    st.integers(0, 9999),
+)
+def test_lookup_binary_words_with_spaces_never_give_a_wrong_vector(
+    tmp_path, form, words, dim, seed
+):
+    vectors = np.random.default_rng(seed).normal(scale=0.1, size=(len(words), dim))
+    vectors = vectors.astype(np.float32)
+    path = tmp_path / "spaced"
+    path.write_bytes(written(words, vectors, form))
+    for word in {*words, *(word.split(" ")[0] for word in words)}:
+        try:
+            got, found = WordVectors(path).lookup([word])
+        except ArtifactError:
+            continue
+        if found[0]:
+            assert word in words
+            np.testing.assert_array_equal(got[0], vectors[words.index(word)])
+
+
+COLUMNS = {
+    "tab": "zebra\t1 2 3\nokapi\t4 5 6\nNew York\t7 8 9\n",
+    "tabs": "zebra\t1\t2\t3\nokapi\t4\t5\t6\nNew York\t7\t8\t9\n",
+    "aligned": "   zebra   1   2   3\n   okapi   4   5   6\nNew York   7   8   9\n",
+    "header": "3 3  \r\nzebra\t1 2 3\r\nokapi\t4 5 6\r\nNew York\t7 8 9\r\n",
+    "mark": "\ufeff3 3 \nzebra  1  2  3 \nokapi  4  5  6 \nNew York  7  8  9 \n",
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_lookup_columns_of_tabs_or_several_spaces_are_read(tmp_path, case):
+    path = tmp_path / "columns"
+    path.write_bytes(COLUMNS[case].encode())
+    embeddings = open_vectors(path)
+    vectors, found = embeddings.lookup(["zebra", "okapi", "New York", "New", "absent"])
+    assert found.tolist() == [True] * 3 + [False] * 2
+    assert vectors[:3].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert list(embeddings.vocabulary()) == ["zebra", "okapi", "New York"]
+
+
+@pytest.mark.parametrize("form", ["glove", "word2vec", "binary"])
+def test_lookup_conceptnet_english_uris_are_plain_words(tmp_path, form):
+    words = ["/c/de/zebra", "/c/en/polar_bear", "/c/en/zebra", "/c/fr/zèbre"]
+    path = tmp_path / "numberbatch"
+    path.write_bytes(written(words, VECTORS[:4], form))
+    embeddings = open_vectors(path)
+    asked = ["zebra", "/c/en/zebra", "/c/de/zebra", "polar_bear", "zèbre"]
+    vectors, found = embeddings.lookup(asked)
+    assert found.tolist() == [True] * 4 + [False]
+    np.testing.assert_array_equal(vectors[:4], VECTORS[[2, 2, 0, 1]])
+    known = ["/c/de/zebra", "polar_bear", "zebra", "/c/fr/zèbre"]
+    assert list(embeddings.vocabulary()) == known
+    assert {word for word, _ in embeddings.nearest("zebra", 3)} <= set(known)
 
 
 def test_lookup_long_line_without_end_is_refused_in_little_memory(tmp_path):
@@ -399,6 +591,16 @@ def test_open_vectors_foreign_file_says_what_it_looks_like(tmp_path):
     path.write_bytes(b"%PDF-1.4 and so on")
     with pytest.raises(ArtifactError, match="PDF"):
         open_vectors(path)
+
+
+@pytest.mark.parametrize(
+    "decorated", ["zebra_NOUN", "zebra/NN", "ENTITY/Zebra", "/c/de/zebra"]
+)
+def test_embed_labels_word_that_the_file_decorates_is_suggested(tmp_path, decorated):
+    path = tmp_path / "tagged"
+    path.write_text(f"okapi_NOUN 1 2\n{decorated} 3 4\ngraze_VERB 5 6\n")
+    with pytest.raises(OutOfVocabularyError, match=decorated):
+        embed_labels(["zebra"], open_vectors(path))
 
 
 @settings(

@@ -29,7 +29,8 @@ print(found.tolist(), vectors[found].tobytes().hex())
 def packed(content: bytes, packing: str, path: Path) -> Path:
     if packing == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("vectors", content)
+            archive.writestr("folder/vectors", content)
+            archive.writestr("__MACOSX/folder/._vectors", b"junk")
     else:
         pack = {"plain": bytes, "gz": gzip.compress, "bz2": bz2.compress}
         path.write_bytes(pack.get(packing, lzma.compress)(content))

@@ -13,18 +13,21 @@ The layout and the hashing follow fastText 0.9.3 (``fasttext.cc``, ``args.cc``,
 
 import mmap
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.vectors.indexed_rows import scan_records
 from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
+from zeroshot.embeddings.vectors.unpacked import open_source, unpacked_file
 from zeroshot.embeddings.vectors.vector_file import FASTTEXT_MAGIC
-from zeroshot.embeddings.vectors.vector_layout import MOST_DIMS
+from zeroshot.embeddings.vectors.vector_layout import MOST_DIMS, RowError
+from zeroshot.embeddings.vectors.vector_rows import BLOCK_WORDS, as_tokens
+from zeroshot.embeddings.vectors.vector_scan import Scan, scan_records
 from zeroshot.errors import ArtifactError
 
 __all__ = ["FastTextModel", "ngram_buckets"]
@@ -45,9 +48,7 @@ class FastTextModel:
     Parameters
     ----------
     path : Path
-        The file that the user named; for messages, and to keep the index under.
-    source : Path
-        The same unpacked: starts with fastText's magic number.
+        Absolute; plain or packed.
 
     Raises
     ------
@@ -55,11 +56,17 @@ class FastTextModel:
         If its version is unknown or its header impossible.
     """
 
-    def __init__(self, path: Path, source: Path) -> None:
+    form = "fasttext-bin"
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._source = source
-        with source.open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._source = source = unpacked_file(path)
+        self._bytes: mmap.mmap | bytes
+        if isinstance(source, bytes):
+            self._bytes = source
+        else:
+            with source.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _, version, *arguments = self._unpack(_HEAD, 0)
         if self._bytes[:4] != FASTTEXT_MAGIC or version not in VERSIONS:
             self._fail(
@@ -86,54 +93,45 @@ class FastTextModel:
                 f"{n_labels} labels, {self.bucket} buckets",
             )
 
-    def words(self) -> Iterator[bytes]:
-        """Yield the words of the dictionary (no labels), most frequent first.
+    def __len__(self) -> int:
+        return self.n_words
 
-        Raises
-        ------
-        ArtifactError
-            If the dictionary is broken.
-        """
+    def words(self) -> Iterator[str]:
+        """Yield the words of the dictionary (no labels), most frequent first."""
         at = int(self._index.offsets[0])
         for end in self._index.offsets[1 : self.n_words + 1].tolist():
-            yield self._bytes[at : end - _AFTER_WORD]
+            word = self._bytes[at : end - _AFTER_WORD]
+            yield word.decode("utf-8", "surrogateescape")
             at = end
 
-    def rows_of(self, words: Collection[bytes]) -> dict[bytes, int]:
-        """Return the matrix rows of those words that the dictionary has.
+    def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yield all words (no labels) and vectors, some thousand at once."""
+        words = self.words()
+        while some := list(islice(words, BLOCK_WORDS)):
+            vectors = self.find(some)
+            yield list(vectors), np.array(list(vectors.values()))
 
-        Raises
-        ------
-        ArtifactError
-            If the dictionary is broken.
-        """
-        rows: dict[bytes, int] = {}
-        for row, word in self._index.candidates(list(words)):
-            at, end = self._index.offsets[row : row + 2].tolist()
-            if row < self.n_words and self._bytes[at : end - _AFTER_WORD] == word:
-                rows.setdefault(word, row)
-        return rows
+    def stored(self, words: Iterable[str]) -> set[str]:
+        """Return those words that the dictionary has."""
+        tokens = as_tokens(words)
+        return {tokens[token] for token in self._rows_of(tokens)}
 
-    def vectors(self, words: Collection[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    def find(self, words: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors of words; those of which it has no part are left out.
 
         The mean, in float32 as in fastText, of the word's row (where the dictionary has
         it) and of the rows of its n-grams, each as often as it occurs.
-
-        Raises
-        ------
-        ArtifactError
-            If the file is broken or a vector is not finite.
         """
-        if not words:
+        tokens = as_tokens(words)
+        if not tokens:
             return {}
-        known = self.rows_of(words)
+        known = self._rows_of(tokens)
         matrix = self._tables[0]
         found = {}
-        for word in words:
-            rows = [known[word]] if word in known else []
-            if word != END_OF_SENTENCE:
-                rows += self._ngram_rows(word)
+        for token, word in tokens.items():
+            rows = [known[token]] if token in known else []
+            if token != END_OF_SENTENCE:
+                rows += self._ngram_rows(token)
             if not rows:
                 continue
             share = np.float32(1 / len(rows))
@@ -142,7 +140,18 @@ class FastTextModel:
             if not np.isfinite(vector).all():
                 self._fail(f"finite numbers for {word!r}", "NaN or infinity")
             found[word] = vector
+        if isinstance(self._bytes, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            # Else each row that is ever read, and the pages around it, count as ours.
+            self._bytes.madvise(mmap.MADV_DONTNEED)
         return found
+
+    def _rows_of(self, tokens: Collection[bytes]) -> dict[bytes, int]:
+        rows: dict[bytes, int] = {}
+        for row, token in self._index.candidates(list(tokens)):
+            at, end = self._index.offsets[row : row + 2].tolist()
+            if row < self.n_words and self._bytes[at : end - _AFTER_WORD] == token:
+                rows.setdefault(token, row)
+        return rows
 
     def _ngram_rows(self, word: bytes) -> list[int]:
         buckets = ngram_buckets(word, self.minn, self.maxn, self.bucket)
@@ -153,20 +162,18 @@ class FastTextModel:
 
     @cached_property
     def _index(self) -> TokenIndex:
-        return cached_index(self.path, self._source, "fasttext-bin", self._scan)
+        return cached_index(self.path, self._source, self.form, self._scan)
 
-    def _scan(self) -> TokenIndex:
-        def fail(entry: int, at: int, rest: bytes) -> NoReturn:
-            self._fail(
-                f"{self._entries} words and labels", f"{entry} (broken at byte {at})"
-            )
-
-        start = _HEAD.size + _DICTIONARY.size
-        with self._source.open("rb", buffering=0) as raw:
+    def _scan(self) -> Scan:
+        start, length = _HEAD.size + _DICTIONARY.size, _AFTER_WORD - 1
+        with open_source(self.path, self._source) as raw:
             raw.seek(start)
-            shape = b"\0", _AFTER_WORD - 1, self._entries
-            hashes, sizes, _ = scan_records(raw, start, *shape, fail)
-        return TokenIndex.from_scan(hashes, sizes, start)
+            try:
+                return scan_records(
+                    raw, start, b"\0", length, self._entries, lambda _, words: words
+                )
+            except RowError as error:
+                self._fail(f"{self._entries} words and labels", str(error))
 
     @cached_property
     def _tables(self) -> tuple[NDArray[np.float32], dict[int, int] | None]:

@@ -45,4 +45,4 @@ def open_vectors(path: str | os.PathLike[str]) -> TextEmbeddings:
     if table == "csv":
         return Attributes(file)
     layout = recognise_layout(file)
-    return GloVe(file) if layout.form == "glove-text" else Word2Vec(file)
+    return Word2Vec(file) if layout.count is not None else GloVe(file)

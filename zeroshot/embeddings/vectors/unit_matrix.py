@@ -5,38 +5,29 @@ exact near 0.06, a usual size. And as fast as float32: NumPy turns int16 into fl
 times as fast as float16 (measured over 1M x 300, product with one vector in blocks:
 int16 0.05 to 0.07 s, float16 0.4 to 0.6 s, a float32 matrix at once 0.06 s).
 
-The file: a header; the matrix, row by row; where each word starts, uint64; the words.
+The tables in the file: the matrix, row by row; where each word starts, uint64; the
+words; one byte, whether these are all words.
 """
 
-import contextlib
-import mmap
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.vectors.vector_cache import remove_left_over, warn_uncached
+from zeroshot.embeddings.vectors.vector_cache import (
+    load_tables,
+    save_tables,
+    warn_uncached,
+)
 from zeroshot.progress import progress_bar
-from zeroshot.storage.cache import replace_file
 
 __all__ = ["SCALE", "UnitMatrix", "Words", "cached_units", "make_units"]
 
 SCALE = 32767  # the greatest int16: a component of a unit vector is at most 1
-
-_MAGIC = b"zs-units-1\n"
-# Magic; key of the content; words; dim; whether these are all; bytes of the words;
-# CRC-32 of what follows the matrix. (Not of the matrix: at 600 MB that takes long, and
-# what it gives is computed again from the vectors themselves.)
-_HEADER = struct.Struct("<16s32sQI?QI")
-_CHECK = struct.Struct("<I")
-_CHECKED = _HEADER.size + _CHECK.size
-_START = 128
 
 Blocks = Iterable[tuple[list[str], NDArray[np.float32]]]
 
@@ -113,14 +104,7 @@ class UnitMatrix:
 
 
 def make_units(blocks: Blocks, dim: int) -> UnitMatrix:
-    """Make the matrix of all words in memory.
-
-    Parameters
-    ----------
-    blocks : iterable of list of str and ndarray of shape (n, dim)
-        Words and their vectors.
-    dim : int
-    """
+    """Make the matrix of all words in memory, of words and vectors (n, ``dim``)."""
     words: list[str] = []
     matrices = [np.empty((0, dim), dtype=np.int16)]
     for some, matrix in _scaled(blocks):
@@ -152,24 +136,18 @@ def cached_units(
     blocks : callable
         Gives blocks of words and vectors; called only where the matrix must be built.
     n_words : int or None
-        How many words are needed; None for all.
+        How many words are needed, at least; None for all.
     total : int
         How many there are about, for the progress bar.
-
-    Returns
-    -------
-    units : UnitMatrix
-        Perhaps with more words than are needed.
     """
     units = _load(path, key, dim)
     if units is not None and units.has(n_words):
         return units
-    if n_words is not None:
-        total = min(total, n_words)
     try:
-        remove_left_over(path)
-        with replace_file(path) as temporary:
-            _write(temporary, key, dim, blocks(), n_words, total)
+        tables = _tables(blocks(), n_words, total)
+        # No checksum of the matrix: at 600 MB that takes long, and what it gives is
+        # computed again from the vectors themselves.
+        save_tables(path, key, tables, unchecked=1)
         units = _load(path, key, dim)
     except OSError as error:
         warn_uncached(path.parent, error)
@@ -188,51 +166,40 @@ def _scaled(blocks: Blocks) -> Iterator[tuple[list[str], NDArray[np.int16]]]:
         yield kept, np.rint(units * SCALE).astype(np.int16)
 
 
-def _write(
-    path: Path, key: bytes, dim: int, blocks: Blocks, n_words: int | None, total: int
-) -> None:
-    n, complete = 0, True
-    starts, content = [0], []
-    with path.open("wb") as file, progress_bar("unit vectors", total) as advance:
-        file.write(bytes(_START))
-        for words, matrix in _scaled(blocks):
-            if n_words is not None and n + len(words) > n_words:
-                words, matrix = words[: n_words - n], matrix[: n_words - n]
-                complete = False
-            file.write(matrix.data)
-            for word in words:
-                content.append(word.encode("utf-8", "surrogatepass"))
-                starts.append(starts[-1] + len(content[-1]))
-            n += len(words)
-            advance(len(words))
-            if not complete:
-                break
-        file.write(bytes(-file.tell() % 8))
-        tables = [np.array(starts, dtype=np.uint64).tobytes(), b"".join(content)]
-        file.writelines(tables)
-        check = crc32(tables[1], crc32(tables[0]))
-        header = _HEADER.pack(_MAGIC, key, n, dim, complete, starts[-1], check)
-        file.seek(0)
-        file.write(header + _CHECK.pack(crc32(header)))
+def _tables(
+    blocks: Blocks, n_words: int | None, total: int
+) -> Iterator[Iterable[object]]:
+    most = total if n_words is None else n_words
+    starts, content = [0], list[bytes]()
+    complete = True
+
+    def matrix() -> Iterator[memoryview]:
+        nonlocal complete
+        with progress_bar("unit vectors", min(total, most)) as advance:
+            for words, rows in _scaled(blocks):
+                room = most - len(content)
+                if n_words is not None and len(words) > room:
+                    words, rows, complete = words[:room], rows[:room], False
+                for word in words:
+                    content.append(word.encode("utf-8", "surrogatepass"))
+                    starts.append(starts[-1] + len(content[-1]))
+                advance(len(words))
+                yield rows.data
+                if not complete:
+                    return
+
+    yield matrix()
+    yield [np.array(starts, dtype=np.uint64).data]
+    yield content
+    yield [bytes([complete])]
 
 
 def _load(path: Path, key: bytes, dim: int) -> UnitMatrix | None:
-    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        header, check = mapped[: _HEADER.size], mapped[_HEADER.size : _CHECKED]
-        if len(mapped) < _START or check != _CHECK.pack(crc32(header)):
-            return None
-        magic, kept_key, n, kept_dim, complete, size, check = _HEADER.unpack(header)
-        tables = _START + 2 * n * dim
-        tables += -tables % 8
-        content = tables + 8 * (n + 1)
-        if (magic.rstrip(b"\0"), kept_key, kept_dim) != (_MAGIC, key, dim):
-            return None
-        if len(mapped) != content + size:
-            return None
-        if crc32(memoryview(mapped)[tables:]) != check:
-            return None
-        matrix = np.frombuffer(mapped, np.int16, n * dim, _START).reshape(n, dim)
-        starts = np.frombuffer(mapped, np.uint64, n + 1, tables)
-        return UnitMatrix(Words(memoryview(mapped)[content:], starts), matrix, complete)
-    return None
+    tables = load_tables(path, key, unchecked=1)
+    if tables is None or len(tables) != 4:
+        return None
+    content, starts, words, complete = tables
+    matrix = np.frombuffer(content, np.int16).reshape(-1, dim)
+    return UnitMatrix(
+        Words(words, np.frombuffer(starts, np.uint64)), matrix, complete[0] == 1
+    )

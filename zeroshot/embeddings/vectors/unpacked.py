@@ -7,8 +7,11 @@ and 0.09 s each time after. So a packed file is always unpacked, even for one lo
 """
 
 import errno
+import io
 import os
 import shutil
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from zeroshot.embeddings.vectors.vector_cache import (
@@ -22,47 +25,34 @@ from zeroshot.errors import ArtifactError
 from zeroshot.progress import progress_bar
 from zeroshot.storage.cache import replace_file
 
-__all__ = ["LEAST_UNPACKED", "MOST_UNPACKED", "unpacked_file"]
+__all__ = ["Source", "open_source", "unpacked_file"]
 
-LEAST_UNPACKED = 1 << 20  # bytes; a smaller packed file is read in some 30 ms
-# Bytes, against bombs. The largest published file, cc.en.300.bin, has 7.2 GB.
-MOST_UNPACKED = 64 << 30
+Source = Path | bytes  # an unpacked file, or what is in it
+
+LEAST_KEPT = 1 << 20  # bytes; a smaller packed file is unpacked in some 30 ms
+# Against bombs. Published vectors are 2 to 4 times as large unpacked; text of which
+# every row is the same, some 100 times.
+MOST_TIMES, LEAST_REFUSED = 200, 64 << 20
+MOST_IN_MEMORY = 1 << 30  # bytes
 SPARE = 256 << 20  # bytes of the disk that are left free
 
 
-def unpacked_file(path: Path, *, least: int | None = None) -> Path | None:
+def unpacked_file(path: Path) -> Source:
     """Return where a file lies unpacked, unpacking it where that was not done yet.
 
     Of two processes one unpacks and the other waits. A killed one leaves nothing that
-    is used.
+    is used. A file that is not packed is itself the answer; the content is, where it is
+    packed and small, or the cache cannot take it (of which a warning tells).
 
-    Parameters
-    ----------
-    path : Path
-        Absolute; plain, or packed as
-        `zeroshot.embeddings.vectors.vector_file.open_stream` reads it.
-    least : int, optional
-        Size in bytes below which a packed file is not unpacked; `LEAST_UNPACKED` by
-        default.
-
-    Returns
-    -------
-    unpacked : Path or None
-        ``path`` itself if it is not packed. None if it is packed and small, or the
-        cache cannot take it (too little room, read-only), of which a warning tells.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is missing or damaged, or has more than `MOST_UNPACKED` bytes
-        unpacked.
+    Refuses a file that is missing or damaged, so much larger unpacked that this is no
+    file of vectors, or that must be held in memory and is larger than 1 GiB.
     """
     with open_packed(path) as (stream, packed):
         if stream is packed:
             return path
         size = os.fstat(packed.fileno()).st_size
-    if size < (LEAST_UNPACKED if least is None else least):
-        return None
+    if size < LEAST_KEPT:
+        return b"".join(_blocks(path))
     kept, note = cached_path(path, ".unpacked"), cached_path(path, ".unpacked.key")
     key = content_key(path, "packed").hex()
     try:
@@ -73,11 +63,31 @@ def unpacked_file(path: Path, *, least: int | None = None) -> Path | None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(cached_path(path, ".lock")):
             if not _is_whole(kept, note, key):
-                _unpack(path, kept, note, key, size)
+                _unpack(path, kept, note, key)
     except OSError as error:
         warn_uncached(kept.parent, error)
-        return None
+        return _in_memory(path)
     return kept
+
+
+@contextmanager
+def open_source(path: Path, source: Source) -> Iterator[io.RawIOBase | io.BytesIO]:
+    """Open what `unpacked_file` gave for ``path``, without a buffer.
+
+    An error, now or while the block runs, is an ArtifactError that names ``path``.
+    """
+    try:
+        with (
+            io.BytesIO(source)
+            if isinstance(source, bytes)
+            else source.open("rb", buffering=0)
+        ) as file:
+            yield file
+    except OSError as error:
+        raise ArtifactError(
+            f"Expected a readable file. Got '{path}': {error}. Check the path, and "
+            f"open it again."
+        ) from error
 
 
 def _is_whole(kept: Path, note: Path, key: str) -> bool:
@@ -87,53 +97,58 @@ def _is_whole(kept: Path, note: Path, key: str) -> bool:
         return False
 
 
-def _unpack(path: Path, kept: Path, note: Path, key: str, size: int) -> None:
+def _unpack(path: Path, kept: Path, note: Path, key: str) -> None:
     remove_left_over(kept, older_than=0)  # nobody else writes: we hold the lock
     note.unlink(missing_ok=True)  # from here on the old copy counts no more
     kept.unlink(missing_ok=True)
-    with replace_file(kept) as temporary:
-        written = _write_unpacked(path, temporary, size)
+    written = 0
+    with (
+        replace_file(kept) as temporary,
+        temporary.open("wb") as out,
+        closing(_blocks(path)) as blocks,
+    ):
+        for block in blocks:
+            free = shutil.disk_usage(kept.parent).free
+            if free < len(block) + SPARE:
+                reason = f"only {free >> 20} MiB are free"
+                raise OSError(errno.ENOSPC, reason, str(kept.parent))
+            written += out.write(block)
     with replace_file(note) as temporary:
         temporary.write_text(f"{key} {written}")
 
 
-class _NotWritable(Exception):
-    """Carries an error of the cache past `open_packed`, which would blame the file."""
+def _in_memory(path: Path) -> bytes:
+    content = bytearray()
+    for block in _blocks(path):
+        content += block
+        if len(content) > MOST_IN_MEMORY:
+            raise ArtifactError(
+                f"Expected room in the cache for '{path}' unpacked, or at most "
+                f"{MOST_IN_MEMORY >> 30} GiB to hold in memory. Got more. Make room, "
+                f"or unpack it yourself and name the unpacked file."
+            )
+    return bytes(content)
 
 
-def _write_unpacked(path: Path, target: Path, size: int) -> int:
-    written = read = 0
-    try:
-        with (
-            target.open("wb") as out,
-            open_packed(path) as (stream, packed),
-            progress_bar(f"unpacking {path.name}, MB", size >> 20) as advance,
-        ):
-            _check_room(target.parent, size)
+def _blocks(path: Path) -> Generator[bytes, None, None]:
+    """Yield the content of a packed file.
+
+    Outside of the block that reads: an error there is one of the file.
+    """
+    with open_packed(path) as (stream, packed):
+        size = os.fstat(packed.fileno()).st_size
+        written = read = 0
+        with progress_bar(f"unpacking {path.name}, MB", size >> 20) as advance:
             while block := stream.read(BLOCK):
                 written += len(block)
-                if written > MOST_UNPACKED:
+                if written > max(LEAST_REFUSED, MOST_TIMES * size):
                     raise ArtifactError(
-                        f"Expected at most {MOST_UNPACKED >> 30} GiB of vectors. Got "
-                        f"more in '{path}', packed in {size} bytes. If you trust it, "
-                        f"unpack it yourself and name the unpacked file."
+                        f"Expected a packed file of vectors, some times as large "
+                        f"unpacked. Got more than {written >> 20} MiB in '{path}', "
+                        f"packed in {size} bytes. If you trust it, unpack it yourself "
+                        f"and name the unpacked file."
                     )
-                _check_room(target.parent, len(block))
-                try:
-                    out.write(block)
-                except OSError as error:
-                    raise _NotWritable(error) from error
                 now = packed.tell() >> 20
                 advance(now - read)
                 read = now
-    except _NotWritable as error:
-        raise error.args[0] from error
-    return written
-
-
-def _check_room(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < size + SPARE:
-        raise _NotWritable(
-            OSError(errno.ENOSPC, f"only {free >> 20} MiB are free", str(folder))
-        )
+                yield block

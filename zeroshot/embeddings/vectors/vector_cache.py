@@ -6,37 +6,46 @@ user named. It is valid for one content of that file only, which its key stands 
 
 import contextlib
 import hashlib
+import mmap
 import os
+import struct
 import time
 import warnings
+from collections.abc import Iterable
 from glob import escape
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 from zeroshot.embeddings.vectors.vector_file import content_fingerprint
 from zeroshot.errors import ArtifactError, ZeroShotWarning
-from zeroshot.storage.cache import cache_root
+from zeroshot.storage.cache import cache_root, replace_file
 
 __all__ = [
     "FileStamp",
     "cached_path",
     "content_key",
     "file_stamp",
+    "load_tables",
     "remove_left_over",
+    "save_tables",
     "warn_uncached",
 ]
 
 FileStamp = tuple[int, int, int]  # size in bytes, time of the last change in ns, inode
 
+_MAGIC = b"zs-tables-1"
+# Magic; key of the content; number of tables, and bytes of each (at most four); CRC-32
+# of the tables that are checked. Then the CRC-32 of these.
+_HEADER = struct.Struct("<16s32s5QI")
+_CHECK = struct.Struct("<I")
+_START = _HEADER.size + _CHECK.size
+
 
 def cached_path(path: Path, ending: str) -> Path:
-    """Return where something about the file at ``path`` is kept.
+    """Return where something about the file at ``path``, such as ``.index``, is kept.
 
-    Parameters
-    ----------
-    path : Path
-        Absolute.
-    ending : str
-        What it is, such as ``".index"``.
+    ``path`` is absolute.
     """
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return cache_root() / "vectors" / f"{path.name[:60]}-{digest}{ending}"
@@ -48,11 +57,6 @@ def content_key(path: Path, form: str) -> bytes:
     They cover its size, its time of change and what
     `zeroshot.embeddings.vectors.vector_file.content_fingerprint` covers, so a file
     replaced in place is noticed even where its size and its time are kept.
-
-    Raises
-    ------
-    ArtifactError
-        If the file cannot be read.
     """
     stamp = file_stamp(path)
     text = f"{content_fingerprint(path, form)} {stamp[0]} {stamp[1]}"
@@ -60,35 +64,78 @@ def content_key(path: Path, form: str) -> bytes:
 
 
 def file_stamp(path: Path) -> FileStamp:
-    """Return what the file system says of a file, to see whether it was changed.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is not there.
-    """
+    """Return what the file system says of a file, to see whether it was changed."""
     try:
         status = path.stat()
     except FileNotFoundError as error:
         raise ArtifactError(
             f"Expected a file at '{path}'. Got nothing there. Check the path."
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise ArtifactError(
             f"Expected a readable file. Got '{path}': {error}. Check the path."
         ) from error
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def remove_left_over(path: Path, older_than: float = 3600) -> None:
-    """Remove what killed processes left of writing ``path``.
+def save_tables(
+    path: Path, key: bytes, tables: Iterable[Iterable[Any]], *, unchecked: int = 0
+) -> None:
+    """Write up to four tables, each in parts, to a file that `load_tables` maps.
 
     Parameters
     ----------
     path : Path
-        As given to `zeroshot.storage.cache.replace_file`.
-    older_than : float, default=3600
-        Seconds since the last byte was written: another process may be writing now.
+    key : bytes
+        32 bytes that stand for the content of the vector file.
+    tables : iterable of iterable of buffers
+        A table is not asked for before the one before it was written.
+    unchecked : int, default=0
+        The first so many have no checksum.
+    """
+    remove_left_over(path)
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        file.write(bytes(_START))
+        sizes, check = [], 0
+        for table in tables:
+            sizes.append(0)
+            for part in table:
+                sizes[-1] += file.write(part)
+                check = crc32(part, check) if len(sizes) > unchecked else check
+            file.write(bytes(-sizes[-1] % 8))
+        padded = [*sizes, 0, 0, 0, 0][:4]
+        header = _HEADER.pack(_MAGIC, key, len(sizes), *padded, check)
+        file.seek(0)
+        file.write(header + _CHECK.pack(crc32(header)))
+
+
+def load_tables(
+    path: Path, key: bytes, *, unchecked: int = 0
+) -> list[memoryview] | None:
+    """Return tables, or None where they are missing, of another content or damaged."""
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        header = mapped[: _HEADER.size]
+        if mapped[_HEADER.size : _START] != _CHECK.pack(crc32(header)):
+            return None
+        magic, kept_key, n_tables, *sizes, check = _HEADER.unpack(header)
+        if (magic.rstrip(b"\0"), kept_key) != (_MAGIC, key):
+            return None
+        at, tables = _START, []
+        for size in sizes[:n_tables]:
+            tables.append(memoryview(mapped)[at : at + size])
+            at += size + -size % 8
+        found = 0
+        for table in tables[unchecked:]:
+            found = crc32(table, found)
+        return tables if (at, found) == (len(mapped), check) else None
+    return None
+
+
+def remove_left_over(path: Path, older_than: float = 3600) -> None:
+    """Remove what processes killed ``older_than`` seconds ago left of writing ``path``.
+
+    Another process may be writing now.
     """
     for temporary in path.parent.glob(f".{escape(path.stem)}-*{escape(path.suffix)}"):
         with contextlib.suppress(OSError):

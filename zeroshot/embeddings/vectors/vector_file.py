@@ -59,30 +59,19 @@ _FOREIGN = {
 
 @contextmanager
 def open_stream(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file for reading from its start, unpacked where it is packed.
-
-    Parameters
-    ----------
-    path : Path
-        A plain file, gzip, bzip2, xz, or a zip archive with one member.
-
-    Yields
-    ------
-    stream : io.BufferedReader
-
-    Raises
-    ------
-    ArtifactError
-        If the file is missing or a directory, the archive holds no or several files,
-        or, while the block reads, the packed data ends early or is damaged.
-    """
+    """Open a file for reading from its start, unpacked; see `open_packed`."""
     with open_packed(path) as (stream, _):
         yield stream
 
 
 @contextmanager
 def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedReader]]:
-    """Open a file as `open_stream` does, and see how far it is read.
+    """Open a file for reading from its start, and see how far it is read.
+
+    Parameters
+    ----------
+    path : Path
+        A plain file, gzip, bzip2, xz, or a zip archive with one member.
 
     Yields
     ------
@@ -95,7 +84,8 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
     Raises
     ------
     ArtifactError
-        As in `open_stream`.
+        If the file is missing or a directory, the archive holds no or several files,
+        or, while the block reads, the packed data ends early or is damaged.
     """
     try:
         with ExitStack() as stack:
@@ -136,20 +126,7 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
 
 
 def open_archive(file: BinaryIO | Path, path: Path) -> zipfile.ZipFile:
-    """Open a zip archive.
-
-    Parameters
-    ----------
-    file : binary file or Path
-        To read from.
-    path : Path
-        To name in a message.
-
-    Raises
-    ------
-    ArtifactError
-        If its directory is damaged.
-    """
+    """Open a zip archive, to read from ``file``; ``path`` is named in messages."""
     try:
         return zipfile.ZipFile(file)
     except (

@@ -1,111 +1,186 @@
-"""Rows of word vectors, met in one pass over the file.
+"""The rows of a vector file, found by an index of their tokens: a seek for each."""
 
-The whole file is never held in memory. Every token of a pass is looked at, but only
-the numbers of wanted rows are parsed. For a file that stays at hand unpacked,
-`zeroshot.embeddings.vectors.indexed_rows` finds rows without a pass.
-"""
-
-import io
-from collections.abc import Collection, Generator, Iterator
-from contextlib import closing
-from functools import partial
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.vectors.vector_file import BLOCK, open_stream
+from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
+from zeroshot.embeddings.vectors.unpacked import open_source, unpacked_file
+from zeroshot.embeddings.vectors.vector_file import BLOCK
 from zeroshot.embeddings.vectors.vector_layout import (
-    LINE_END,
     LONGEST_ROW,
-    VectorLayout,
-    fail_row,
-    row_token,
+    RowError,
+    recognise_layout,
 )
+from zeroshot.embeddings.vectors.vector_scan import Scan, fail_row, scan_rows
 from zeroshot.errors import ArtifactError
 
-__all__ = [
-    "as_tokens",
-    "check_row_count",
-    "fail_binary_end",
-    "fail_binary_record",
-    "parse_row",
-    "read_all_rows",
-    "read_rows",
-    "read_tokens",
-]
+__all__ = ["BLOCK_WORDS", "VectorRows", "as_tokens"]
 
-NEWLINE = 10
+BLOCK_WORDS = 4096  # 5 MB of vectors of 300 numbers
 
 
-def read_rows(
-    path: Path, layout: VectorLayout, wanted: Collection[bytes]
-) -> dict[bytes, NDArray[np.float32]]:
-    """Find rows by their tokens in one pass, which ends when all are found.
+class VectorRows:
+    """The rows of one file; it is unpacked and indexed when they are first needed.
+
+    Each call opens the file anew, so threads and forked processes share no position in
+    it. Messages name the file and the line or row.
 
     Parameters
     ----------
     path : Path
-    layout : VectorLayout
-        Of this file.
-    wanted : collection of bytes
-        Tokens; one that occurs twice in the file has its first row, as in gensim.
-
-    Returns
-    -------
-    rows : dict of bytes to ndarray of shape (dim,), float32
-        The tokens that were found. Text is parsed as float64 and rounded to float32,
-        bit-equal to gensim.
+        Absolute.
 
     Raises
     ------
     ArtifactError
-        If a wanted row is broken or not finite, a row that the pass meets is too
-        short, or the file ends too early; names the file and the line or byte.
+        If it is no file of word vectors.
     """
-    wanted = frozenset(wanted)
-    rows: dict[bytes, NDArray[np.float32]] = {}
-    if not wanted:
-        return rows
-    with closing(_records(path, layout, wanted)) as records:
-        for position, token, record in records:
-            if token in wanted and token not in rows:
-                rows[token] = parse_row(path, layout, position, record)
-                if len(rows) == len(wanted):
-                    break
-    return rows
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._layout = recognise_layout(path)
+        self.dim, self.form = self._layout.dim, self._layout.form
+
+    def __len__(self) -> int:
+        return len(self._index.keys)
+
+    def find(self, words: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors of those words that the file has.
+
+        Of a word that it has twice this is the first row, as in gensim.
+
+        Raises
+        ------
+        ArtifactError
+            If the file or a wanted row is broken, or a number not finite.
+        """
+        wanted: dict[bytes, list[str]] = {}
+        for token, word in as_tokens(words).items():
+            wanted.setdefault(self._plain(token), []).append(word)
+        heads: dict[bytes, list[bytes]] = {}
+        for token in wanted:
+            heads.setdefault(self._layout.head(token), []).append(token)
+        found: dict[str, NDArray[np.float32]] = {}
+        if not heads:
+            return found
+        offsets = self._index.offsets
+        with open_source(self._path, self._source) as file:
+            for row, head in self._index.candidates(list(heads)):
+                at, end = offsets[row : row + 2].tolist()
+                file.seek(at)
+                record = self._record(file.read(min(end - at, 2 * LONGEST_ROW)))
+                try:
+                    token = self._plain(self._layout.token(record))
+                    if token in heads[head] and wanted[token][0] not in found:
+                        vector = self._layout.vector(record)
+                        found |= dict.fromkeys(wanted[token], vector)
+                except RowError as error:
+                    self._fail(row, record, error)
+        return found
+
+    def words(self) -> Iterator[str]:
+        """Yield every word once, in the order of the file.
+
+        Raises
+        ------
+        ArtifactError
+            If a row has another length.
+        """
+        for block in self._blocks():
+            for word, _, _ in block:
+                yield word
+
+    def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yield every word once and its vector, some thousand at once.
+
+        Raises
+        ------
+        ArtifactError
+            If a row is broken.
+        """
+        for block in self._blocks():
+            vectors = np.empty((len(block), self._layout.dim), dtype=np.float32)
+            for vector, (_, row, record) in zip(vectors, block, strict=True):
+                try:
+                    vector[:] = self._layout.vector(record)
+                except RowError as error:
+                    self._fail(row, record, error)
+            if block:
+                yield [word for word, _, _ in block], vectors
+
+    @cached_property
+    def _source(self) -> Path | bytes:
+        return unpacked_file(self._path)
+
+    @cached_property
+    def _index(self) -> TokenIndex:
+        def scan() -> Scan:
+            return scan_rows(self._path, self._source, self._layout)
+
+        return cached_index(self._path, self._source, self.form, scan)
+
+    def _plain(self, token: bytes) -> bytes:
+        return token.removeprefix(self._layout.prefix)
+
+    def _record(self, content: bytes) -> bytes:
+        # Blank lines may follow a line.
+        return content if self._layout.binary else content.split(b"\n", 1)[0]
+
+    def _blocks(self) -> Iterator[list[tuple[str, int, bytes]]]:
+        """Yield words, rows and records, some thousand at once."""
+        offsets, repeated = self._index.offsets, self._index.repeated_rows()
+        seen = set()
+        size = int(offsets[-1] - offsets[0]) // max(1, len(self)) + 1
+        step = min(BLOCK_WORDS, 16 * BLOCK // size + 1)
+        with open_source(self._path, self._source) as file:
+            for first in range(0, len(self), step):
+                ends = offsets[first : first + step + 1].tolist()
+                file.seek(ends[0])
+                content = file.read(ends[-1] - ends[0])
+                block = []
+                for row, (at, end) in enumerate(pairwise(ends), start=first):
+                    record = self._record(content[at - ends[0] : end - ends[0]])
+                    try:
+                        token = self._plain(self._layout.token(record))
+                    except RowError as error:
+                        self._fail(row, record, error)
+                    if row in repeated:  # its hash; of a million rows, hundreds
+                        if token in seen:
+                            continue
+                        seen.add(token)
+                    block.append(
+                        (token.decode("utf-8", "surrogateescape"), row, record)
+                    )
+                yield block
+
+    def _fail(self, row: int, record: bytes, error: RowError) -> NoReturn:
+        layout = self._layout
+        at = int(self._index.offsets[row])
+        if layout.binary:
+            word = record[: -4 * layout.dim - 1].lstrip(b"\n")[:99]
+            raise ArtifactError(
+                f"Expected {layout.dim} float32 of plausible size for "
+                f"{word.decode('utf-8', 'replace')!r} at byte {at} of '{self._path}' "
+                f"(row {row + 1}). Got {error}. The file is damaged, of another type "
+                f"of numbers, or a word in it holds a space: save it again as text, or "
+                f"with underscores for spaces."
+            ) from error
+        number, left = layout.first_line, at - layout.start
+        with open_source(self._path, self._source) as file:
+            file.seek(layout.start)
+            while left and (block := file.read(min(left, BLOCK))):
+                number += block.count(b"\n")
+                left -= len(block)
+        fail_row(self._path, f"line {number}", layout.dim, str(error))
 
 
-def read_tokens(path: Path, layout: VectorLayout) -> Iterator[bytes]:
-    """Yield the token of every row in the order of the file, in one pass.
-
-    Raises
-    ------
-    ArtifactError
-        If a row has another length or the file ends too early.
-    """
-    with closing(_records(path, layout, None)) as records:
-        for _, token, _ in records:
-            yield token
-
-
-def read_all_rows(
-    path: Path, layout: VectorLayout
-) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
-    """Yield the token and the vector of every row, in one pass.
-
-    Raises
-    ------
-    ArtifactError
-        If a row is broken or not finite, or the file ends too early.
-    """
-    with closing(_records(path, layout, None)) as records:
-        for position, token, record in records:
-            yield token, parse_row(path, layout, position, record)
-
-
-def as_tokens(words: Collection[str]) -> dict[bytes, str]:
+def as_tokens(words: Iterable[str]) -> dict[bytes, str]:
     """Return the bytes that stand for words in a file, and for each its word.
 
     A byte that is no UTF-8 is a lone surrogate in a word (``"surrogateescape"``).
@@ -121,155 +196,3 @@ def as_tokens(words: Collection[str]) -> dict[bytes, str]:
         if token.decode("utf-8", "surrogateescape") == word:
             tokens[token] = word
     return tokens
-
-
-# Number of the line or offset of the numbers; token; the line or the float32 bytes.
-_Record = tuple[int, bytes, bytes]
-
-
-def _records(
-    path: Path, layout: VectorLayout, wanted: frozenset[bytes] | None
-) -> Generator[_Record, None, None]:
-    """Yield the records whose token is wanted (all if None), perhaps some others."""
-    with open_stream(path) as stream:
-        stream.read(layout.start)
-        reader = _binary_records if layout.binary else _text_records
-        yield from reader(path, layout, wanted, stream)
-
-
-def _text_records(
-    path: Path,
-    layout: VectorLayout,
-    wanted: frozenset[bytes] | None,
-    stream: io.BufferedReader,
-) -> Iterator[_Record]:
-    # A token may hold spaces, but cutting it out exactly costs 30 times this test of
-    # what stands before the first space. So that comes first, the rest only on a hit.
-    heads = None if wanted is None else {token.split(b" ", 1)[0] for token in wanted}
-    shortest = 2 * layout.dim  # a space and a digit for each number
-    rows = 0
-    last = b""
-    # readline with a limit: a damaged file may hold gigabytes without a newline.
-    lines = iter(partial(stream.readline, LONGEST_ROW), b"")
-    for number, line in enumerate(lines, start=layout.first_line):
-        if not shortest <= len(line) < LONGEST_ROW:
-            if line.isspace():
-                continue
-            if len(line) == LONGEST_ROW:
-                fail_row(path, number, layout.dim, f"{LONGEST_ROW} bytes or more")
-            row_token(path, number, line, layout.dim)
-        rows += 1
-        last = line
-        if heads is None or line[: line.find(b" ")] in heads:
-            yield number, row_token(path, number, line, layout.dim), line
-    if last:
-        row_token(path, number, last, layout.dim)  # the one row that a cut file breaks
-    check_row_count(path, layout, rows)
-
-
-def _binary_records(
-    path: Path,
-    layout: VectorLayout,
-    wanted: frozenset[bytes] | None,
-    stream: io.BufferedReader,
-) -> Iterator[_Record]:
-    assert layout.count is not None
-    length = 4 * layout.dim
-    buffer, at, base = b"", 0, layout.start
-    for record in range(layout.count):
-        end = buffer.find(b" ", at)
-        if end < 0 or end + length >= len(buffer):
-            buffer, base = buffer[at:] + stream.read(BLOCK + length), base + at
-            at, end = 0, buffer.find(b" ", 0, LONGEST_ROW)
-            if end < 0 or end + length >= len(buffer):
-                fail_binary_record(path, layout, record, base, buffer)
-        # The original C program writes a newline after each vector, gensim does not.
-        while buffer[at] == NEWLINE:
-            at += 1
-        token = buffer[at:end]
-        at = end + 1 + length
-        if wanted is None or token in wanted:
-            yield base + end + 1, token, buffer[end + 1 : at]
-    rest = buffer[at:] + stream.read(BLOCK)
-    if rest.strip(b"\n"):
-        fail_binary_end(path, layout, base + at)
-
-
-def check_row_count(path: Path, layout: VectorLayout, rows: int) -> None:
-    """Refuse a file of text that has fewer rows than its header promises.
-
-    Raises
-    ------
-    ArtifactError
-    """
-    if layout.count is not None and rows < layout.count:
-        raise ArtifactError(
-            f"Expected {layout.count} rows, as line 1 of '{path}' says. Got {rows}. "
-            f"The file is truncated: fetch it again."
-        )
-
-
-def fail_binary_record(
-    path: Path, layout: VectorLayout, record: int, at: int, rest: bytes
-) -> NoReturn:
-    """Raise the error of a binary record (from 0, at byte ``at``) that is not whole."""
-    got = "the end of the file" if b" " in rest[:LONGEST_ROW] else "no word"
-    raise ArtifactError(
-        f"Expected a word and {layout.dim} float32 at byte {at} of '{path}' (vector "
-        f"{record + 1} of {layout.count}). Got {got} within {len(rest)} bytes. The "
-        f"file is truncated or damaged: fetch it again."
-    )
-
-
-def fail_binary_end(path: Path, layout: VectorLayout, at: int) -> NoReturn:
-    """Raise the error of a binary file that goes on after its last record."""
-    raise ArtifactError(
-        f"Expected the end of '{path}' after the {layout.count} vectors that its "
-        f"header promises. Got more at byte {at}. The file is damaged, or a word in it "
-        f"holds a space, which this form cannot express."
-    )
-
-
-def parse_row(
-    path: Path, layout: VectorLayout, position: int, record: bytes
-) -> NDArray[np.float32]:
-    """Return the vector of one row.
-
-    Parameters
-    ----------
-    path : Path
-    layout : VectorLayout
-    position : int
-        Number of the line, or offset of the numbers; to name in a message.
-    record : bytes
-        The line, or the float32 bytes.
-
-    Returns
-    -------
-    vector : ndarray of shape (dim,), float32
-
-    Raises
-    ------
-    ArtifactError
-        If these are not ``dim`` finite numbers.
-    """
-    where = f"{'byte' if layout.binary else 'line'} {position} of '{path}'"
-    if layout.binary:
-        vector = np.frombuffer(record, dtype="<f4").astype(np.float32)
-    else:
-        numbers = record.rstrip(LINE_END).rsplit(b" ", layout.dim)[1:]
-        try:
-            exact = np.fromiter(map(float, numbers), np.float64, layout.dim)
-        except ValueError as error:
-            raise ArtifactError(
-                f"Expected a word and {layout.dim} numbers in {where}. Got something "
-                f"else ({error}). The file is damaged: fetch it again."
-            ) from error
-        with np.errstate(over="ignore"):  # becomes inf, which is refused below
-            vector = exact.astype(np.float32)
-    if not np.isfinite(vector).all():
-        raise ArtifactError(
-            f"Expected finite float32 numbers in {where}. Got NaN or infinity. The "
-            f"file is damaged: fetch it again, or leave this word out."
-        )
-    return vector

@@ -1,8 +1,9 @@
 """Word vectors from a file: GloVe, word2vec (text and binary) and fastText .vec."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,9 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zeroshot.embeddings.base import check_words
-from zeroshot.embeddings.vectors.indexed_rows import find_rows, scan_tokens, token_hash
-from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
-from zeroshot.embeddings.vectors.unpacked import unpacked_file
 from zeroshot.embeddings.vectors.vector_cache import (
     FileStamp,
     cached_path,
@@ -20,21 +18,18 @@ from zeroshot.embeddings.vectors.vector_cache import (
     file_stamp,
 )
 from zeroshot.embeddings.vectors.vector_file import content_fingerprint
-from zeroshot.embeddings.vectors.vector_layout import VectorLayout, recognise_layout
-from zeroshot.embeddings.vectors.vector_rows import (
-    as_tokens,
-    read_all_rows,
-    read_rows,
-    read_tokens,
-)
+from zeroshot.embeddings.vectors.vector_rows import VectorRows
 from zeroshot.errors import ArtifactError, PluginContractError
 
 if TYPE_CHECKING:
+    from zeroshot.embeddings.vectors.fasttext_model import FastTextModel
     from zeroshot.embeddings.vectors.unit_matrix import UnitMatrix
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
 
-BLOCK_WORDS = 4096  # 5 MB of vectors of 300 numbers
+# Found words that a provider remembers: 1,000 labels are read again in 50 ms.
+MOST_KNOWN = 2048
+MOST_KNOWN_BYTES = 4 << 20
 
 
 class WordVectors:
@@ -46,7 +41,10 @@ class WordVectors:
     lookup scans the file (about 0.3 s per GB) and keeps an index of its tokens in the
     cache; every later one, in any process, seeks and parses only the rows it wants.
     A packed file is unpacked into the cache first. Where the cache cannot be written, a
-    warning says so and the same is done again in each process.
+    warning says so and the same is done again in each process, in memory. The last
+    2,048 words that were found (at most 4 MB) are remembered.
+
+    Threads may share a provider, and so may forked processes. Only its path is pickled.
 
     Parameters
     ----------
@@ -75,7 +73,7 @@ class WordVectors:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         self._file = Path(os.path.abspath(Path(path).expanduser()))
-        self._known: dict[str, NDArray[np.float32] | None] = {}
+        self._known: dict[str, NDArray[np.float32]] = {}
         self._units: UnitMatrix | None = None
 
     @classmethod
@@ -110,7 +108,7 @@ class WordVectors:
         ArtifactError
             If the file is missing or no file of word vectors.
         """
-        return self._layout.dim
+        return self._rows.dim
 
     @cached_property
     def fingerprint(self) -> str:
@@ -119,7 +117,7 @@ class WordVectors:
         See `zeroshot.embeddings.vectors.vector_file.content_fingerprint` for what it
         covers. Independent of where the file lies, its name and its times.
         """
-        return content_fingerprint(self._file, self._layout.form)
+        return content_fingerprint(self._file, self._rows.form)
 
     @property
     def spec(self) -> str:
@@ -153,14 +151,20 @@ class WordVectors:
             If ``words`` is a bare string or holds anything but strings.
         """
         words = check_words(words)
-        new = {word for word in words if word not in self._known}
-        self._known.update(self._read(new))
+        known = self._known
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        if new:
+            self._check_unchanged()
+            known = known | self._rows.find(new)
+            # Replaced, never changed: another thread may read it now.
+            most = min(MOST_KNOWN, MOST_KNOWN_BYTES // (4 * self.dim))
+            last = islice(known.items(), max(0, len(known) - most), None)
+            self._known = dict(last)
         vectors = np.full((len(words), self.dim), np.nan, dtype=np.float32)
         found = np.zeros(len(words), dtype=np.bool_)
         for row, word in enumerate(words):
-            vector = self._known[word]
-            if vector is not None:
-                vectors[row], found[row] = vector, True
+            if word in known:
+                vectors[row], found[row] = known[word], True
         return vectors, found
 
     def vocabulary(self) -> Iterator[str]:
@@ -176,10 +180,7 @@ class WordVectors:
             If the pass meets a broken row.
         """
         self._check_unchanged()
-        is_first = self._first_occurrence()
-        for token in read_tokens(self._file, self._layout):
-            if is_first(token):
-                yield token.decode("utf-8", "surrogateescape")
+        yield from self._rows.words()
 
     def nearest(
         self, word_or_vector: str | ArrayLike, k: int = 10
@@ -218,11 +219,6 @@ class WordVectors:
         Returns
         -------
         units : zeroshot.embeddings.vectors.unit_matrix.UnitMatrix
-
-        Raises
-        ------
-        ArtifactError
-            If the file is broken.
         """
         from zeroshot.embeddings.vectors.unit_matrix import cached_units
 
@@ -231,79 +227,22 @@ class WordVectors:
         if units is None or not units.has(n_words):
             units = self._units = cached_units(
                 cached_path(self._file, ".units"),
-                content_key(self._file, self.fingerprint),
+                content_key(self._file, f"units {self.dim} {self.fingerprint}"),
                 self.dim,
-                self.blocks,
+                self._rows.blocks,
                 n_words,
-                self._n_rows,
+                len(self._rows),
             )
         return units
 
-    def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Yield all words and vectors, some thousand at once, in one pass.
-
-        Yields
-        ------
-        words : list of str
-        vectors : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        ArtifactError
-            If a row is broken or not finite.
-        """
+    @cached_property
+    def _rows(self) -> "VectorRows | FastTextModel":
         self._check_unchanged()
-        is_first = self._first_occurrence()
-        words, vectors = [], []
-        for token, vector in read_all_rows(self._file, self._layout):
-            if is_first(token):
-                words.append(token.decode("utf-8", "surrogateescape"))
-                vectors.append(vector)
-                if len(words) == BLOCK_WORDS:
-                    yield words, np.array(vectors)
-                    words, vectors = [], []
-        if words:
-            yield words, np.array(vectors)
-
-    @cached_property
-    def _layout(self) -> VectorLayout:
-        self._check_unchanged()
-        return recognise_layout(self._file)
-
-    @cached_property
-    def _source(self) -> Path | None:
-        """The file unpacked; None if it is packed and only a pass can read it."""
-        return unpacked_file(self._file)
-
-    @cached_property
-    def _index(self) -> TokenIndex:
-        assert self._source is not None
-        scan = partial(scan_tokens, self._file, self._source, self._layout)
-        return cached_index(self._file, self._source, self._layout.form, scan)
+        return VectorRows(self._file)
 
     @cached_property
     def _stamp(self) -> FileStamp:
         return file_stamp(self._file)
-
-    @property
-    def _n_rows(self) -> int:
-        return 0 if self._source is None else len(self._index.keys)
-
-    def _first_occurrence(self) -> Callable[[bytes], bool]:
-        """Return what tells whether a token, given in order, is met the first time."""
-        # Only tokens whose hash another row has are remembered: of a million, hundreds.
-        repeated = None if self._source is None else self._index.repeated_hashes()
-        seen = set()
-
-        def is_first(token: bytes) -> bool:
-            if repeated is not None and token_hash(token, self._layout) not in repeated:
-                return True
-            if token in seen:
-                return False
-            seen.add(token)
-            return True
-
-        return is_first
 
     def _check_unchanged(self) -> None:
         # Else some vectors would be those of one file and some those of another.
@@ -313,27 +252,16 @@ class WordVectors:
                 f"changed since. Open it again."
             )
 
-    def _rows(self, tokens: Collection[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        if not tokens:
-            return {}
-        self._check_unchanged()
-        if self._source is None:
-            return read_rows(self._file, self._layout, tokens)
-        return find_rows(self._file, self._source, self._layout, self._index, tokens)
-
-    def _read(self, words: set[str]) -> dict[str, NDArray[np.float32] | None]:
-        tokens = as_tokens(words)
-        rows = self._rows(tokens.keys())
-        return dict.fromkeys(words) | {
-            tokens[token]: row for token, row in rows.items()
-        }
-
     def __sklearn_clone__(self) -> Self:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         # Only the path travels: another process reads the file again when it needs to.
-        return {"path": self.path, "_file": self._file, "_known": {}}
+        return {"path": self.path, "_file": self._file}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        WordVectors.__init__(self, state["path"])
+        self._file = state["_file"]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({os.fspath(self.path)!r})"

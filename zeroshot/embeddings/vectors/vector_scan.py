@@ -1,0 +1,242 @@
+"""One scan over a vector file: the hash and the size of every row, for its index."""
+
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+from zlib import crc32
+
+from zeroshot.embeddings.vectors.unpacked import Source, open_source
+from zeroshot.embeddings.vectors.vector_layout import (
+    LONGEST_ROW,
+    RowError,
+    VectorLayout,
+    is_text,
+)
+from zeroshot.errors import ArtifactError
+
+__all__ = ["Scan", "fail_row", "scan_records", "scan_rows"]
+
+# Bytes read at once. With 1 MiB a scan takes twice as long: so large, each block is
+# given back to the system and faulted in again. (64 kB to 512 kB are alike.)
+SCAN_BLOCK = 1 << 18
+MOST_ODD = 1000  # odd tokens of a file that are looked at
+
+# Of every row: CRC-32 of its token; size in bytes. Offset of the first.
+Scan = tuple["array[int]", "array[int]", int]
+
+
+def scan_rows(path: Path, source: Source, layout: VectorLayout) -> Scan:
+    """Scan the rows of an unpacked file of word vectors.
+
+    Refuses one whose rows are too short or too long, that ends too early or too late,
+    or that is binary and has a word with a space; ``path`` is named.
+    """
+    with open_source(path, source) as raw:
+        raw.seek(layout.start)
+        return (_scan_binary if layout.binary else _scan_text)(path, layout, raw)
+
+
+def scan_records(
+    raw: Any,
+    start: int,
+    separator: bytes,
+    length: int,
+    count: int,
+    heads: Callable[[int, list[bytes]], list[bytes]],
+) -> Scan:
+    """Scan records of a token, a separator and a fixed number of bytes.
+
+    Parameters
+    ----------
+    raw : unbuffered binary file
+        At the first record, which is at ``start`` in the file.
+    start : int
+    separator : bytes
+        One byte, which no token has.
+    length : int
+        Bytes after the separator.
+    count : int
+        Records.
+    heads : callable
+        Called with the number of a record (from 0) and the tokens from there on;
+        returns what to hash of each.
+
+    Raises
+    ------
+    RowError
+        If a record is not whole; with its number and offset.
+    """
+    hashes, sizes = array("I"), array("Q")
+    left, base = count, start
+    buffer = b""
+    while left:
+        block = raw.read(SCAN_BLOCK)
+        buffer += block
+        tokens: list[bytes] = []
+        keep, find, at = tokens.append, buffer.find, 0
+        last, step = max(0, len(buffer) - length), 1 + length
+        # Kept short: a million times this loop is nine tenths of the scan.
+        while (end := find(separator, at, last)) >= 0:
+            keep(buffer[at:end])
+            at = end + step
+        del tokens[left:]
+        lengths = [len(token) + step for token in tokens]
+        sizes.extend(lengths)
+        at = sum(lengths)
+        hashes.extend(map(crc32, heads(count - left, tokens)))
+        left -= len(tokens)
+        base += at
+        buffer = buffer[at:]
+        endless = len(buffer) >= LONGEST_ROW and separator not in buffer[:LONGEST_ROW]
+        if left and (endless or not block):
+            raise RowError(f"{count - left} (the next, at byte {base}, is not whole)")
+    return hashes, sizes, start
+
+
+def fail_row(path: Path, where: str, dim: int, got: str) -> NoReturn:
+    """Raise the error of a row that is not a word and ``dim`` finite numbers."""
+    raise ArtifactError(
+        f"Expected a word and {dim} finite numbers in {where} of '{path}', as in its "
+        f"other rows. Got {got}. The file is truncated or damaged: fetch it again, or "
+        f"leave this word out."
+    )
+
+
+def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> Scan:
+    hashes, sizes, start = array("I"), array("Q"), layout.start
+    shortest = 2 * layout.dim  # a space and a digit for each number
+    number, buffer, last = layout.first_line, b"", b""
+    is_plain = not layout.columns and not layout.prefix
+    while block := raw.read(SCAN_BLOCK) or (buffer and b"\n"):
+        buffer += block
+        find, at = buffer.find, 0
+        heads, lengths = [], []
+        while (end := find(b"\n", at)) >= 0:  # kept short, as in `scan_records`
+            heads.append(buffer[at : find(b" ", at, end)])
+            lengths.append(end + 1 - at)
+            at = end + 1
+        n_lines = len(lengths)
+        if len(buffer) - at >= LONGEST_ROW:
+            where, got = f"line {number + n_lines}", f"{LONGEST_ROW} bytes or more"
+            fail_row(path, where, layout.dim, got)
+        if not is_plain or min(lengths, default=shortest + 1) <= shortest:
+            # The bytes of blank lines count to the row before them.
+            before = sizes.pop() if sizes else start
+            lines = buffer[:at].split(b"\n")[:-1]
+            lines, (before, *lengths) = _rows_among(path, layout, number, lines, before)
+            if hashes:
+                sizes.append(before)
+            else:
+                start = before
+            heads = [layout.head(line) for line in lines]
+        hashes.extend(map(crc32, heads))
+        sizes.extend(lengths)
+        number += n_lines
+        if lengths:
+            last = buffer[at - lengths[-1] : at]
+        buffer = buffer[at:]
+    if last:  # the one row that a cut file breaks
+        _check_line(path, layout, number - 1, last)
+    if layout.count is not None and len(hashes) < layout.count:
+        raise ArtifactError(
+            f"Expected {layout.count} rows, as line 1 of '{path}' says. Got "
+            f"{len(hashes)}. The file is truncated: fetch it again."
+        )
+    return hashes, sizes, start
+
+
+def _rows_among(
+    path: Path, layout: VectorLayout, number: int, lines: list[bytes], before: int
+) -> tuple[list[bytes], list[int]]:
+    """Return the rows among lines, and ``before`` and their sizes with blank lines."""
+    rows: list[bytes] = []
+    sizes = [before]
+    for at, line in enumerate(lines, start=number):
+        if not line.strip():
+            sizes[-1] += len(line) + 1
+            continue
+        if len(line) < 2 * layout.dim:
+            _check_line(path, layout, at, line)
+        rows.append(line)
+        sizes.append(len(line) + 1)
+    return rows, sizes
+
+
+def _check_line(path: Path, layout: VectorLayout, number: int, line: bytes) -> None:
+    try:
+        layout.token(line)
+    except RowError as error:
+        fail_row(path, f"line {number}", layout.dim, str(error))
+
+
+def _scan_binary(path: Path, layout: VectorLayout, raw: Any) -> Scan:
+    assert layout.count is not None
+    odd: list[int] = []
+
+    def heads(first: int, tokens: list[bytes]) -> list[bytes]:
+        # The original word2vec writes a newline after each vector, gensim does not.
+        if b"\n" in b"".join(tokens):
+            tokens = [token.lstrip(b"\n") for token in tokens]
+        if not is_text(b"".join(tokens)) and len(odd) < MOST_ODD:
+            odd.extend(first + i for i, t in enumerate(tokens) if not is_text(t))
+        if layout.prefix:
+            return [token.removeprefix(layout.prefix) for token in tokens]
+        return tokens
+
+    length = 4 * layout.dim
+    try:
+        scan = scan_records(raw, layout.start, b" ", length, layout.count, heads)
+    except RowError as error:
+        raise ArtifactError(
+            f"Expected a word and {layout.dim} float32, {layout.count} times, as the "
+            f"header of '{path}' says. Got {error}. The file is truncated or damaged: "
+            f"fetch it again."
+        ) from error
+    sizes = scan[1]
+    end = layout.start + sum(sizes)
+    raw.seek(end)
+    rest = raw.read(LONGEST_ROW)
+    wanted = {row for other in odd[:MOST_ODD] if other for row in (other - 1, other)}
+    records, at = {}, layout.start
+    for row, size in enumerate(sizes if wanted else ()):
+        if row in wanted:
+            raw.seek(at)
+            records[row] = raw.read(size)
+        at += size
+    for row in sorted(wanted):
+        if row + 1 in wanted and row + 1 in odd:
+            _check_space(path, layout, row, records[row], records[row + 1])
+    if rest.strip(b"\n"):
+        raise ArtifactError(
+            f"Expected the end of '{path}' after the {layout.count} vectors that its "
+            f"header promises. Got more at byte {end}. The file is damaged, or a word "
+            f"in it holds a space, which this form cannot express: save it again as "
+            f"text, or with underscores for spaces."
+        )
+    return scan
+
+
+def _check_space(
+    path: Path, layout: VectorLayout, row: int, record: bytes, following: bytes
+) -> None:
+    """Refuse a record whose word goes on after its space.
+
+    Then text and a space stand where the numbers start, and as many bytes of numbers
+    before the next word, which are no text.
+    """
+    size = 4 * layout.dim
+    token, content = record[: -size - 1].lstrip(b"\n"), record[-size:]
+    after = following[: -size - 1]
+    end = 0
+    while (end := content.find(b" ", end) + 1) and end < len(after):
+        if not is_text(content[:end]):
+            return
+        if is_text(after[end:].lstrip(b"\n")) and not is_text(after[:end]):
+            word = (token + b" " + content[: end - 1]).decode("utf-8", "replace")
+            raise ArtifactError(
+                f"Expected words without spaces in the word2vec binary file '{path}'. "
+                f"Got {word!r} in row {row + 1}, which this form cannot express: all "
+                f"that follows is out of step. Save it again as text, or with "
+                f"underscores for spaces."
+            )
