@@ -17,7 +17,9 @@ import numpy as np
 
 from zeroshot.backbones.keras.network import TORCH_DEVIATION
 from zeroshot.backbones.keras.table import Application, applications
+from zeroshot.backbones.spec_options import existing_file
 from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.storage.large_files import file_digest
 from zeroshot.tensorflow_import import import_keras
 
 __all__ = [
@@ -25,8 +27,8 @@ __all__ = [
     "build_with_content",
     "build_without_top",
     "content_of",
-    "existing_file",
     "published_weights",
+    "weights_file",
     "weights_folder",
 ]
 
@@ -66,8 +68,10 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
         says where to put which file.
     """
     path = weights_folder() / name
-    if path.is_file() and (digest is None or _digest(path, digest) == digest):
-        return path
+    if path.is_file():
+        algorithm = "sha256" if digest and len(digest) == 64 else "md5"
+        if digest is None or file_digest(path, algorithm) == digest:
+            return path
     state = "a file of other content" if path.is_file() else "no such file"
     try:
         _download(url, digest, path)
@@ -81,7 +85,7 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
     return path
 
 
-def existing_file(weights: str | Path) -> Path:
+def weights_file(weights: str | Path) -> Path:
     """Return the path of a weights file that the user named.
 
     Raises
@@ -89,13 +93,7 @@ def existing_file(weights: str | Path) -> Path:
     ArtifactError
         If there is no such file.
     """
-    path = Path(str(weights)).expanduser()
-    if not path.is_file():
-        raise ArtifactError(
-            f"Expected a weights file, 'imagenet' or None. Got '{weights}', which is "
-            f"not a file. Check the path."
-        )
-    return path
+    return existing_file(weights, "a weights file, 'imagenet' or None")
 
 
 def build_without_top(
@@ -237,12 +235,6 @@ def _download(url: str, digest: str | None, path: Path) -> None:
             path.name, url, cache_dir=folder, cache_subdir="", file_hash=digest
         )
         Path(fetched).replace(path)
-
-
-def _digest(path: Path, like: str) -> str:
-    algorithm = "sha256" if len(like) == 64 else "md5"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @contextmanager
