@@ -29,6 +29,12 @@ def import_tensorflow(*, to_run: bool = True) -> ModuleType:
     elsewhere while the import runs, because TensorFlow 2.21 prints its first lines at
     every level. Should the import fail, all that it printed is shown.
 
+    Parameters
+    ----------
+    to_run : bool, default=True
+        Whether operations will be run. LiteRT, the version and the list of devices do
+        not need that.
+
     Returns
     -------
     tensorflow : module
@@ -37,7 +43,17 @@ def import_tensorflow(*, to_run: bool = True) -> ModuleType:
     ------
     ImportError
         As TensorFlow raised it.
+    PluginError
+        If operations would never end: this process was forked from one in which
+        TensorFlow ran, and lacks its threads.
     """
+    if to_run and _RAN_BEFORE_FORK:
+        raise PluginError(
+            "Expected TensorFlow to run in a process that has its threads. Got one "
+            "that was forked after TensorFlow had run, where it would wait for ever. "
+            "Start processes with 'spawn' or 'forkserver' "
+            "(multiprocessing.get_context), or fork before the first fit or predict."
+        )
     with _LOCK():
         if "tensorflow" in sys.modules or LOG_LEVEL in os.environ:
             return import_module("tensorflow")
