@@ -1,5 +1,6 @@
 """What all backbones here share: a batch is checked before it is computed."""
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -10,10 +11,17 @@ from warnings import warn
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.backbones.base import WeightsFile
 from zeroshot.errors import InvalidImageError, ZeroShotWarning
 from zeroshot.per_process import LOADING
 
-__all__ = ["CheckedBackbone", "NetworkBackbone", "Route", "digest_of"]
+__all__ = [
+    "CheckedBackbone",
+    "NetworkBackbone",
+    "Route",
+    "TunableBackbone",
+    "digest_of",
+]
 
 Route: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From a batch of at least one image to its features; threads may call it at once."""
@@ -128,6 +136,33 @@ class NetworkBackbone(CheckedBackbone):
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | dict.fromkeys(self._OPENED)
+
+
+class TunableBackbone(NetworkBackbone):
+    """A backbone whose network may have other weights than it was made with."""
+
+    _tuned: WeightsFile | None = None
+
+    @property
+    def tuned_weights(self) -> WeightsFile | None:
+        """Weights that it has instead of those it was made with; None if untuned."""
+        return self._tuned
+
+    def with_weights(self, weights: WeightsFile | None) -> Self:
+        """Return this backbone with other weights.
+
+        Parameters
+        ----------
+        weights : WeightsFile or None
+            From its `weights_of`; None for those that it was made with.
+
+        Returns
+        -------
+        backbone : TunableBackbone
+        """
+        backbone = copy.copy(self)  # without what is opened
+        backbone._tuned = weights
+        return backbone
 
 
 def digest_of(facts: Mapping[str, object]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from zeroshot.backbones.base import BackboneCard, ClassifierHead, WeightsFile
-from zeroshot.backbones.checked import NetworkBackbone, Route, digest_of
+from zeroshot.backbones.checked import Route, TunableBackbone, digest_of
 from zeroshot.backbones.keras.head import keras_head
 from zeroshot.backbones.keras.network import Network, Scaling
 from zeroshot.backbones.keras.routes import fastest_route
@@ -32,7 +32,7 @@ from zeroshot.storage.large_files import file_digest
 __all__ = ["KerasApplication"]
 
 
-class KerasApplication(NetworkBackbone):
+class KerasApplication(TunableBackbone):
     """A network of `keras.applications`, cut after its global average pooling.
 
     Images are brought to size by the core; the pixels are scaled here, as the network
@@ -74,7 +74,6 @@ class KerasApplication(NetworkBackbone):
     _OPENED = ("_route", "_file")
 
     _file: tuple[Path, str] | None = None
-    _tuned: WeightsFile | None = None
 
     def __init__(
         self,
@@ -218,11 +217,6 @@ class KerasApplication(NetworkBackbone):
             )
         return keras_head(self.model, self._row, self.weights)
 
-    @property
-    def tuned_weights(self) -> WeightsFile | None:
-        """Weights that it has instead of those it was made with; None if untuned."""
-        return self._tuned
-
     def trainable_copy(self) -> tuple[Any, Scaling]:
         """Return a copy of the network to be trained, and how pixels are scaled.
 
@@ -248,24 +242,6 @@ class KerasApplication(NetworkBackbone):
         """
         spec = self.with_weights(None).spec
         return WeightsFile(TUNED_FILE, spec, content_of(self.model, model))
-
-    def with_weights(self, weights: WeightsFile | None) -> Self:
-        """Return this backbone with other weights.
-
-        Parameters
-        ----------
-        weights : WeightsFile or None
-            From `weights_of`; None for those that it was made with.
-
-        Returns
-        -------
-        backbone : KerasApplication
-        """
-        backbone = type(self)(
-            self.model, weights=self.weights, input_size=self._input_size
-        )
-        backbone._tuned = weights
-        return backbone
 
     def _open(self) -> Route:
         return fastest_route(self.network, self.fingerprint)

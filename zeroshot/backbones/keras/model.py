@@ -7,13 +7,13 @@ import tempfile
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Resize, WeightsFile
-from zeroshot.backbones.checked import Route
+from zeroshot.backbones.checked import Route, TunableBackbone
 from zeroshot.backbones.keras.network import (
     Network,
     PixelScaling,
@@ -31,7 +31,7 @@ __all__ = ["KerasModel"]
 TUNED_FILE = "backbone.keras"
 
 
-class KerasModel(ModelFile):
+class KerasModel(ModelFile, TunableBackbone):
     """A Keras model of your own: an object, a ``.keras`` file or an ``.h5`` file.
 
     Its features are the output of a layer; a feature map (4-D) is averaged over its
@@ -71,8 +71,6 @@ class KerasModel(ModelFile):
     NAME = "keras"
     FILE = "a Keras model: an object, a .keras file or an .h5 file"
     OPTIONS = ("layer", "scaling", "size", "resize")
-
-    _tuned: WeightsFile | None = None
 
     def __init__(
         self,
@@ -146,11 +144,6 @@ class KerasModel(ModelFile):
         network: Network = self._load()[0]
         return network
 
-    @property
-    def tuned_weights(self) -> WeightsFile | None:
-        """Weights that it has instead of those it was made with; None if untuned."""
-        return self._tuned
-
     def trainable_copy(self) -> tuple[Any, PixelScaling]:
         """Return a copy of the network to be trained, and how pixels are scaled.
 
@@ -185,28 +178,6 @@ class KerasModel(ModelFile):
         weights : WeightsFile
         """
         return WeightsFile(TUNED_FILE, self._spec_of(TUNED_FILE), _pack(model))
-
-    def with_weights(self, weights: WeightsFile | None) -> Self:
-        """Return this backbone with the network of a file.
-
-        Parameters
-        ----------
-        weights : WeightsFile or None
-            From `weights_of`; None for the model that it was made with.
-
-        Returns
-        -------
-        backbone : KerasModel
-        """
-        backbone = type(self)(
-            self.model,
-            layer=self.layer,
-            scaling=self.scaling,
-            input_size=self._input_size,
-            resize=self.resize,
-        )
-        backbone._tuned = weights
-        return backbone
 
     def _model(self) -> Any:
         if self._tuned is not None:
