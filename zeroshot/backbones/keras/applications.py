@@ -13,15 +13,15 @@ from zeroshot.backbones.keras.routes import fastest_route
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.backbones.keras.weights import (
     TUNED_FILE,
-    build_with_content,
+    WEIGHTS,
     build_without_top,
     content_of,
     published_weights,
-    weights_file,
 )
 from zeroshot.backbones.spec_options import (
     absolute,
     did_you_mean,
+    existing_file,
     pair_of,
     parse_size,
     write_size,
@@ -247,11 +247,12 @@ class KerasApplication(TunableBackbone):
         return fastest_route(self.network, self.fingerprint)
 
     def _build(self) -> Any:
+        weights: Path | bytes | None = None
         if self._tuned is not None:
-            return build_with_content(self.model, self.input_size, self._tuned.content)
-        weights = self._weights_file()
-        path = weights[0] if weights else None
-        return build_without_top(self.model, self.input_size, path)
+            weights = self._tuned.content
+        elif file := self._weights_file():
+            weights = file[0]
+        return build_without_top(self.model, self.input_size, weights)
 
     def _weights_file(self) -> tuple[Path, str] | None:
         """Return path and SHA-256 of the weights file, or None for random weights."""
@@ -260,7 +261,7 @@ class KerasApplication(TunableBackbone):
             if self.weights == "imagenet":
                 path = published_weights(row.file, row.url, row.hash)
             else:
-                path = weights_file(self.weights)
+                path = existing_file(self.weights, WEIGHTS)
             self._file = path, file_digest(path, "sha256")
         return self._file
 

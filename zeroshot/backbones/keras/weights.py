@@ -17,21 +17,20 @@ import numpy as np
 
 from zeroshot.backbones.keras.network import TORCH_DEVIATION
 from zeroshot.backbones.keras.table import Application, applications
-from zeroshot.backbones.spec_options import existing_file
 from zeroshot.errors import ArtifactError, PluginContractError
 from zeroshot.storage.large_files import file_digest
 from zeroshot.tensorflow_import import import_keras
 
 __all__ = [
     "TUNED_FILE",
-    "build_with_content",
+    "WEIGHTS",
     "build_without_top",
     "content_of",
     "published_weights",
-    "weights_file",
     "weights_folder",
 ]
 
+WEIGHTS = "a weights file, 'imagenet' or None"  # for an error
 TUNED_FILE = "backbone.weights.h5"  # Keras chooses the form by the ending
 
 
@@ -85,19 +84,8 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
     return path
 
 
-def weights_file(weights: str | Path) -> Path:
-    """Return the path of a weights file that the user named.
-
-    Raises
-    ------
-    ArtifactError
-        If there is no such file.
-    """
-    return existing_file(weights, "a weights file, 'imagenet' or None")
-
-
 def build_without_top(
-    name: str, input_size: tuple[int, int], weights: Path | None
+    name: str, input_size: tuple[int, int], weights: Path | bytes | None
 ) -> Any:
     """Build a network of `keras.applications` that ends in global average pooling.
 
@@ -107,9 +95,9 @@ def build_without_top(
         Name in the table.
     input_size : tuple of int
         Height and width.
-    weights : Path or None
-        A weights file, with or without the classifier. None draws random weights, the
-        same ones for the same name.
+    weights : Path, bytes or None
+        A weights file, with or without the classifier, or what `content_of` returned.
+        None draws random weights, the same ones for the same name.
 
     Returns
     -------
@@ -140,36 +128,14 @@ def build_without_top(
             ) from error
         if weights is None:
             _set_random_weights(model, seed=name)
+        elif isinstance(weights, bytes):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / TUNED_FILE
+                path.write_bytes(weights)
+                _load_weights(keras, model, row, path)
         else:
             _load_weights(keras, model, row, weights)
     return model
-
-
-def build_with_content(name: str, input_size: tuple[int, int], content: bytes) -> Any:
-    """Build a network as `build_without_top` does, with weights from memory.
-
-    Parameters
-    ----------
-    name : str
-        Name in the table.
-    input_size : tuple of int
-        Height and width.
-    content : bytes
-        Of a ``.weights.h5`` file, as `content_of` returns it.
-
-    Returns
-    -------
-    model : keras.Model
-
-    Raises
-    ------
-    ArtifactError
-        If the content does not fit the network.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / TUNED_FILE
-        path.write_bytes(content)
-        return build_without_top(name, input_size, path)
 
 
 def content_of(name: str, model: Any) -> bytes:
