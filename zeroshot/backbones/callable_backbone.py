@@ -76,9 +76,9 @@ class CallableBackbone(CheckedBackbone):
     def dim(self) -> int:
         """Length of a feature vector; calls the function on a black image, once."""
         if self._dim is None:
-            self._dim = self._call(np.zeros((1, *self.input_size, 3), np.uint8)).shape[
-                1
-            ]
+            self._dim = self._compute(
+                np.zeros((1, *self.input_size, 3), np.uint8)
+            ).shape[1]
         return self._dim
 
     @property
@@ -103,9 +103,6 @@ class CallableBackbone(CheckedBackbone):
         return BackboneCard(resize=self.resize, pretraining=self.pretraining)
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._call(images)
-
-    def _call(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         result = self.function(images.copy())  # it may write into its argument
         try:
             features = np.ascontiguousarray(result, np.float32)
