@@ -86,7 +86,7 @@ def test_embed_wrong_images_raise(wrong):
         ColorHOG().embed(wrong)
 
 
-@pytest.mark.parametrize("size", [0, 40, -16])
+@pytest.mark.parametrize("size", [0, 40, -16, 64.0, "64", True, 99_984])
 def test_embed_wrong_size_raises(size):
     with pytest.raises(PluginContractError, match="multiple of 16"):
         ColorHOG(size).embed(np.zeros((1, 64, 64, 3), np.uint8))
@@ -99,8 +99,14 @@ def test_color_hog_spec_makes_an_equal_one():
     assert again.input_size == (96, 96)
     assert resolve_backbone("color-hog").fingerprint == ColorHOG().fingerprint
     assert ColorHOG(96).fingerprint != ColorHOG().fingerprint
-    with pytest.raises(PluginContractError, match="color-hog:big"):
-        resolve_backbone("color-hog:big")
+
+
+@pytest.mark.parametrize(
+    "size", ["big", "", "0", "-16", "40", "99984", "64x32", "9" * 4300, "\u0666\u0664"]
+)
+def test_color_hog_spec_of_a_wrong_size_raises(size):
+    with pytest.raises(PluginContractError, match="Expected"):
+        resolve_backbone(f"color-hog:{size}")
 
 
 def test_color_hog_is_cloned_and_pickled_as_it_is():

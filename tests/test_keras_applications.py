@@ -416,13 +416,28 @@ def test_spec_string_round_trips(spec, expected):
 
 
 @given(
-    size=st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
+    size=st.none() | st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
     path=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
 )
 def test_spec_of_any_path_and_size_round_trips(size, path):
     backbone = KerasApplication("vgg16", weights=f"/{path}", input_size=size)
     made = KerasApplication.from_spec(*backbone.spec.split(":", 1))
     assert (made.spec, made.input_size) == (backbone.spec, backbone.input_size)
+
+
+@pytest.mark.parametrize("argument", ["0", "99999", "0x32", "32x0,none", "9" * 4300])
+def test_spec_with_a_size_out_of_range_raises(argument):
+    with pytest.raises(PluginContractError, match=r"Expected (input_size|a size)"):
+        KerasApplication.from_spec("vgg16", argument)
+
+
+@pytest.mark.parametrize(
+    "argument", ["-1", "\u0661\u0666\u0660", "160x", "~nobody/w.h5"]
+)
+def test_spec_that_is_neither_size_nor_file_raises(argument):
+    backbone = KerasApplication.from_spec("vgg16", argument)
+    with pytest.raises(ArtifactError, match="which is not a file"):
+        _ = backbone.fingerprint
 
 
 @pytest.mark.parametrize("argument", ["", "160,"])

@@ -1,8 +1,9 @@
 """ONNX and LiteRT files: made here, with the functions that they hold as the oracle."""
 
-import builtins
 import re
+import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,12 @@ import pytest
 
 from zeroshot import registry
 from zeroshot.backbones import LiteRTModel, ONNXModel
-from zeroshot.errors import ArtifactError, MissingExtraError, PluginContractError
+from zeroshot.errors import (
+    ArtifactError,
+    MissingExtraError,
+    PluginContractError,
+    ZeroShotWarning,
+)
 from zeroshot.testing import check_backbone
 
 KERNEL = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
@@ -107,7 +113,7 @@ def test_onnx_files_that_are_no_backbone_raise(tmp_path):
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     with pytest.raises(ArtifactError, match="ONNX Runtime cannot load"):
         ONNXModel(tmp_path / "junk.onnx", scaling="unit").embed(images_of())
-    with pytest.raises(ArtifactError, match="which is none"):
+    with pytest.raises(ArtifactError, match="is not a file"):
         _ = ONNXModel(tmp_path / "absent.onnx", scaling="unit").fingerprint
     from onnx import helper, save
 
@@ -126,14 +132,7 @@ def test_onnx_files_that_are_no_backbone_raise(tmp_path):
 
 def test_onnx_without_its_runtime_says_what_to_install(tmp_path, monkeypatch):
     path = save_onnx(tmp_path / "m.onnx", ("n", 3, 8, 6))
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name == "onnxruntime":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError) as caught:
         ONNXModel(path, scaling="unit").embed(images_of())
     extra = re.search(r"pip install 'zeroshot\[(\w+)\]'", str(caught.value))[1]
@@ -211,6 +210,52 @@ def test_litert_keeps_the_contract_and_its_spec_round_trips(tmp_path):
     ]
     prints = {each.fingerprint for each in [backbone, *others]}
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
+def test_output_of_a_classifier_is_warned_of_once(tmp_path, output):
+    """Of a softmax by its values, of ImageNet's logits by their number."""
+    import tensorflow as tf
+
+    class Classifier(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 6, 3), tf.float32)])
+        def __call__(self, images):
+            logits = tf.reduce_mean(images, axis=(1, 2)) @ KERNEL
+            if output == "probabilities":
+                return tf.nn.softmax(logits)
+            return tf.tile(logits, (1, 200))
+
+    path, module = tmp_path / "m.tflite", Classifier()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.__call__.get_concrete_function()], module
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path.write_bytes(converter.convert())
+    backbone = LiteRTModel(path, scaling="tf")
+    said = {"probabilities": "probabilities of 5", "logits": "scores of 1000"}[output]
+    with pytest.warns(ZeroShotWarning, match=f"{said} classes.*without its last"):
+        backbone.embed(images_of())
+    backbone.embed(images_of())  # a warning would be an error here
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["scaling=tf&scaling=unit", "scaling=", "size=0", "size=99999", "size=-1", "a=b",
+     "size=" + "9" * 4300, "size=\u0662\u0662\u0664", "size=224x", "scaling"],
+)  # fmt: skip
+def test_spec_with_a_wrong_option_raises(options):
+    with pytest.raises(PluginContractError, match="Expected") as caught:
+        registry.resolve_backbone(f"onnx:/m.onnx?{options}")
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["~nobody/m.onnx", "/" + "x" * 5000, "/a\0b"])
+def test_impossible_path_raises_artifact_error(path):
+    backbone = ONNXModel(path, scaling="unit")
+    assert backbone.spec.startswith("onnx:")
+    with pytest.raises(ArtifactError, match="is not a file"):
+        _ = backbone.fingerprint
 
 
 def test_what_is_no_litert_file_raises(tmp_path):

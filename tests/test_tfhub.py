@@ -334,7 +334,7 @@ def test_spec_string_round_trips(module):
     assert (again.spec, again.fingerprint) == (backbone.spec, backbone.fingerprint)
     assert (again.scaling, again.resize, again.input_size) == ("tf", "squash", (8, 8))
     url = registry.resolve_backbone("tfhub:https://tfhub.dev/google/m/1")
-    assert url.spec == "tfhub:https://tfhub.dev/google/m/1?scaling=unit&resize=crop"
+    assert url.spec == "tfhub:https://tfhub.dev/google/m/1?scaling=unit"
     with pytest.raises(PluginContractError, match="options signature, output"):
         registry.resolve_backbone("tfhub:/m?colour=red")
 

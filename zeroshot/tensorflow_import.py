@@ -11,15 +11,17 @@ from importlib import import_module
 from types import ModuleType
 
 from zeroshot.errors import PluginError
+from zeroshot.per_process import PerProcess
 from zeroshot.progress import NOBODY_LISTENS
 
 __all__ = ["import_keras", "import_tensorflow", "stderr_set_aside"]
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-_LOCK = threading.Lock()
+_LOCK = PerProcess(threading.Lock)
+_RAN_BEFORE_FORK = False  # TensorFlow, in the process that this one was forked from
 
 
-def import_tensorflow() -> ModuleType:
+def import_tensorflow(*, to_run: bool = True) -> ModuleType:
     """Import TensorFlow without the log lines that it prints on stderr.
 
     A first import takes some 5 s. Where the user has set ``TF_CPP_MIN_LOG_LEVEL``,
@@ -27,6 +29,12 @@ def import_tensorflow() -> ModuleType:
     about missing GPUs come later than its import), and file descriptor 2 points
     elsewhere while the import runs, because TensorFlow 2.21 prints its first lines at
     every level. Should the import fail, all that it printed is shown.
+
+    Parameters
+    ----------
+    to_run : bool, default=True
+        Whether operations will be run. LiteRT, the version and the list of devices do
+        not need that.
 
     Returns
     -------
@@ -36,8 +44,18 @@ def import_tensorflow() -> ModuleType:
     ------
     ImportError
         As TensorFlow raised it.
+    PluginError
+        If operations would never end: this process was forked from one in which
+        TensorFlow ran, and lacks its threads.
     """
-    with _LOCK:
+    if to_run and _RAN_BEFORE_FORK:
+        raise PluginError(
+            "Expected TensorFlow to run in a process that has its threads. Got one "
+            "that was forked after TensorFlow had run, where it would wait for ever. "
+            "Start processes with 'spawn' or 'forkserver' "
+            "(multiprocessing.get_context), or fork before the first fit or predict."
+        )
+    with _LOCK():
         if "tensorflow" in sys.modules or LOG_LEVEL in os.environ:
             return import_module("tensorflow")
         os.environ[LOG_LEVEL] = "3"
@@ -70,9 +88,23 @@ def import_keras() -> ModuleType:
     return keras
 
 
+def _note_fork() -> None:
+    global _RAN_BEFORE_FORK
+    # Nothing public says whether TensorFlow has started its threads.
+    module = sys.modules.get("tensorflow.python.eager.context")
+    context = getattr(module, "_context", None)
+    _RAN_BEFORE_FORK |= getattr(context, "_context_handle", None) is not None
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 @contextmanager
 def stderr_set_aside() -> Iterator[None]:
     """Send file descriptor 2 to a file; show the file's content if the block fails.
+
+    Where that cannot be, for want of a stderr or of room for the file, nothing is done.
 
     Yields
     ------
@@ -82,10 +114,16 @@ def stderr_set_aside() -> Iterator[None]:
         sys.stderr.flush()
     try:
         original = os.dup(2)
-    except OSError:  # no stderr at all, as in a detached process: nothing to silence
+    except OSError:
         yield
         return
-    with tempfile.TemporaryFile() as aside:
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+    except OSError:
+        os.close(original)
+        yield
+        return
+    with file as aside:
         os.dup2(aside.fileno(), 2)
         try:
             yield

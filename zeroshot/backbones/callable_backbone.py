@@ -1,19 +1,20 @@
 """Any Python function as a backbone."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
-from zeroshot.backbones.keras.network import check_images, pair_of
+from zeroshot.backbones.checked import CheckedBackbone
+from zeroshot.backbones.spec_options import pair_of
 from zeroshot.errors import PluginContractError
 
 __all__ = ["CallableBackbone"]
 
 
-class CallableBackbone:
+class CallableBackbone(CheckedBackbone):
     """A function from images to features: a network of PyTorch, a service, your own.
 
     Parameters
@@ -62,17 +63,22 @@ class CallableBackbone:
         self.function = function
         self._input_size = input_size
         self._fingerprint = fingerprint
-        self.name = name
+        self._name = name
         self.resize = resize
         self.pretraining = pretraining
+
+    @property
+    def name(self) -> str:
+        """Shown in reports."""
+        return self._name
 
     @property
     def dim(self) -> int:
         """Length of a feature vector; calls the function on a black image, once."""
         if self._dim is None:
-            self._dim = self._call(np.zeros((1, *self.input_size, 3), np.uint8)).shape[
-                1
-            ]
+            self._dim = self._compute(
+                np.zeros((1, *self.input_size, 3), np.uint8)
+            ).shape[1]
         return self._dim
 
     @property
@@ -96,31 +102,7 @@ class CallableBackbone:
         """What was said of it."""
         return BackboneCard(resize=self.resize, pretraining=self.pretraining)
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Call the function on a batch.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        InvalidImageError
-            If the batch has another shape or type.
-        PluginContractError
-            If the function returns anything but one row for each image.
-        """
-        check_images(images, self.input_size, self.name)
-        if len(images) == 0:
-            return np.empty((0, self.dim), np.float32)
-        return self._call(images)
-
-    def _call(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         result = self.function(images.copy())  # it may write into its argument
         try:
             features = np.ascontiguousarray(result, np.float32)
@@ -138,6 +120,3 @@ class CallableBackbone:
 
     def __repr__(self) -> str:
         return f"CallableBackbone({self.function!r}, fingerprint={self._fingerprint!r})"
-
-    def __sklearn_clone__(self) -> Self:
-        return self

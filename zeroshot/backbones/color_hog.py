@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zeroshot.backbones.base import BackboneCard
-from zeroshot.errors import InvalidImageError, PluginContractError
+from zeroshot.backbones.checked import CheckedBackbone
+from zeroshot.backbones.spec_options import parse_size
+from zeroshot.errors import PluginContractError
 
 __all__ = ["ColorHOG"]
 
@@ -22,10 +24,11 @@ CELLS = 4  # HOG cells along a side
 RINGS = 10  # radial bins of the outline
 RING_WIDTH = 0.2  # in units of the foreground's root mean square radius
 HARMONICS = 9  # 0 to 8: fourfold symmetry shows in 4 and 8, fivefold in 5
+LARGEST = 1024  # of a side: an image takes 200 MB there, and time; 64 serves as well
 BORDER = 3  # pixels along the edges that are taken as background
 
 
-class ColorHOG:
+class ColorHOG(CheckedBackbone):
     """Color histograms, HOG and a rotation-invariant outline; no weights, no download.
 
     For trying things offline, for tests and for images of simple objects. On
@@ -43,7 +46,7 @@ class ColorHOG:
     Parameters
     ----------
     size : int, default=64
-        Height and width of the images, in pixels, a multiple of 16.
+        Height and width of the images, in pixels: a multiple of 16, at most 1024.
 
     References
     ----------
@@ -78,16 +81,19 @@ class ColorHOG:
         Raises
         ------
         PluginContractError
-            If the argument is no number.
+            If the argument is no such size.
         """
         if argument is None:
             return cls()
-        if not argument.isdecimal():
+        height, width = parse_size(argument)
+        if height != width:
             raise PluginContractError(
                 f"Expected '{name}' or '{name}:<size in pixels>'. Got "
-                f"'{name}:{argument}'. Write a number, such as '{name}:128'."
+                f"'{name}:{argument}'. Write one number, such as '{name}:128'."
             )
-        return cls(int(argument))
+        backbone = cls(height)
+        _ = backbone.input_size
+        return backbone
 
     @property
     def name(self) -> str:
@@ -113,7 +119,19 @@ class ColorHOG:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the images, in pixels."""
+        """Height and width of the images, in pixels.
+
+        Raises
+        ------
+        PluginContractError
+            If ``size`` is not a multiple of 16 from 16 to 1024.
+        """
+        is_whole = isinstance(self.size, int | np.integer)
+        if not is_whole or self.size not in range(16, LARGEST + 1, 16):
+            raise PluginContractError(
+                f"Expected a size that is a multiple of 16, from 16 to {LARGEST}, for "
+                f"'color-hog'. Got {self.size!r}. Use 64 or 128."
+            )
         return (self.size, self.size)
 
     @property
@@ -123,44 +141,11 @@ class ColorHOG:
             resize="crop", pretraining="nothing (no weights)", licence="Apache-2.0"
         )
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the descriptor of each image.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, size, size, 3), uint8
-            RGB, 0 to 255; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-            Each of the four blocks of unit length (or zero, where an image is flat).
-
-        Raises
-        ------
-        InvalidImageError
-            If the images have another shape or type.
-        PluginContractError
-            If ``size`` is not a positive multiple of 16.
-        """
-        if self.size < 16 or self.size % 16:
-            raise PluginContractError(
-                f"Expected a size that is a positive multiple of 16 for 'color-hog'. "
-                f"Got {self.size}. Use 64 or 128."
-            )
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3):
-            raise InvalidImageError(
-                f"Expected uint8 RGB images of shape (n, {self.size}, {self.size}, 3) "
-                f"for 'color-hog'. Got {images.dtype} of shape {images.shape}. Resize "
-                f"them, or use 'zeroshot.features', which does."
-            )
+    def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         features = np.empty((len(images), self.dim), np.float32)
         for row, image in zip(features, images, strict=True):
             row[:] = _describe(image)
         return features
-
-    def __sklearn_clone__(self) -> Self:
-        return self
 
 
 def _describe(image: NDArray[np.uint8]) -> NDArray[Any]:

@@ -1,20 +1,19 @@
 """Several backbones side by side: their features in one vector."""
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from zeroshot.backbones.base import Backbone, BackboneCard, card_of
-from zeroshot.backbones.keras.network import check_images, digest_of
+from zeroshot.backbones.checked import CheckedBackbone, digest_of
 from zeroshot.errors import PluginContractError
 
 __all__ = ["Concatenated"]
 
 
-class Concatenated:
+class Concatenated(CheckedBackbone):
     """Two or more backbones whose features are put one behind the other.
 
     Each part's features are made unit length first, so that none drowns the others by
@@ -61,7 +60,13 @@ class Concatenated:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """The largest height and width of the parts."""
+        """The largest height and width of the parts.
+
+        Raises
+        ------
+        PluginContractError
+            If there are fewer than two parts, or they want images of other shapes.
+        """
         self._check()
         return max(part.input_size for part in self.parts)
 
@@ -93,27 +98,7 @@ class Concatenated:
             joined("citation"),
         )
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features of a batch.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-            Each part's of unit length, or zero.
-
-        Raises
-        ------
-        InvalidImageError
-            If the batch has another shape or type.
-        PluginContractError
-            If there are fewer than two parts, or they want images of other shapes.
-        """
-        check_images(images, self.input_size, self.name)
+    def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         blocks = []
         for part in self.parts:
             features = part.embed(_shrunk(images, part.input_size))
@@ -135,9 +120,6 @@ class Concatenated:
 
     def __repr__(self) -> str:
         return f"Concatenated({list(self.parts)!r})"
-
-    def __sklearn_clone__(self) -> Self:
-        return self
 
 
 def _shrunk(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

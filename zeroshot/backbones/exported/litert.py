@@ -6,15 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.exported.model_file import (
-    ModelFile,
-    OpenedModel,
-    choose,
-    pooled,
-    size_of,
-)
 from zeroshot.backbones.keras.litert_conversion import interpreter_of
+from zeroshot.backbones.model_file import ModelFile, Run, choose, pooled, size_of
 from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.per_process import PerProcess
 
 __all__ = ["LiteRTModel"]
 
@@ -49,8 +44,9 @@ class LiteRTModel(ModelFile):
     """
 
     NAME = "litert"
+    FILE = "a .tflite file"
 
-    def _open(self) -> OpenedModel:
+    def _read(self) -> tuple[Run, tuple[int, int]]:
         content = self._file().read_bytes()
         try:
             interpreter = interpreter_of(content)
@@ -74,13 +70,20 @@ class LiteRTModel(ModelFile):
         size = size_of(shape, self._input_size, self.path)
         outputs = {each["name"]: each for each in interpreter.get_output_details()}
         output = outputs[choose("output", list(outputs), self.output)]
+        self._outputs = list(outputs)
         place = inputs[0]["index"]
-        interpreter.resize_tensor_input(place, (1, *size, 3))
-        interpreter.allocate_tensors()
-        lock = threading.Lock()
+
+        def ready() -> tuple[Any, threading.Lock]:
+            interpreter = interpreter_of(content)
+            interpreter.resize_tensor_input(place, (1, *size, 3))
+            interpreter.allocate_tensors()
+            return interpreter, threading.Lock()
+
+        own = PerProcess(ready)
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
             rows = []
+            interpreter, lock = own()
             with lock:
                 for image in _quantised(pixels, inputs[0]):
                     interpreter.set_tensor(place, image[None])
@@ -89,7 +92,7 @@ class LiteRTModel(ModelFile):
                     rows.append(pooled(_dequantised(result, output)))
             return np.concatenate(rows)
 
-        return OpenedModel(run, size)
+        return run, size
 
 
 def _quantised(pixels: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:

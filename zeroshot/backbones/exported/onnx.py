@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.exported.model_file import (
+from zeroshot.backbones.model_file import (
     ModelFile,
-    OpenedModel,
+    Run,
     choose,
     in_batches,
     pooled,
     size_of,
 )
 from zeroshot.errors import ArtifactError, MissingExtraError, PluginContractError
+from zeroshot.per_process import PerProcess
 
 __all__ = ["ONNXModel"]
 
@@ -56,16 +57,19 @@ class ONNXModel(ModelFile):
     """
 
     NAME = "onnx"
+    FILE = "an .onnx file"
 
-    def _open(self) -> OpenedModel:
+    def _read(self) -> tuple[Run, tuple[int, int]]:
         runtime = _import_onnxruntime()
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
         content = self._file().read_bytes()
+        providers = runtime.get_available_providers()
+        own = PerProcess(
+            lambda: runtime.InferenceSession(content, options, providers=providers)
+        )
         try:
-            session = runtime.InferenceSession(
-                content, options, providers=runtime.get_available_providers()
-            )
+            session = own()
         except Exception as error:  # of its own, without a common base
             raise ArtifactError(
                 f"Expected an ONNX model in one file. Got '{self.path}', which ONNX "
@@ -84,17 +88,17 @@ class ONNXModel(ModelFile):
         if channels_first:
             shape = [shape[0], shape[2], shape[3], shape[1]]
         size = size_of(shape, self._input_size, self.path)
-        output = choose(
-            "output", [each.name for each in session.get_outputs()], self.output
-        )
+        self._outputs = [each.name for each in session.get_outputs()]
+        output = choose("output", self._outputs, self.output)
+        place = inputs[0].name
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
             if channels_first:
                 pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-            result = session.run([output], {inputs[0].name: pixels.astype(kind)})[0]
+            result = own().run([output], {place: pixels.astype(kind)})[0]
             return pooled(np.asarray(result), 1 if channels_first else -1)
 
-        return OpenedModel(lambda pixels: in_batches(run, pixels, shape[0]), size)
+        return lambda pixels: in_batches(run, pixels, shape[0]), size
 
 
 def _import_onnxruntime() -> ModuleType:

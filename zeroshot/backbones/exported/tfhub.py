@@ -7,20 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
-from zeroshot.backbones.exported.model_file import (
-    ModelFile,
-    OpenedModel,
-    choose,
-    in_batches,
-    pooled,
-    size_of,
-)
 from zeroshot.backbones.exported.tfhub_folder import (
     folder_sha256,
     is_url,
     module_folder,
 )
-from zeroshot.backbones.keras.network import Scaling
+from zeroshot.backbones.keras.network import PixelScaling
+from zeroshot.backbones.model_file import (
+    ModelFile,
+    Run,
+    choose,
+    in_batches,
+    pooled,
+    size_of,
+)
 from zeroshot.errors import ArtifactError, PluginContractError
 from zeroshot.storage.large_files import shown_url
 from zeroshot.tensorflow_import import import_tensorflow
@@ -67,6 +67,7 @@ class TFHub(ModelFile):
     """
 
     NAME = "tfhub"
+    FILE = "a folder, an archive or a URL"
     OPTIONS = ("signature", "output", "scaling", "size", "resize")
 
     def __init__(
@@ -75,7 +76,7 @@ class TFHub(ModelFile):
         *,
         signature: str | None = None,
         output: str | None = None,
-        scaling: Scaling = "unit",
+        scaling: PixelScaling = "unit",
         input_size: int | tuple[int, int] | None = None,
         resize: Resize = "crop",
     ) -> None:
@@ -100,7 +101,7 @@ class TFHub(ModelFile):
     def _content(self) -> str:
         return folder_sha256(module_folder(self._place()))
 
-    def _open(self) -> OpenedModel:
+    def _read(self) -> tuple[Run, tuple[int, int]]:
         tf = import_tensorflow()
         folder = module_folder(self._place())
         hub_format = (folder / "tfhub_module.pb").is_file()
@@ -117,17 +118,16 @@ class TFHub(ModelFile):
         size = size_of(shape, self._input_size, self.path)
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
+            tf = import_tensorflow()  # which refuses in a forked process
             result = function.call(tf.cast(tf.constant(pixels), function.kind))
             if isinstance(result, dict):
-                name = choose("output", sorted(result), self.output, "default")
+                self._outputs = sorted(result)
+                name = choose("output", self._outputs, self.output, "default")
                 result = result[name]
             return pooled(np.asarray(result, np.float32))
 
-        return OpenedModel(
-            # The module dies with the last reference to it, and its variables with it.
-            lambda pixels, _=module: in_batches(run, pixels, shape[0]),  # type: ignore[misc]
-            size,
-        )
+        # The module dies with the last reference to it, and its variables with it.
+        return lambda pixels, _=module: in_batches(run, pixels, shape[0]), size
 
 
 class _Function(NamedTuple):

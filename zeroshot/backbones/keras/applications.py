@@ -1,41 +1,38 @@
 """Every network of `keras.applications`, by name, without its classifier."""
 
-import difflib
 import hashlib
 import re
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zeroshot.backbones.base import BackboneCard, ClassifierHead, WeightsFile
+from zeroshot.backbones.checked import Route, TunableBackbone, digest_of
 from zeroshot.backbones.keras.head import keras_head
-from zeroshot.backbones.keras.network import (
-    LOADING,
-    Network,
-    Scaling,
-    check_images,
-    digest_of,
-    file_sha256,
-    pair_of,
-)
-from zeroshot.backbones.keras.routes import Route, fastest_route
+from zeroshot.backbones.keras.network import Network, Scaling
+from zeroshot.backbones.keras.routes import fastest_route
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.backbones.keras.weights import (
     TUNED_FILE,
-    build_with_content,
+    WEIGHTS,
     build_without_top,
     content_of,
-    existing_file,
     published_weights,
 )
+from zeroshot.backbones.spec_options import (
+    absolute,
+    did_you_mean,
+    existing_file,
+    pair_of,
+    parse_size,
+    write_size,
+)
 from zeroshot.errors import PluginContractError, UnknownPluginError
+from zeroshot.storage.large_files import file_digest
 
 __all__ = ["KerasApplication"]
 
 
-class KerasApplication:
+class KerasApplication(TunableBackbone):
     """A network of `keras.applications`, cut after its global average pooling.
 
     Images are brought to size by the core; the pixels are scaled here, as the network
@@ -74,9 +71,9 @@ class KerasApplication:
     (2048, (160, 160), 'resnet50:160')
     """
 
-    _route: Route | None = None
+    _OPENED = ("_route", "_file")
+
     _file: tuple[Path, str] | None = None
-    _tuned: WeightsFile | None = None
 
     def __init__(
         self,
@@ -124,12 +121,11 @@ class KerasApplication:
             return None
         parts = []
         if self.input_size != (self._row.size, self._row.size):
-            height, width = self.input_size
-            parts.append(str(height) if height == width else f"{height}x{width}")
+            parts.append(write_size(self.input_size))
         if self.weights is None:
             parts.append("none")
         elif self.weights != "imagenet":
-            parts.append(str(Path(str(self.weights)).expanduser().absolute()))
+            parts.append(absolute(self.weights))
         return ":".join([self.model, ",".join(parts)] if parts else [self.model])
 
     @property
@@ -187,35 +183,6 @@ class KerasApplication:
         }
         return f"{self.model}-{digest_of(facts)}"
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features of a batch; the first call loads the network.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        ArtifactError
-            If the weights are missing or do not fit the network.
-        InvalidImageError
-            If the batch has another shape or type.
-        PluginContractError
-            If ``input_size`` is too small for the network.
-        """
-        check_images(images, self.input_size, self.name)
-        if len(images) == 0:
-            return np.empty((0, self.dim), np.float32)
-        with LOADING:
-            if self._route is None:
-                self._route = fastest_route(self._load, self.fingerprint)
-        return self._route(images)
-
     def network(self) -> Network:
         """Build the network anew, with its weights.
 
@@ -223,7 +190,7 @@ class KerasApplication:
         -------
         network : Network
         """
-        return self._load()
+        return Network(self._build(), self.input_size, self._row.scaling)
 
     def classifier_head(self) -> ClassifierHead:
         """Return the classifier of ImageNet-1k that the network was trained with.
@@ -249,11 +216,6 @@ class KerasApplication:
                 f"classifier was trained on. Use '{self.model}' itself."
             )
         return keras_head(self.model, self._row, self.weights)
-
-    @property
-    def tuned_weights(self) -> WeightsFile | None:
-        """Weights that it has instead of those it was made with; None if untuned."""
-        return self._tuned
 
     def trainable_copy(self) -> tuple[Any, Scaling]:
         """Return a copy of the network to be trained, and how pixels are scaled.
@@ -281,33 +243,16 @@ class KerasApplication:
         spec = self.with_weights(None).spec
         return WeightsFile(TUNED_FILE, spec, content_of(self.model, model))
 
-    def with_weights(self, weights: WeightsFile | None) -> Self:
-        """Return this backbone with other weights.
-
-        Parameters
-        ----------
-        weights : WeightsFile or None
-            From `weights_of`; None for those that it was made with.
-
-        Returns
-        -------
-        backbone : KerasApplication
-        """
-        backbone = type(self)(
-            self.model, weights=self.weights, input_size=self._input_size
-        )
-        backbone._tuned = weights
-        return backbone
-
-    def _load(self) -> Network:
-        return Network(self._build(), self.input_size, self._row.scaling)
+    def _open(self) -> Route:
+        return fastest_route(self.network, self.fingerprint)
 
     def _build(self) -> Any:
+        weights: Path | bytes | None = None
         if self._tuned is not None:
-            return build_with_content(self.model, self.input_size, self._tuned.content)
-        weights = self._weights_file()
-        path = weights[0] if weights else None
-        return build_without_top(self.model, self.input_size, path)
+            weights = self._tuned.content
+        elif file := self._weights_file():
+            weights = file[0]
+        return build_without_top(self.model, self.input_size, weights)
 
     def _weights_file(self) -> tuple[Path, str] | None:
         """Return path and SHA-256 of the weights file, or None for random weights."""
@@ -316,19 +261,18 @@ class KerasApplication:
             if self.weights == "imagenet":
                 path = published_weights(row.file, row.url, row.hash)
             else:
-                path = existing_file(self.weights)
-            self._file = path, file_sha256(path)
+                path = existing_file(self.weights, WEIGHTS)
+            self._file = path, file_digest(path, "sha256")
         return self._file
 
     @property
     def _row(self) -> Application:
         table = applications()
         if self.model not in table:
-            close = difflib.get_close_matches(str(self.model), table, n=3)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise UnknownPluginError(
                 f"Expected the name of a network of keras.applications. Got "
-                f"{self.model!r}.{hint} Known: {', '.join(sorted(table))}."
+                f"{self.model!r}.{did_you_mean(self.model, table)} Known: "
+                f"{', '.join(sorted(table))}."
             )
         return table[self.model]
 
@@ -338,22 +282,14 @@ class KerasApplication:
             f"input_size={self._input_size!r})" + (" fine-tuned" if self._tuned else "")
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_route": None, "_file": None}
 
-    def __sklearn_clone__(self) -> Self:
-        return self
-
-
-def _parse(name: str, argument: str) -> tuple[int | tuple[int, int] | None, str | None]:
+def _parse(name: str, argument: str) -> tuple[tuple[int, int] | None, str | None]:
     """Return input size and weights of ``"160x224,none"`` or of one of the two."""
     first, comma, rest = argument.partition(",")
-    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", first, re.ASCII)
-    if numbers is None:
-        size, weights = None, argument
-    else:
-        height, width = int(numbers[1]), int(numbers[2] or numbers[1])
-        size, weights = (height, width), rest if comma else "imagenet"
+    size: tuple[int, int] | None = None
+    weights = argument
+    if re.fullmatch(r"\d+(x\d+)?", first, re.ASCII):
+        size, weights = parse_size(first), rest if comma else "imagenet"
     if not weights:
         raise PluginContractError(
             f"Expected a size, weights, or '<size>,<weights>' after '{name}:'. "

@@ -1,13 +1,12 @@
 """The last layers of a Keras network, cut off and trained together with a map."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.keras.network import scale_pixels
+from zeroshot.backbones.keras.network import layers_from, scale_pixels
 from zeroshot.errors import PluginContractError
 from zeroshot.tensorflow_import import import_keras, import_tensorflow
 
@@ -119,9 +118,7 @@ class TrainableEnd:
             pixels = tf.image.crop_and_resize(
                 pixels, boxes, np.arange(len(images)), images.shape[1:3]
             ).numpy()
-        scaling = self._scaling
-        scale = scaling if callable(scaling) else lambda x: scale_pixels(x, scaling)
-        maps = self._beginning_of(tf.constant(np.asarray(scale(pixels), np.float32)))
+        maps = self._beginning_of(tf.constant(scale_pixels(pixels, self._scaling)))
         clipped: NDArray[np.float16] = (
             maps.numpy().clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
         )
@@ -253,15 +250,7 @@ def _layers_to_train(keras: Any, model: Any, layers: int | str) -> list[Any]:
     """Return the layers to train, without batch norm and layers without weights."""
     all_layers = model.layers
     if isinstance(layers, str):
-        names = [layer.name for layer in all_layers]
-        if layers not in names:
-            close = difflib.get_close_matches(layers, names, n=3)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise PluginContractError(
-                f"Expected the name of a layer of '{model.name}' to fine-tune from. "
-                f"Got '{layers}'.{hint} Its last layers: {', '.join(names[-8:])}."
-            )
-        all_layers = all_layers[names.index(layers) :]
+        all_layers = layers_from(model, layers)
     trainable = [layer for layer in all_layers if _weights(keras, layer)]
     if isinstance(layers, int):
         trainable = trainable[-layers:]

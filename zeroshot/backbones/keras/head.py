@@ -8,7 +8,8 @@ import numpy as np
 from zeroshot.backbones.base import ClassifierHead
 from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.backbones.keras.table import Application
-from zeroshot.backbones.keras.weights import existing_file, published_weights
+from zeroshot.backbones.keras.weights import WEIGHTS, published_weights
+from zeroshot.backbones.spec_options import existing_file
 from zeroshot.errors import ArtifactError, PluginContractError
 
 __all__ = ["keras_head"]
@@ -55,7 +56,7 @@ def keras_head(
     if weights == "imagenet":
         path = published_weights(_with_top(row.file), _with_top(row.url), row.top_hash)
     else:
-        path = existing_file(weights)
+        path = existing_file(weights, WEIGHTS)
     return _read(path, row.dim)
 
 
@@ -64,7 +65,7 @@ def _with_top(name: str) -> str:
 
 
 def _read(path: Path, dim: int) -> ClassifierHead:
-    import h5py  # comes with TensorFlow
+    import h5py
 
     classes = imagenet_classes()
     kernels, biases = [], []

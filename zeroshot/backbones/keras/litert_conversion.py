@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zeroshot.backbones.keras.network import Network
+from zeroshot.per_process import PerProcess
 from zeroshot.storage.cache import cache_root, replace_file
 from zeroshot.tensorflow_import import import_tensorflow, stderr_set_aside
 
@@ -48,7 +49,9 @@ class ConversionError(Exception):
 
 
 class LiteRTNetwork:
-    """A converted network as a function from images to features; threads may share it.
+    """A converted network as a function from images to features.
+
+    Threads may share it, and forked processes: each makes its own interpreters.
 
     Images go through one at a time: that is as fast as batches
     (``benchmarks/inference_routes.py``), no shape is ever planned anew, and an image's
@@ -69,14 +72,11 @@ class LiteRTNetwork:
     """
 
     def __init__(self, model: bytes) -> None:
-        threads = _n_threads()
-        n = min(threads, MOST_INTERPRETERS) if len(model) < LARGE_MODEL else 1
-        self._interpreters = [interpreter_of(model, threads // n) for _ in range(n)]
-        self._input = self._interpreters[0].get_input_details()[0]["index"]
-        output = self._interpreters[0].get_output_details()[0]
+        self._runners = PerProcess(lambda: _Runners(model))
+        first = self._runners().interpreters[0]
+        self._input = first.get_input_details()[0]["index"]
+        output = first.get_output_details()[0]
         self._output, self.dim = output["index"], int(output["shape"][-1])
-        self._pool = ThreadPoolExecutor(n, thread_name_prefix="zeroshot-network")
-        self._lock = threading.Lock()
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of a batch.
@@ -98,8 +98,11 @@ class LiteRTNetwork:
                 interpreter.invoke()
                 features[i] = interpreter.get_tensor(self._output)
 
-        with self._lock:
-            working = [self._pool.submit(compute, one) for one in self._interpreters]
+        runners = self._runners()
+        with runners.lock:
+            working = [
+                runners.pool.submit(compute, one) for one in runners.interpreters
+            ]
             try:
                 for one in working:
                     one.result()
@@ -107,6 +110,17 @@ class LiteRTNetwork:
                 deque(places, maxlen=0)
                 wait(working)
         return features
+
+
+class _Runners:
+    """The interpreters of one process, and the threads that they run in."""
+
+    def __init__(self, model: bytes) -> None:
+        threads = _n_threads()
+        n = min(threads, MOST_INTERPRETERS) if len(model) < LARGE_MODEL else 1
+        self.interpreters = [interpreter_of(model, threads // n) for _ in range(n)]
+        self.pool = ThreadPoolExecutor(n, thread_name_prefix="zeroshot-network")
+        self.lock = threading.Lock()
 
 
 def interpreter_of(model: bytes, threads: int | None = None) -> Any:
@@ -129,7 +143,7 @@ def interpreter_of(model: bytes, threads: int | None = None) -> Any:
     ValueError, RuntimeError
         As TensorFlow raises them, if it is no such file or needs what LiteRT lacks.
     """
-    tf = import_tensorflow()
+    tf = import_tensorflow(to_run=False)
     with stderr_set_aside(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its module is to move to another package
         interpreter = tf.lite.Interpreter(
@@ -152,7 +166,7 @@ def converted_file(fingerprint: str) -> Path:
     path : Path
         Below `zeroshot.storage.cache.cache_root`; there may be no such file.
     """
-    key = f"{fingerprint} {import_tensorflow().__version__}"
+    key = f"{fingerprint} {import_tensorflow(to_run=False).__version__}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     return cache_root() / "networks" / f"{name}.tflite"
 
@@ -196,9 +210,9 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTN
     network : Network
         Its own compiled graph is what is converted.
     path : Path
-        Where to keep it, or the reason why it cannot be converted; a cache that cannot
-        be written is no error. The file is renamed into place whole, so two processes
-        may do this at once.
+        Where to keep it, or the reason why it can never be converted; what may pass,
+        such as a full disk, is not kept. A cache that cannot be written is no error.
+        The file is renamed into place whole, so two processes may do this at once.
     quantised : bool, default=False
         To int8, with the ranges that the photographs need.
 
@@ -220,16 +234,16 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTN
         converted = LiteRTNetwork(model)
         got = converted(images)
     except Exception as error:  # the converter and the interpreter raise many kinds
-        reason = f"{type(error).__name__}: {error}"
-    else:
-        fault = _cosine_fault if quantised else _fault
-        reason = fault(got, expected)
-        if not reason:
-            _keep(path, model)
-            return converted
-    reason = reason[:300]
-    _keep(path, REFUSED + reason.encode())
-    raise ConversionError(reason)
+        reason = f"{type(error).__name__}: {error}"[:300]
+        if getattr(error, "errors", None):  # a ConverterError: operations that it lacks
+            _keep(path, REFUSED + reason.encode())
+        raise ConversionError(reason) from error
+    reason = _cosine_fault(got, expected) if quantised else _fault(got, expected)
+    if reason:
+        _keep(path, REFUSED + reason.encode())
+        raise ConversionError(reason)
+    _keep(path, model)
+    return converted
 
 
 def photographs(size: tuple[int, int]) -> NDArray[np.uint8]:

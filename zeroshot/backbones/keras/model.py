@@ -1,45 +1,37 @@
 """Any Keras model as a backbone, cut at a named layer."""
 
-import difflib
 import hashlib
-import inspect
 import io
 import json
-import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import BackboneCard, Resize, WeightsFile
+from zeroshot.backbones.base import Resize, WeightsFile
+from zeroshot.backbones.checked import Route, TunableBackbone
 from zeroshot.backbones.keras.network import (
-    LOADING,
     Network,
-    Scaling,
-    check_images,
-    check_scaling,
-    digest_of,
-    file_sha256,
-    pair_of,
+    PixelScaling,
+    describe_scaling,
+    layers_from,
 )
-from zeroshot.backbones.keras.routes import Route, fastest_route
+from zeroshot.backbones.keras.routes import fastest_route
+from zeroshot.backbones.model_file import ModelFile, size_of
+from zeroshot.backbones.spec_options import pair_of
 from zeroshot.errors import ArtifactError, PluginContractError
 from zeroshot.tensorflow_import import import_keras
 
 __all__ = ["KerasModel"]
 
 TUNED_FILE = "backbone.keras"
-OPTIONS = ("layer", "scaling", "size", "resize")
 
 
-class KerasModel:
+class KerasModel(ModelFile, TunableBackbone):
     """A Keras model of your own: an object, a ``.keras`` file or an ``.h5`` file.
 
     Its features are the output of a layer; a feature map (4-D) is averaged over its
@@ -76,51 +68,22 @@ class KerasModel:
     may be ``160x224`` (height x width).
     """
 
-    _loaded: tuple[Network, tuple[int, int]] | None = None
-    _route: Route | None = None
-    _fingerprint: str | None = None
-    _tuned: WeightsFile | None = None
+    NAME = "keras"
+    FILE = "a Keras model: an object, a .keras file or an .h5 file"
+    OPTIONS = ("layer", "scaling", "size", "resize")
 
     def __init__(
         self,
         model: Any,
         *,
         layer: str | None = None,
-        scaling: Scaling
-        | Callable[[NDArray[np.float32]], NDArray[np.float32]] = "identity",
+        scaling: PixelScaling = "identity",
         input_size: int | tuple[int, int] | None = None,
         resize: Resize = "crop",
     ) -> None:
+        super().__init__(model, scaling=scaling, input_size=input_size, resize=resize)
         self.model = model
         self.layer = layer
-        self.scaling = scaling
-        self._input_size = input_size
-        self.resize = resize
-
-    @classmethod
-    def from_spec(cls, name: str, argument: str | None) -> Self:
-        """Make the backbone that a spec string names; see the notes of the class.
-
-        Parameters
-        ----------
-        name : str
-            The registered name.
-        argument : str or None
-            What follows the colon.
-
-        Returns
-        -------
-        backbone : KerasModel
-
-        Raises
-        ------
-        PluginContractError
-            If the path is missing or an option is unknown or malformed.
-        """
-        path, options = _parse(name, argument or "")
-        if "size" in options:
-            options["input_size"] = _parse_size(options.pop("size"))
-        return cls(path, **options)
 
     @property
     def spec(self) -> str | None:
@@ -129,109 +92,47 @@ class KerasModel:
         None for a model object, a scaling function and a fine-tuned backbone, which no
         string can name.
         """
-        if self._tuned is not None or not _is_path(self.model):
-            return None
-        return self._spec_of(Path(self.model).expanduser().absolute())
-
-    def _spec_of(self, path: str | Path) -> str | None:
-        if callable(self.scaling):
-            return None
-        # Always with an option, so that a '?' in the path cannot be taken for theirs.
-        options = {"scaling": str(self.scaling)}
-        if self.layer is not None:
-            options["layer"] = self.layer
-        if self._input_size is not None:
-            options["size"] = "{}x{}".format(*pair_of(self._input_size))
-        if self.resize != "crop":
-            options["resize"] = self.resize
-        return f"keras:{path}?{urlencode(options)}"
-
-    @property
-    def name(self) -> str:
-        """Registry name, ``"keras"``."""
-        return "keras"
+        return None if self._tuned or not _is_path(self.model) else super().spec
 
     @property
     def dim(self) -> int:
         """Length of a feature vector; loads the model."""
-        return self._load()[0].dim
+        return self.network().dim
 
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width, in pixels, of the images that `embed` is given.
+    def _facts(self) -> dict[str, object]:
+        return {
+            "model": self._content(),
+            "layer": self.layer,
+            "input_size": self._input_size and pair_of(self._input_size),
+            "scaling": describe_scaling(self.scaling),
+            "resize": self.resize,
+        }
 
-        Loads the model, unless the size was given.
-        """
-        if self._input_size is not None:
-            return pair_of(self._input_size)
-        return self._load()[1]
+    def _content(self) -> str:
+        if self._tuned is not None:
+            return hashlib.sha256(self._tuned.content).hexdigest()
+        return (
+            super()._content() if _is_path(self.model) else _object_sha256(self.model)
+        )
 
-    @property
-    def card(self) -> BackboneCard:
-        """The resize rule; nothing is known of the model's origin."""
-        return BackboneCard(resize=self.resize)
+    def _open(self) -> Route:
+        return fastest_route(self.network, self.fingerprint)
 
-    @property
-    def fingerprint(self) -> str:
-        """Text that changes whenever features would; see the notes of the class.
+    def _looks_like(self, features: NDArray[np.float32]) -> str:
+        looks = super()._looks_like(features)
+        for last in self._layers()[-1:]:
+            activation = getattr(getattr(last, "activation", None), "__name__", "")
+            if activation in ("softmax", "sigmoid"):
+                looks = f"the {activation} of layer '{last.name}'"
+        return looks
 
-        For a file it imports no TensorFlow.
+    def _advice(self) -> str:
+        earlier = ", ".join(layer.name for layer in self._layers()[-6:-1])
+        return f"Name an earlier layer with layer=: {earlier or 'its features'}"
 
-        Raises
-        ------
-        ArtifactError
-            If the file is missing.
-        PluginContractError
-            If the model or the scaling function cannot be described.
-        """
-        if self._fingerprint is None:
-            self._check()
-            if self._tuned is not None:
-                content = hashlib.sha256(self._tuned.content).hexdigest()
-            elif _is_path(self.model):
-                content = file_sha256(_existing(self.model))
-            else:
-                content = _object_sha256(self.model)
-            facts = {
-                "model": content,
-                "layer": self.layer,
-                "input_size": self._input_size and pair_of(self._input_size),
-                "scaling": _describe(self.scaling),
-                "resize": self.resize,
-            }
-            self._fingerprint = f"keras-{digest_of(facts)}"
-        return self._fingerprint
-
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features of a batch; the first call loads the model.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        ArtifactError
-            If the file is missing, broken, or needs code that it may not run.
-        InvalidImageError
-            If the batch has another shape or type.
-        PluginContractError
-            If the model has several inputs or outputs, another input than RGB images,
-            no such layer, or an input size that is left open.
-        """
-        network, input_size = self._load()
-        check_images(images, input_size, self.name)
-        if len(images) == 0:
-            return np.empty((0, network.dim), np.float32)
-        with LOADING:
-            if self._route is None:
-                self._route = fastest_route(lambda: network, self.fingerprint)
-        return self._route(images)
+    def _layers(self) -> list[Any]:
+        # Not loaded for this, where a kept conversion serves.
+        return [] if self._loaded is None else list(self.network().model.layers)
 
     def network(self) -> Network:
         """Return the network, cut and compiled.
@@ -240,16 +141,10 @@ class KerasModel:
         -------
         network : Network
         """
-        return self._load()[0]
+        network: Network = self._load()[0]
+        return network
 
-    @property
-    def tuned_weights(self) -> WeightsFile | None:
-        """Weights that it has instead of those it was made with; None if untuned."""
-        return self._tuned
-
-    def trainable_copy(
-        self,
-    ) -> tuple[Any, Scaling | Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+    def trainable_copy(self) -> tuple[Any, PixelScaling]:
         """Return a copy of the network to be trained, and how pixels are scaled.
 
         Returns
@@ -268,7 +163,7 @@ class KerasModel:
         model = self._model()
         if model is self.model:  # not a file
             model = _unpack(_pack(model))
-        return model if self.layer is None else _cut(model, self.layer), self.scaling
+        return self._cut_at_layer(model), self.scaling
 
     def weights_of(self, model: Any) -> WeightsFile:
         """Return a trained copy as a ``.keras`` file.
@@ -284,50 +179,18 @@ class KerasModel:
         """
         return WeightsFile(TUNED_FILE, self._spec_of(TUNED_FILE), _pack(model))
 
-    def with_weights(self, weights: WeightsFile | None) -> Self:
-        """Return this backbone with the network of a file.
-
-        Parameters
-        ----------
-        weights : WeightsFile or None
-            From `weights_of`; None for the model that it was made with.
-
-        Returns
-        -------
-        backbone : KerasModel
-        """
-        backbone = type(self)(
-            self.model,
-            layer=self.layer,
-            scaling=self.scaling,
-            input_size=self._input_size,
-            resize=self.resize,
-        )
-        backbone._tuned = weights
-        return backbone
-
     def _model(self) -> Any:
         if self._tuned is not None:
             return _unpack(self._tuned.content)
-        return _read(_existing(self.model)) if _is_path(self.model) else self.model
+        return _load(self._file()) if _is_path(self.model) else self.model
 
-    def _load(self) -> tuple[Network, tuple[int, int]]:
-        with LOADING:
-            if self._loaded is None:
-                self._check()
-                model = self._model()
-                size = _input_size_of(model, self._input_size)
-                cut = model if self.layer is None else _cut(model, self.layer)
-                self._loaded = Network(cut, size, self.scaling), size
-        return self._loaded
+    def _read(self) -> tuple[Network, tuple[int, int]]:
+        model = self._model()
+        size = _input_size_of(model, self._input_size)
+        return Network(self._cut_at_layer(model), size, self.scaling), size
 
-    def _check(self) -> None:
-        check_scaling(self.scaling)
-        if self.resize not in ("crop", "squash"):
-            raise PluginContractError(
-                f"Expected resize as 'crop' or 'squash'. Got {self.resize!r}. Choose "
-                f"'crop' to keep proportions, 'squash' to keep the whole image."
-            )
+    def _cut_at_layer(self, model: Any) -> Any:
+        return model if self.layer is None else _cut(model, self.layer)
 
     def __repr__(self) -> str:
         model = repr(self.model) if _is_path(self.model) else type(self.model).__name__
@@ -336,32 +199,12 @@ class KerasModel:
             + (" fine-tuned" if self._tuned else "")
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {
-            "_loaded": None,
-            "_route": None,
-            "_fingerprint": None,
-        }
-
-    def __sklearn_clone__(self) -> Self:
-        return self
-
 
 def _is_path(model: object) -> bool:
     return isinstance(model, str | Path)
 
 
-def _existing(model: str | Path) -> Path:
-    path = Path(model).expanduser()
-    if not path.is_file():
-        raise ArtifactError(
-            f"Expected a Keras model: an object, a .keras file or an .h5 file. Got "
-            f"'{model}', which is not a file. Check the path."
-        )
-    return path
-
-
-def _read(path: Path) -> Any:
+def _load(path: Path) -> Any:
     keras = import_keras()
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
@@ -396,7 +239,7 @@ def _unpack(content: bytes) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / TUNED_FILE
         path.write_bytes(content)
-        return _read(path)
+        return _load(path)
 
 
 def _input_size_of(model: Any, given: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -414,42 +257,20 @@ def _input_size_of(model: Any, given: int | tuple[int, int] | None) -> tuple[int
         )
     # A subclassed model declares no input: it is taken at its word, and at input_size=.
     shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or []]
-    shape = shapes[0] if shapes else (None, None, None, 3)
-    if len(shapes) > 1 or len(shape) != 4 or shape[3] != 3:
+    if len(shapes) > 1:
         raise PluginContractError(
-            f"Expected a model with one input of shape (n, height, width, 3). Got "
-            f"{', '.join(map(str, shapes))} of '{model.name}'. Build a model round it "
-            f"that takes RGB images."
+            f"Expected a model with one input, RGB images. Got {len(shapes)} of "
+            f"'{model.name}'. Build a model round it that takes RGB images."
         )
-    own = shape[1:3]
-    if given is None and None in own:
-        raise PluginContractError(
-            f"Expected input_size for a model of open size. Got input shape {shape} of "
-            f"'{model.name}' and no input_size. Say input_size=224, for example."
-        )
-    size = pair_of(own if given is None else given)
-    if any(side not in (None, wanted) for side, wanted in zip(own, size, strict=True)):
-        raise PluginContractError(
-            f"Expected images of the model's own size {own}. Got input_size={given} "
-            f"for '{model.name}'. Leave input_size out."
-        )
-    return size
+    return size_of(shapes[0] if shapes else (None,) * 4, given, model.name)
 
 
 def _cut(model: Any, layer: str) -> Any:
     """Return a model from the same input to the output of a layer; shares weights."""
     keras = import_keras()
-    names = [each.name for each in model.layers]
-    if layer not in names:
-        close = difflib.get_close_matches(layer, names, n=3)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise PluginContractError(
-            f"Expected the name of a layer of '{model.name}'. Got '{layer}'.{hint} Its "
-            f"last layers: {', '.join(names[-8:])}."
-        )
+    found = layers_from(model, layer)[0]
     try:
-        output = model.get_layer(layer).output
-        return keras.Model(model.inputs[0], output, name=model.name)
+        return keras.Model(model.inputs[0], found.output, name=model.name)
     except Exception as error:  # no graph, several calls, a nested model: many kinds
         raise PluginContractError(
             f"Expected a layer with one output in the graph of '{model.name}'. Got "
@@ -474,49 +295,3 @@ def _object_sha256(model: Any) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _describe(scaling: Any) -> str:
-    """Return text that stands for a scaling in a fingerprint."""
-    if not callable(scaling):
-        return str(scaling)
-    source = None
-    if inspect.isfunction(scaling) and not scaling.__closure__:
-        with suppress(OSError):
-            source = inspect.getsource(scaling)
-    if source is None:
-        raise PluginContractError(
-            f"Expected scaling as a plain function from a file, without a closure. Got "
-            f"{scaling!r}. Define it at the top level of a module."
-        )
-    return f"{scaling.__module__}.{scaling.__qualname__}\n{source}"
-
-
-def _parse(name: str, argument: str) -> tuple[str, dict[str, Any]]:
-    """Split ``"path?option=value&..."`` at its last ``?``."""
-    path, mark, query = argument.rpartition("?")
-    try:
-        if not mark:
-            path, options = argument, {}
-        else:
-            options = dict(
-                parse_qsl(query, keep_blank_values=True, strict_parsing=True)
-            )
-    except ValueError:
-        options = {query: ""}
-    if not path or not set(options) <= set(OPTIONS):
-        raise PluginContractError(
-            f"Expected '{name}:/path/model.keras', with options {', '.join(OPTIONS)} "
-            f"as in '?layer=avg_pool&scaling=tf'. Got '{name}:{argument}'. Correct the "
-            f"path or the options."
-        )
-    return path, options
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", text, re.ASCII)
-    if numbers is None:
-        raise PluginContractError(
-            f"Expected a size such as 224 or 160x224. Got '{text}'. Write pixels."
-        )
-    return int(numbers[1]), int(numbers[2] or numbers[1])

@@ -1,27 +1,24 @@
 """What the Keras backbones share: pixel scaling and a compiled network."""
 
-import hashlib
-import json
-import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal, get_args
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.errors import InvalidImageError, PluginContractError
+from zeroshot.backbones.spec_options import did_you_mean
+from zeroshot.errors import PluginContractError
 from zeroshot.tensorflow_import import import_tensorflow
 
 __all__ = [
-    "LOADING",
     "Network",
+    "PixelScaling",
     "Scaling",
-    "check_images",
     "check_scaling",
-    "digest_of",
-    "file_sha256",
-    "pair_of",
+    "describe_scaling",
+    "layers_from",
     "scale_pixels",
 ]
 
@@ -30,8 +27,8 @@ Scaling = Literal["identity", "tf", "torch", "caffe", "unit"]
 1; ``"unit"`` 0 to 1; ``"torch"`` 0 to 1, then ImageNet's mean and deviation;
 ``"caffe"`` BGR, 0 to 255 less ImageNet's mean."""
 
-LOADING = threading.RLock()
-"""Held while a network is built, so that threads do not build it twice."""
+PixelScaling: TypeAlias = Scaling | Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""A `Scaling`, or a function of a batch, which may write into it."""
 
 # keras.src.applications.imagenet_utils, 3.15
 TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -39,20 +36,24 @@ TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 
 
-def scale_pixels(pixels: Any, scaling: Scaling) -> Any:
+def scale_pixels(pixels: Any, scaling: PixelScaling) -> Any:
     """Return scaled pixels; unlike Keras' ``preprocess_input``, never in place.
+
+    (Unless it is a function that does so.)
 
     Parameters
     ----------
     pixels : ndarray or tensor of shape (n, height, width, 3), float32
         RGB, 0 to 255.
-    scaling : {"identity", "tf", "torch", "caffe", "unit"}
+    scaling : {"identity", "tf", "torch", "caffe", "unit"} or callable
         See `Scaling`.
 
     Returns
     -------
     scaled : ndarray or tensor of the same shape, float32
     """
+    if callable(scaling):
+        return np.asarray(scaling(pixels), np.float32)
     match scaling:
         case "identity":
             return pixels
@@ -105,7 +106,7 @@ class Network:
         self,
         model: Any,
         input_size: tuple[int, int],
-        scaling: Scaling | Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        scaling: PixelScaling,
     ) -> None:
         tf = import_tensorflow()
         self._outside = scaling if callable(scaling) else None
@@ -132,35 +133,16 @@ class Network:
         self.model = model
         self.scales_outside = self._outside is not None
         self.input_size = input_size
-        self._constant = tf.constant
         self.dim = int(self.compiled.structured_outputs.shape[-1])
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of a batch of at least one image."""
+        tf = import_tensorflow()  # which refuses in a forked process
         pixels: NDArray[Any] = images
         if self._outside is not None:  # a copy: the callable may write into it
-            pixels = np.asarray(self._outside(images.astype(np.float32)), np.float32)
-        features: NDArray[np.float32] = self.compiled(self._constant(pixels)).numpy()
+            pixels = scale_pixels(images.astype(np.float32), self._outside)
+        features: NDArray[np.float32] = self.compiled(tf.constant(pixels)).numpy()
         return features
-
-
-def check_images(
-    images: NDArray[np.uint8], input_size: tuple[int, int], name: str
-) -> None:
-    """Refuse anything but a uint8 RGB batch of the right size.
-
-    Raises
-    ------
-    InvalidImageError
-    """
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.shape[1:] != (*input_size, 3):
-        height, width = input_size
-        raise InvalidImageError(
-            f"Expected uint8 RGB images of shape (n, {height}, {width}, 3) for "
-            f"'{name}'. Got {images.dtype} of shape {images.shape}. Resize them, or "
-            f"use 'zeroshot.features', which does."
-        )
 
 
 def check_scaling(scaling: object) -> None:
@@ -178,34 +160,41 @@ def check_scaling(scaling: object) -> None:
         )
 
 
-def pair_of(input_size: object) -> tuple[int, int]:
-    """Return (height, width) from a number of pixels or a pair.
+def describe_scaling(scaling: Any) -> str:
+    """Return text that stands for a scaling in a fingerprint.
 
     Raises
     ------
     PluginContractError
-        If it is anything else, or not positive.
+        If it is a function that text cannot stand for.
     """
-    pair = input_size if isinstance(input_size, tuple | list) else (input_size,) * 2
-    if len(pair) != 2 or not all(_is_positive_int(side) for side in pair):
+    if not callable(scaling):
+        return str(scaling)
+    source = None
+    if inspect.isfunction(scaling) and not scaling.__closure__:
+        with suppress(OSError):
+            source = inspect.getsource(scaling)
+    if source is None:
         raise PluginContractError(
-            f"Expected input_size as a positive number of pixels or a pair (height, "
-            f"width). Got {input_size!r}. Write input_size=224 or (224, 224)."
+            f"Expected scaling as a plain function from a file, without a closure. Got "
+            f"{scaling!r}. Define it at the top level of a module."
         )
-    return int(pair[0]), int(pair[1])
+    return f"{scaling.__module__}.{scaling.__qualname__}\n{source}"
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def layers_from(model: Any, name: str) -> list[Any]:
+    """Return the layer of a Keras model that is called so, and all after it.
 
-
-def digest_of(facts: Mapping[str, object]) -> str:
-    """Return 32 hexadecimal digits that change with any of the facts (JSON values)."""
-    text = json.dumps(facts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _is_positive_int(side: object) -> bool:
-    return isinstance(side, int | np.integer) and side is not True and int(side) > 0
+    Raises
+    ------
+    PluginContractError
+        If there is none.
+    """
+    names = [layer.name for layer in model.layers]
+    if name not in names:
+        raise PluginContractError(
+            f"Expected the name of a layer of '{model.name}'. Got '{name}'."
+            f"{did_you_mean(name, names)} Its last layers: {', '.join(names[-8:])}."
+        )
+    layers: list[Any] = model.layers[names.index(name) :]
+    return layers

@@ -1,13 +1,11 @@
 """A Keras network in whole numbers of 8 bits: faster on some processors, not exact."""
 
-from typing import Any, Protocol, Self, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol, runtime_checkable
 
 from zeroshot.backbones.base import Backbone, BackboneCard, card_of
-from zeroshot.backbones.keras.network import LOADING, Network, check_images
-from zeroshot.backbones.keras.routes import Route, quantised_route
+from zeroshot.backbones.checked import NetworkBackbone, Route
+from zeroshot.backbones.keras.network import Network
+from zeroshot.backbones.keras.routes import quantised_route
 from zeroshot.errors import PluginContractError
 
 __all__ = ["Quantised"]
@@ -20,7 +18,7 @@ class _HasNetwork(Protocol):
     def network(self) -> Network: ...
 
 
-class Quantised:
+class Quantised(NetworkBackbone):
     """A Keras backbone quantised to int8 by LiteRT: opt-in, because features change.
 
     Weights and activations become whole numbers of 8 bits, in ranges taken from four
@@ -46,8 +44,6 @@ class Quantised:
     >>> backbone.name, backbone.spec, backbone.dim
     ('int8:mobilenet-v2', 'int8:mobilenet-v2:160', 1280)
     """
-
-    _route: Route | None = None
 
     def __init__(self, exact: Backbone) -> None:
         self.exact = exact
@@ -83,32 +79,8 @@ class Quantised:
         """Text that changes whenever features would; not that of the exact backbone."""
         return f"int8 version {VERSION} {self.exact.fingerprint}"
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features of a batch; the first call ever quantises the network.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        InvalidImageError
-            If the batch has another shape or type.
-        PluginContractError
-            If the backbone is no Keras network, or cannot be quantised.
-        """
-        check_images(images, self.input_size, self.name)
-        if len(images) == 0:
-            return np.empty((0, self.dim), np.float32)
-        with LOADING:
-            if self._route is None:
-                self._route = quantised_route(self._network, self.fingerprint)
-        return self._route(images)
+    def _open(self) -> Route:
+        return quantised_route(self._network, self.fingerprint)
 
     def _network(self) -> Network:
         network = self.exact.network() if isinstance(self.exact, _HasNetwork) else None
@@ -121,9 +93,3 @@ class Quantised:
 
     def __repr__(self) -> str:
         return f"Quantised({self.exact!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_route": None}
-
-    def __sklearn_clone__(self) -> Self:
-        return self

@@ -2,11 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from zeroshot.backbones.checked import Route
 from zeroshot.backbones.keras.litert_conversion import (
     ConversionError,
     convert,
@@ -17,10 +14,7 @@ from zeroshot.backbones.keras.network import Network
 from zeroshot.errors import PluginContractError
 from zeroshot.tensorflow_import import import_tensorflow
 
-__all__ = ["Route", "fastest_route", "quantised_route"]
-
-Route: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""From a batch of at least one image to its features."""
+__all__ = ["fastest_route", "quantised_route"]
 
 logger = logging.getLogger("zeroshot")
 
@@ -51,7 +45,7 @@ def fastest_route(build: Callable[[], Network], fingerprint: str) -> Route:
     route : callable
         Threads may call it at once.
     """
-    if import_tensorflow().config.list_physical_devices("GPU"):
+    if import_tensorflow(to_run=False).config.list_physical_devices("GPU"):
         logger.info("A plain graph is used, on the GPU.")
         return build()
     path = converted_file(fingerprint)

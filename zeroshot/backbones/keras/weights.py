@@ -18,18 +18,19 @@ from zeroshot.backbones.keras.network import TORCH_DEVIATION
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.errors import ArtifactError, PluginContractError
 from zeroshot.progress import terminal
+from zeroshot.storage.large_files import file_digest
 from zeroshot.tensorflow_import import import_keras
 
 __all__ = [
     "TUNED_FILE",
-    "build_with_content",
+    "WEIGHTS",
     "build_without_top",
     "content_of",
-    "existing_file",
     "published_weights",
     "weights_folder",
 ]
 
+WEIGHTS = "a weights file, 'imagenet' or None"  # for an error
 TUNED_FILE = "backbone.weights.h5"  # Keras chooses the form by the ending
 
 
@@ -66,8 +67,10 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
         says where to put which file.
     """
     path = weights_folder() / name
-    if path.is_file() and (digest is None or _digest(path, digest) == digest):
-        return path
+    if path.is_file():
+        algorithm = "sha256" if digest and len(digest) == 64 else "md5"
+        if digest is None or file_digest(path, algorithm) == digest:
+            return path
     state = "a file of other content" if path.is_file() else "no such file"
     try:
         _download(url, digest, path)
@@ -81,25 +84,8 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
     return path
 
 
-def existing_file(weights: str | Path) -> Path:
-    """Return the path of a weights file that the user named.
-
-    Raises
-    ------
-    ArtifactError
-        If there is no such file.
-    """
-    path = Path(str(weights)).expanduser()
-    if not path.is_file():
-        raise ArtifactError(
-            f"Expected a weights file, 'imagenet' or None. Got '{weights}', which is "
-            f"not a file. Check the path."
-        )
-    return path
-
-
 def build_without_top(
-    name: str, input_size: tuple[int, int], weights: Path | None
+    name: str, input_size: tuple[int, int], weights: Path | bytes | None
 ) -> Any:
     """Build a network of `keras.applications` that ends in global average pooling.
 
@@ -109,9 +95,9 @@ def build_without_top(
         Name in the table.
     input_size : tuple of int
         Height and width.
-    weights : Path or None
-        A weights file, with or without the classifier. None draws random weights, the
-        same ones for the same name.
+    weights : Path, bytes or None
+        A weights file, with or without the classifier, or what `content_of` returned.
+        None draws random weights, the same ones for the same name.
 
     Returns
     -------
@@ -142,36 +128,14 @@ def build_without_top(
             ) from error
         if weights is None:
             _set_random_weights(model, seed=name)
+        elif isinstance(weights, bytes):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / TUNED_FILE
+                path.write_bytes(weights)
+                _load_weights(keras, model, row, path)
         else:
             _load_weights(keras, model, row, weights)
     return model
-
-
-def build_with_content(name: str, input_size: tuple[int, int], content: bytes) -> Any:
-    """Build a network as `build_without_top` does, with weights from memory.
-
-    Parameters
-    ----------
-    name : str
-        Name in the table.
-    input_size : tuple of int
-        Height and width.
-    content : bytes
-        Of a ``.weights.h5`` file, as `content_of` returns it.
-
-    Returns
-    -------
-    model : keras.Model
-
-    Raises
-    ------
-    ArtifactError
-        If the content does not fit the network.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / TUNED_FILE
-        path.write_bytes(content)
-        return build_without_top(name, input_size, path)
 
 
 def content_of(name: str, model: Any) -> bytes:
@@ -237,12 +201,6 @@ def _download(url: str, digest: str | None, path: Path) -> None:
             path.name, url, cache_dir=folder, cache_subdir="", file_hash=digest
         )
         Path(fetched).replace(path)
-
-
-def _digest(path: Path, like: str) -> str:
-    algorithm = "sha256" if len(like) == 64 else "md5"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @contextmanager

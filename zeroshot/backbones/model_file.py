@@ -1,50 +1,39 @@
 """What the backbones share whose network is a file of some framework."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
+from zeroshot.backbones.checked import NetworkBackbone, Route, digest_of
 from zeroshot.backbones.keras.network import (
-    LOADING,
-    Scaling,
-    check_images,
+    PixelScaling,
     check_scaling,
-    digest_of,
-    file_sha256,
-    pair_of,
+    describe_scaling,
     scale_pixels,
 )
-from zeroshot.backbones.spec_options import parse_argument, write_argument
-from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.backbones.spec_options import (
+    absolute,
+    existing_file,
+    pair_of,
+    parse_argument,
+    write_argument,
+)
+from zeroshot.errors import PluginContractError
+from zeroshot.per_process import LOADING
+from zeroshot.storage.large_files import file_digest
 
-__all__ = ["ModelFile", "OpenedModel", "choose", "in_batches", "pooled", "size_of"]
+__all__ = ["ModelFile", "Run", "choose", "in_batches", "pooled", "size_of"]
 
 Run = Callable[[NDArray[Any]], NDArray[Any]]
 
 
-class OpenedModel(NamedTuple):
-    """A network that is loaded.
-
-    Attributes
-    ----------
-    run : callable
-        From scaled pixels of shape (n, height, width, 3), float32, to features of shape
-        (n, dim). Threads may call it at once.
-    input_size : tuple of int
-        Height and width.
-    """
-
-    run: Run
-    input_size: tuple[int, int]
-
-
-class ModelFile(ABC):
-    """A backbone made from a file; a subclass says how the file is opened.
+class ModelFile(NetworkBackbone):
+    """A backbone made from a file; a subclass says how the file is read.
 
     Parameters
     ----------
@@ -52,9 +41,11 @@ class ModelFile(ABC):
         The file. Nothing is read before it is needed.
     output : str, optional
         Name of the output that holds the features; needed where there are several.
-    scaling : str, optional
+    scaling : str or callable
         What the network expects of pixels; see
-        `zeroshot.backbones.keras.network.Scaling`. Nothing in such a file says it.
+        `zeroshot.backbones.keras.network.Scaling`. Nothing in such a file says it. A
+        function takes and returns a float32 batch, and must be one that the fingerprint
+        can name, see `KerasModel`.
     input_size : int or (int, int), optional
         Height and width, in pixels; default is the network's. Required where that
         leaves it open.
@@ -63,24 +54,27 @@ class ModelFile(ABC):
     """
 
     NAME: ClassVar[str]
+    FILE: ClassVar[str]  # what the file must be, for an error
     OPTIONS: ClassVar[tuple[str, ...]] = ("output", "scaling", "size", "resize")
+    _OPENED = ("_route", "_loaded", "_fingerprint")
 
-    _opened: OpenedModel | None = None
+    _loaded: tuple[Any, tuple[int, int]] | None = None
     _dim: int | None = None
     _fingerprint: str | None = None
+    _outputs: Sequence[str] = ()  # names, where they are known
 
     def __init__(
         self,
         path: str | Path,
         *,
         output: str | None = None,
-        scaling: Scaling | None = None,
+        scaling: PixelScaling | None = None,
         input_size: int | tuple[int, int] | None = None,
         resize: Resize = "crop",
     ) -> None:
         self.path = path
         self.output = output
-        self.scaling = scaling
+        self.scaling: Any = scaling
         self._input_size = input_size
         self.resize = resize
 
@@ -108,9 +102,20 @@ class ModelFile(ABC):
         return cls(path, **options)
 
     @property
-    def spec(self) -> str:
-        """Spec string from which an equal backbone is made; its path is absolute."""
-        return f"{self.NAME}:{write_argument(self._place(), self._options())}"
+    def spec(self) -> str | None:
+        """Spec string from which an equal backbone is made; its path is absolute.
+
+        None where no string can name it, as where a function scales the pixels.
+        """
+        return self._spec_of(self._place())
+
+    def _spec_of(self, place: str) -> str | None:
+        if callable(self.scaling):
+            return None
+        options = self._options()
+        if self.resize == "crop":
+            del options["resize"]
+        return f"{self.NAME}:{write_argument(place, options)}"
 
     @property
     def name(self) -> str:
@@ -133,7 +138,7 @@ class ModelFile(ABC):
         """
         if self._input_size is not None:
             return pair_of(self._input_size)
-        return self._load().input_size
+        return self._load()[1]
 
     @property
     def card(self) -> BackboneCard:
@@ -153,72 +158,58 @@ class ModelFile(ABC):
         """
         if self._fingerprint is None:
             self._check()
-            facts = self._options() | {"content": self._content()}
-            self._fingerprint = f"{self.NAME}-{digest_of(facts)}"
+            self._fingerprint = f"{self.NAME}-{digest_of(self._facts())}"
         return self._fingerprint
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features of a batch; the first call loads the network.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        ArtifactError
-            If the file is missing or broken.
-        InvalidImageError
-            If the batch has another shape or type.
-        PluginContractError
-            If the network takes anything but RGB images, gives no features, or an
-            option is missing or wrong.
-        """
-        run, input_size = self._load()
-        check_images(images, input_size, self.name)
-        if len(images) == 0:
-            return np.empty((0, self.dim), np.float32)
-        assert self.scaling is not None  # _check has seen to it
-        pixels = scale_pixels(images.astype(np.float32), self.scaling)
-        return np.ascontiguousarray(run(np.ascontiguousarray(pixels)), np.float32)
-
     @abstractmethod
-    def _open(self) -> OpenedModel:
-        """Load the network."""
+    def _read(self) -> tuple[Any, tuple[int, int]]:
+        """Load the network; return a function from scaled pixels, and the input size.
+
+        It takes and gives (n, height, width, 3) and (n, dim), float32; threads and
+        forked processes may call it.
+        """
+
+    def _open(self) -> Route:
+        run, scaling = self._load()[0], self.scaling
+
+        def route(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            pixels = scale_pixels(images.astype(np.float32), scaling)
+            return np.ascontiguousarray(run(np.ascontiguousarray(pixels)), np.float32)
+
+        return route
+
+    def _advice(self) -> str:
+        if len(self._outputs) > 1:
+            return f"Name another output with output=: {', '.join(self._outputs)}"
+        return "Export the network again, without its last layers"
+
+    def _facts(self) -> dict[str, object]:
+        """Return what the fingerprint covers."""
+        scaling = {"scaling": describe_scaling(self.scaling)}
+        return self._options() | scaling | {"content": self._content()}
 
     def _content(self) -> str:
         """Return a hash of all that is loaded."""
-        return file_sha256(self._file())
+        return file_digest(self._file(), "sha256")
 
     def _options(self) -> dict[str, object]:
-        """Return what a spec string says after the path."""
+        """Return the options, by their names in a spec string."""
         size = None if self._input_size is None else pair_of(self._input_size)
         named = [option for option in self.OPTIONS if option != "size"]
         return {option: getattr(self, option) for option in named} | {"size": size}
 
     def _place(self) -> str:
-        return str(Path(self.path).expanduser().absolute())
+        return absolute(self.path)
 
     def _file(self) -> Path:
-        path = Path(self._place())
-        if not path.is_file():
-            raise ArtifactError(
-                f"Expected a file for '{self.NAME}'. Got '{self.path}', which is none. "
-                f"Check the path."
-            )
-        return path
+        return existing_file(self.path, f"{self.FILE} for '{self.NAME}'")
 
-    def _load(self) -> OpenedModel:
-        with LOADING:
-            if self._opened is None:
+    def _load(self) -> tuple[Any, tuple[int, int]]:
+        with LOADING():
+            if self._loaded is None:
                 self._check()
-                self._opened = self._open()
-        return self._opened
+                self._loaded = self._read()
+        return self._loaded
 
     def _check(self) -> None:
         if self.scaling is None:
@@ -229,21 +220,14 @@ class ModelFile(ABC):
                 f"in a spec string '{self.NAME}:PATH?scaling=torch'."
             )
         check_scaling(self.scaling)
-        if callable(self.scaling) or self.resize not in ("crop", "squash"):
+        if self.resize not in ("crop", "squash"):
             raise PluginContractError(
-                f"Expected scaling by name, and resize 'crop' or 'squash'. Got "
-                f"{self.scaling!r} and {self.resize!r}. Choose 'crop' to keep "
-                f"proportions, 'squash' to keep the whole image."
+                f"Expected resize as 'crop' or 'squash'. Got {self.resize!r}. Choose "
+                f"'crop' to keep proportions, 'squash' to keep the whole image."
             )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, scaling={self.scaling!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_opened": None, "_fingerprint": None}
-
-    def __sklearn_clone__(self) -> Self:
-        return self
 
 
 def choose(kind: str, names: Sequence[str], given: str | None, usual: str = "") -> str:
@@ -312,7 +296,7 @@ def size_of(
     if any(side not in (None, wanted) for side, wanted in zip(own, size, strict=True)):
         raise PluginContractError(
             f"Expected images of the network's own size {own}. Got input_size={given} "
-            f"for '{origin}'. Leave it out."
+            f"for '{origin}'. Leave input_size out."
         )
     return size
 
