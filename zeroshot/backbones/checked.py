@@ -51,27 +51,13 @@ class CheckedBackbone(ABC):
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of a batch; the first call loads what is needed for it.
 
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, 0 to 255, of `input_size`; ``n`` may be 0.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-
-        Raises
-        ------
-        InvalidImageError
-            If the batch has another shape or type.
-        ArtifactError
-            If a file is missing, broken, not for this network, or needs code that it
-            may not run.
-        PluginContractError
-            If an option is missing or wrong, or the network (or function) does not take
-            RGB images and give features.
-        PluginError
-            If TensorFlow would have to run in a process that was forked after it ran.
+        ``images``: (n, height, width, 3) uint8, RGB, 0 to 255, of `input_size`; ``n``
+        may be 0. Returns features (n, dim) float32. Raises InvalidImageError if the
+        batch has another shape or type; ArtifactError if a file is missing, broken, not
+        for this network, or needs code that it may not run; PluginContractError if an
+        option is missing or wrong, or the network (or function) does not take RGB
+        images and give features; PluginError if TensorFlow would have to run in a
+        process that was forked after it ran.
         """
         height, width = self.input_size
         images = np.asarray(images)
@@ -151,14 +137,7 @@ class TunableBackbone(NetworkBackbone):
     def with_weights(self, weights: WeightsFile | None) -> Self:
         """Return this backbone with other weights.
 
-        Parameters
-        ----------
-        weights : WeightsFile or None
-            From its `weights_of`; None for those that it was made with.
-
-        Returns
-        -------
-        backbone : TunableBackbone
+        ``weights``: from its `weights_of`; None for those that it was made with.
         """
         backbone = copy.copy(self)  # without what is opened
         backbone._tuned = weights

@@ -156,26 +156,12 @@ class FineTuningReport:
         return f"Fine-tuning did not help; the backbone stays frozen{scores}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content, ready for JSON.
-
-        Returns
-        -------
-        content : dict
-        """
+        """Return the content, ready for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Return the report that `to_dict` made.
-
-        Parameters
-        ----------
-        content : dict
-
-        Returns
-        -------
-        report : FineTuningReport
-        """
+        """Return the report that `to_dict` made."""
         lists = {name: tuple(content[name]) for name in ("layers", "held_out", "loss")}
         return cls(**(content | lists))
 

@@ -10,12 +10,9 @@ __all__ = ["imagenet_classes"]
 def imagenet_classes() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the 1000 classes of ImageNet-1k (ILSVRC 2012).
 
-    Returns
-    -------
-    classes : tuple of (str, tuple of str)
-        WordNet 3.0 id and names, the usual one first, in the order of the outputs of
-        Keras' classifiers (by id). The first names differ from each other, or the
-        names together do.
+    Returns classes: WordNet 3.0 id and names, the usual one first, in the order of the
+    outputs of Keras' classifiers (by id). The first names differ from each other, or
+    the names together do.
 
     Examples
     --------

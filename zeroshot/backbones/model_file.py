@@ -82,21 +82,8 @@ class ModelFile(NetworkBackbone):
     def from_spec(cls, name: str, argument: str | None) -> Self:
         """Make the backbone that a spec string names; see the notes of the class.
 
-        Parameters
-        ----------
-        name : str
-            The registered name.
-        argument : str or None
-            What follows the colon.
-
-        Returns
-        -------
-        backbone : ModelFile
-
-        Raises
-        ------
-        PluginContractError
-            If the path is missing or an option is unknown or malformed.
+        ``name``: the registered name. ``argument``: what follows the colon. Raises
+        PluginContractError if the path is missing or an option is unknown or malformed.
         """
         path, options = parse_argument(name, argument, cls.OPTIONS)
         return cls(path, **options)
@@ -149,12 +136,8 @@ class ModelFile(NetworkBackbone):
     def fingerprint(self) -> str:
         """Text that changes whenever features would: content and options.
 
-        Raises
-        ------
-        ArtifactError
-            If the file is missing.
-        PluginContractError
-            If an option has a wrong value.
+        Raises ArtifactError if the file is missing; PluginContractError if an option
+        has a wrong value.
         """
         if self._fingerprint is None:
             self._check()
@@ -233,20 +216,10 @@ class ModelFile(NetworkBackbone):
 def choose(kind: str, names: Sequence[str], given: str | None, usual: str = "") -> str:
     """Return the name that was given, the only one, or the usual one.
 
-    Parameters
-    ----------
-    kind : str
-        ``"output"`` or ``"signature"``: the option that names one.
-    names : sequence of str
-        Those that the network has.
-    given : str or None
-    usual : str, optional
-        Taken where it is among several.
-
-    Raises
-    ------
-    PluginContractError
-        If there is no such name, or there are several and none was given.
+    ``kind``: ``"output"`` or ``"signature"``: the option that names one. ``names``:
+    those that the network has. ``usual``: taken where it is among several. Raises
+    PluginContractError if there is no such name, or there are several and none was
+    given.
     """
     if given is None and len(names) == 1:
         return names[0]
@@ -265,20 +238,10 @@ def size_of(
 ) -> tuple[int, int]:
     """Return the height and width that a network is to be given.
 
-    Parameters
-    ----------
-    shape : sequence of int or None
-        Of its input: (n, height, width, channels); None where it is open.
-    given : int, (int, int) or None
-        What the user said.
-    origin : object
-        For the error.
-
-    Raises
-    ------
-    PluginContractError
-        If the input is no RGB image, the size is left open and not given, or given and
-        not the network's.
+    ``shape``: of its input: (n, height, width, channels); None where it is open.
+    ``given``: what the user said. ``origin``: for the error. Raises PluginContractError
+    if the input is no RGB image, the size is left open and not given, or given and not
+    the network's.
     """
     if len(shape) != 4 or shape[3] not in (3, None):
         raise PluginContractError(
@@ -304,16 +267,8 @@ def size_of(
 def pooled(output: NDArray[Any], channels: int = -1) -> NDArray[Any]:
     """Return features: (n, dim) as it is, a feature map averaged over its positions.
 
-    Parameters
-    ----------
-    output : ndarray of shape (n, dim), or 4-D
-    channels : int, default=-1
-        Axis of the channels of a 4-D output, 1 or -1.
-
-    Raises
-    ------
-    PluginContractError
-        If it has another number of axes.
+    ``channels``: axis of the channels of a 4-D output, 1 or -1. Raises
+    PluginContractError if it has another number of axes.
     """
     if output.ndim == 4:
         positions = (2, 3) if channels == 1 else (1, 2)
@@ -330,13 +285,8 @@ def pooled(output: NDArray[Any], channels: int = -1) -> NDArray[Any]:
 def in_batches(run: Run, pixels: NDArray[Any], batch: int | None) -> NDArray[Any]:
     """Run a network that takes batches of one size only.
 
-    Parameters
-    ----------
-    run : callable
-    pixels : ndarray of shape (n, ...)
-        At least one image.
-    batch : int or None
-        Its batch size; None where any will do. The last batch is filled with zeros.
+    ``pixels``: (n, ...), at least one image. ``batch``: its batch size; None where any
+    will do. The last batch is filled with zeros.
     """
     if batch is None:
         return run(pixels)

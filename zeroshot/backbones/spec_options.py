@@ -33,26 +33,11 @@ def parse_argument(
 ) -> tuple[str, dict[str, Any]]:
     """Split ``"path?option=value&..."`` at its last ``?``.
 
-    Parameters
-    ----------
-    name : str
-        The registered name, for the error.
-    argument : str or None
-        What follows the colon of a spec string.
-    options : sequence of str
-        Those that may be given.
-
-    Returns
-    -------
-    path : str
-    values : dict of str to str or (int, int)
-        A ``size``, ``224`` or ``160x224`` (height x width), becomes ``input_size``.
-
-    Raises
-    ------
-    PluginContractError
-        If the path is missing, or an option is unknown, malformed, empty or given
-        twice.
+    ``name``: the registered name, for the error. ``argument``: what follows the colon
+    of a spec string. ``options``: those that may be given. Returns values: A ``size``,
+    ``224`` or ``160x224`` (height x width), becomes ``input_size``. Raises
+    PluginContractError if the path is missing, or an option is unknown, malformed,
+    empty or given twice.
     """
     argument = argument or ""
     path, mark, query = argument.rpartition("?")
@@ -82,16 +67,8 @@ def parse_argument(
 def write_argument(path: str, options: Mapping[str, object]) -> str:
     """Return what `parse_argument` reads.
 
-    Parameters
-    ----------
-    path : str
-    options : mapping of str to object
-        At least one, so that a ``?`` in the path is not taken for theirs. None is left
-        out; a pair of numbers is a size.
-
-    Returns
-    -------
-    argument : str
+    ``options``: at least one, so that a ``?`` in the path is not taken for theirs. None
+    is left out; a pair of numbers is a size.
     """
     given = {
         name: "{}x{}".format(*value) if isinstance(value, tuple) else value
@@ -104,10 +81,7 @@ def write_argument(path: str, options: Mapping[str, object]) -> str:
 def parse_size(text: str) -> tuple[int, int]:
     """Return height and width of ``"224"`` or ``"160x224"``.
 
-    Raises
-    ------
-    PluginContractError
-        If it is anything else, or out of range.
+    Raises PluginContractError if it is anything else, or out of range.
     """
     numbers = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text, re.ASCII)
     if numbers is None:
@@ -127,10 +101,7 @@ def write_size(size: tuple[int, int]) -> str:
 def pair_of(input_size: object) -> tuple[int, int]:
     """Return (height, width) from a number of pixels or a pair.
 
-    Raises
-    ------
-    PluginContractError
-        If it is anything else, or not in 1 to 4096.
+    Raises PluginContractError if it is anything else, or not in 1 to 4096.
     """
     pair = input_size if isinstance(input_size, tuple | list) else (input_size,) * 2
     if len(pair) != 2 or not all(
@@ -155,10 +126,7 @@ def absolute(path: object) -> str:
 def existing_file(path: object, wanted: str) -> Path:
     """Return the path of a file that the user named.
 
-    Raises
-    ------
-    ArtifactError
-        If there is no such file; says what was wanted.
+    Raises ArtifactError if there is no such file; says what was wanted.
     """
     expanded = os.path.expanduser(str(path))
     if not os.path.isfile(expanded):

@@ -87,21 +87,9 @@ def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> DemoResult:
     describes them, `zeroshot.datasets.shape_attributes` describes the labels, and
     the default projection learns the map.
 
-    Parameters
-    ----------
-    out : str or Path, default="demo-sheet.png"
-        Where the picture is written; an older file is replaced.
-    seed : int, default=0
-        Seed of images, held-out labels and training, >= 0.
-
-    Returns
-    -------
-    result : DemoResult
-
-    Raises
-    ------
-    ArtifactError
-        If the picture cannot be written there.
+    ``out``: where the picture is written; an older file is replaced. ``seed``: seed of
+    images, held-out labels and training, >= 0. Raises ArtifactError if the picture
+    cannot be written there.
     """
     sheet = Path(out).absolute()
     if sheet.is_dir():
@@ -166,15 +154,7 @@ def hold_out_combinations(seed: int) -> list[str]:
 
     So training sees each color with six shapes, and each shape in six colors.
 
-    Parameters
-    ----------
-    seed : int
-        At least 0.
-
-    Returns
-    -------
-    labels : list of str
-        16 of the 64, sorted.
+    ``seed``: at least 0. Returns labels: 16 of the 64, sorted.
     """
     shapes = np.random.default_rng(seed).permutation(list(SHAPES))
     return sorted(

@@ -30,24 +30,10 @@ def given_labels(
 ) -> dict[Any, list[str]] | None:
     """Return labels and their aliases from the one source that was given.
 
-    Parameters
-    ----------
-    listed : sequence of str
-        Texts from the command line, see `zeroshot.labels.parse_labels`.
-    file : Path or None
-        See `zeroshot.labels.read_labels`.
-
-    Returns
-    -------
-    labels : dict of hashable to list of str, or None
-        None where neither was given.
-
-    Raises
-    ------
-    LabelError
-        If both were given, or a label is repeated.
-    ArtifactError
-        If the file cannot be read.
+    ``listed``: texts from the command line, see `zeroshot.labels.parse_labels`.
+    ``file``: see `zeroshot.labels.read_labels`. Returns labels: none where neither was
+    given. Raises LabelError if both were given, or a label is repeated; ArtifactError
+    if the file cannot be read.
     """
     from zeroshot.labels.given import parse_labels, read_labels
 
@@ -71,10 +57,7 @@ def given_labels(
 def plain_labels(source: str | Path) -> list[str]:
     """Return labels where other names have no use, from a text or a file.
 
-    Raises
-    ------
-    LabelError, ArtifactError
-        As `given_labels`; if a label has aliases.
+    Raises LabelError, ArtifactError as `given_labels`; if a label has aliases.
     """
     from zeroshot.labels.given import parse_labels, read_labels
 
@@ -93,15 +76,8 @@ def short_names(labels: Iterable[str]) -> dict[str, str]:
     ImageNet's names list synonyms: ``goldfish, Carassius auratus`` is shown as
     ``goldfish``; ``crane, bird`` and ``crane, machine`` are shown whole.
 
-    Parameters
-    ----------
-    labels : iterable of str
-        Different labels.
-
-    Returns
-    -------
-    names : dict of str to str
-        Label to what is shown, in the order given.
+    ``labels``: different labels. Returns names: label to what is shown, in the order
+    given.
     """
     from zeroshot.labels.spelling import names_of
 
@@ -115,22 +91,9 @@ def short_names(labels: Iterable[str]) -> dict[str, str]:
 def find_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[str]:
     """Return the classes that names stand for: a whole label, or its short name.
 
-    Parameters
-    ----------
-    wanted : sequence of str
-        Names from the command line.
-    classes : sequence of str
-        Labels of the images.
-
-    Returns
-    -------
-    found : list of str
-        Of ``classes``, in the order wanted.
-
-    Raises
-    ------
-    LabelError
-        If a name is none of them; has all such names.
+    ``wanted``: names from the command line. ``classes``: labels of the images. Returns
+    found: of ``classes``, in the order wanted. Raises LabelError if a name is none of
+    them; has all such names.
     """
     by_name = {name: label for label, name in short_names(classes).items()}
     by_name |= {label: label for label in classes}
@@ -149,19 +112,8 @@ def with_vector(
 ) -> "tuple[list[str] | FeatureFile, NDArray[np.str_], list[str]]":
     """Return the images whose label has a vector, their labels, and the others.
 
-    Parameters
-    ----------
-    paths : list of str or FeatureFile
-    labels : ndarray of shape (n,), str
-        Label of each image.
-    embeddings : TextEmbeddings
-
-    Returns
-    -------
-    paths : list of str or FeatureFile
-    labels : ndarray of str
-    left_out : list of str
-        Labels without a vector.
+    ``labels``: (n,) str, label of each image. Returns left_out: labels without a
+    vector.
     """
     import numpy as np
 

@@ -20,10 +20,8 @@ def load_labelled(
 ) -> "tuple[list[str] | FeatureFile, NDArray[np.str_]]":
     """Return images, or features in place of them, and the label of each.
 
-    Raises
-    ------
-    ArtifactError, LabelError
-        As `zeroshot.datasets.load_images`; if a file of features has no labels.
+    Raises ArtifactError, LabelError as `zeroshot.datasets.load_images`; if a file of
+    features has no labels.
     """
     from zeroshot.datasets import load_images
     from zeroshot.features.file import FeatureFile, open_if_features
@@ -53,10 +51,8 @@ def load_if_labelled(
     There are in a folder that holds sub-folders and no images directly, and in a
     table with a column label.
 
-    Raises
-    ------
-    ArtifactError, LabelError
-        As `zeroshot.datasets.load_images` and `zeroshot.images.as_image_list`.
+    Raises ArtifactError, LabelError as `zeroshot.datasets.load_images` and
+    `zeroshot.images.as_image_list`.
     """
     from zeroshot.datasets import load_images
     from zeroshot.images.files import TABLE_SUFFIXES, read_image_table

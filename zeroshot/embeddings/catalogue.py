@@ -92,10 +92,7 @@ def catalogue_names() -> list[str]:
 def catalogue_entry(name: str) -> CatalogueEntry:
     """Return what is known of a published file.
 
-    Raises
-    ------
-    UnknownPluginError
-        If the catalogue has no such name; suggests near ones.
+    Raises UnknownPluginError if the catalogue has no such name; suggests near ones.
 
     Examples
     --------
@@ -150,23 +147,10 @@ def find_vectors(name: str) -> Path:
     their publishers', by the last part of their address: with ``https://host/vectors``
     from ``https://host/vectors/glove.6B.zip``. Known sizes and hashes hold there too.
 
-    Parameters
-    ----------
-    name : str
-        Name in the catalogue.
-
-    Returns
-    -------
-    path : Path
-        The unpacked file.
-
-    Raises
-    ------
-    UnknownPluginError
-        If the catalogue has no such name.
-    ArtifactError
-        If the file is not in the cache and cannot be fetched (``ZEROSHOT_OFFLINE``
-        forbids it), or the download cannot be unpacked; says where to put which file.
+    ``name``: name in the catalogue. Returns path: the unpacked file. Raises
+    UnknownPluginError if the catalogue has no such name; ArtifactError if the file is
+    not in the cache and cannot be fetched (``ZEROSHOT_OFFLINE`` forbids it), or the
+    download cannot be unpacked; says where to put which file.
     """
     entry = catalogue_entry(name)
     if entry.path.is_file():

@@ -180,23 +180,15 @@ class ScoredSplit:
     def hits(self) -> NDArray[np.bool_]:
         """Return which images are right among all labels.
 
-        Returns
-        -------
-        hits : ndarray of shape (n,), bool
+        Returns hits (n,) bool.
         """
         return hit_at_k(self.penalised, self.truth, 1)
 
     def unseen_hits(self, k: int = 1) -> NDArray[np.bool_]:
         """Return which images of unseen classes are right among the unseen labels.
 
-        Parameters
-        ----------
-        k : int, default=1
-            How many guesses an image has; all labels where there are fewer.
-
-        Returns
-        -------
-        hits : ndarray of shape (n_unseen_images,), bool
+        ``k``: how many guesses an image has; all labels where there are fewer. Returns
+        hits (n_unseen_images,) bool.
         """
         most = min(k, self.unseen_scores.shape[1])
         return hit_at_k(self.unseen_scores, self.unseen_truth, most)
@@ -204,10 +196,7 @@ class ScoredSplit:
     def curve(self) -> SeenUnseenCurve | None:
         """Return seen and unseen accuracy over all penalties.
 
-        Returns
-        -------
-        curve : SeenUnseenCurve or None
-            None unless there are images of both kinds.
+        Returns curve: none unless there are images of both kinds.
         """
         readable = np.isfinite(self.scores).all(axis=1)
         of_unseen = self.of_unseen[readable]
@@ -220,15 +209,8 @@ class ScoredSplit:
     def reliability(self, temperature: float | None = None) -> ReliabilityBins | None:
         """Return how often answers among the unseen labels are right, by confidence.
 
-        Parameters
-        ----------
-        temperature : float, optional
-            Instead of the classifier's own.
-
-        Returns
-        -------
-        bins : ReliabilityBins or None
-            None without images of unseen classes.
+        ``temperature``: instead of the classifier's own. Returns bins: none without
+        images of unseen classes.
         """
         readable = self.readable_unseen
         if not readable.any():
@@ -245,10 +227,8 @@ class ScoredSplit:
         The candidates are every second unseen label. What counts is how far the best of
         them stands out from the seen classes, as for ``reject="auto"``.
 
-        Returns
-        -------
-        curve : RejectionCurve or None
-            None with fewer than 2 unseen labels, or without images of both kinds.
+        Returns curve: none with fewer than 2 unseen labels, or without images of both
+        kinds.
         """
         readable = self.readable_unseen
         is_known = self.is_kept[readable]
@@ -265,11 +245,8 @@ class ScoredSplit:
     def accept_rates(self) -> tuple[float, float] | None:
         """Return the shares that the classifier itself accepts: rightly and falsely.
 
-        Returns
-        -------
-        true_accepts, false_accepts : float, or None
-            Of images whose label is a candidate, and of the others; None where there
-            are none of a kind or it never rejects.
+        Returns true_accepts, false_accepts: of images whose label is a candidate, and
+        of the others; None where there are none of a kind or it never rejects.
         """
         if self.accepted is None or self.rejection() is None:
             return None
@@ -279,10 +256,7 @@ class ScoredSplit:
     def classes(self) -> list[ClassResult]:
         """Return how each class did that has test images.
 
-        Returns
-        -------
-        classes : list of ClassResult
-            In the order of ``labels``.
+        Returns classes: in the order of ``labels``.
         """
         counts = np.bincount(self.truth, minlength=len(self.labels))
         right = np.bincount(self.truth, self.hits(), len(self.labels))
@@ -304,10 +278,8 @@ class ScoredSplit:
     def confusion_shares(self) -> NDArray[np.float64]:
         """Return which unseen labels are predicted for which, among the unseen.
 
-        Returns
-        -------
-        shares : ndarray of shape (n_unseen, n_unseen)
-            Rows are true labels and sum to 1, or to 0 for one without images.
+        Returns shares (n_unseen, n_unseen): rows are true labels and sum to 1, or to 0
+        for one without images.
         """
         n = len(self.labels) - self.n_seen
         if n == 0 or len(self.unseen_scores) == 0:
@@ -324,10 +296,7 @@ class ScoredSplit:
     def confusions(self) -> list[Confusion]:
         """Return the mistakes among the unseen labels.
 
-        Returns
-        -------
-        confusions : list of Confusion
-            The most frequent first.
+        Returns confusions: the most frequent first.
         """
         shares, unseen = self.confusion_shares(), self.labels[self.n_seen :].tolist()
         np.fill_diagonal(shares, 0)
@@ -341,11 +310,8 @@ class ScoredSplit:
     def metrics(self) -> dict[str, float]:
         """Return the value of each of `METRICS`.
 
-        Returns
-        -------
-        values : dict of str to float
-            NaN where nothing can be measured. With a hierarchy also each of
-            `zeroshot.evaluation.hierarchical_precision.HIERARCHICAL_METRICS`.
+        Returns values: NaN where nothing can be measured. With a hierarchy also each of
+        `zeroshot.evaluation.hierarchical_precision.HIERARCHICAL_METRICS`.
         """
         result = dict.fromkeys(METRICS, np.nan)
         names, hits = self.labels[self.truth], self.hits()
@@ -384,26 +350,10 @@ def score_split(
 ) -> ScoredSplit:
     """Let a fitted classifier score the test images of a split.
 
-    Parameters
-    ----------
-    classifier : ZeroShotClassifier
-        Fitted; not changed.
-    features : ndarray of shape (n, dim_visual), float32
-        Of all evaluated images.
-    y : ndarray of shape (n,)
-        Their labels.
-    split : ZeroShotSplit
-    hops : ndarray of shape (m, m), float64, optional
-        Edges between its labels, the seen ones first, in a hierarchy.
-
-    Returns
-    -------
-    scored : ScoredSplit
-
-    Raises
-    ------
-    LabelError, OutOfVocabularyError
-        As `ZeroShotClassifier.predict`.
+    ``classifier``: fitted; not changed. ``features``: (n, dim_visual) float32, of all
+    evaluated images. ``y``: (n,), their labels. ``hops``: (m, m) float64, edges between
+    its labels, the seen ones first, in a hierarchy. Raises LabelError,
+    OutOfVocabularyError as `ZeroShotClassifier.predict`.
     """
     plain = copy.copy(classifier).set_params(seen_penalty=0.0, reject=None)
     seen, unseen = split.seen.tolist(), split.unseen.tolist()
@@ -466,16 +416,8 @@ def _of_readable(
 def chance_of(scored: ScoredSplit) -> dict[str, float]:
     """Return what guessing reaches, for each of the metrics.
 
-    Parameters
-    ----------
-    scored : ScoredSplit
-        Of any method: only its images and labels count.
-
-    Returns
-    -------
-    values : dict of str to float
-        As `ScoredSplit.metrics`. NaN where nothing can be measured, or guessing says
-        nothing.
+    ``scored``: of any method: only its images and labels count. Returns values: as
+    `ScoredSplit.metrics`. NaN where nothing can be measured, or guessing says nothing.
     """
     has_seen, has_unseen = (~scored.of_unseen).any(), scored.of_unseen.any()
     n_all = len(scored.labels)

@@ -70,16 +70,9 @@ _STORES: "WeakSet[FeatureStore]" = WeakSet()
 def features_limit() -> int:
     """Return how many bytes the features of all backbones may take.
 
-    Returns
-    -------
-    limit : int
-        ``ZEROSHOT_FEATURES_LIMIT`` (a number of bytes, or ``500MB``, ``20GB``, ``1TB``)
-        where that is set, else `FEATURES_LIMIT`.
-
-    Raises
-    ------
-    ArtifactError
-        If the variable is none of these.
+    Returns limit: ``ZEROSHOT_FEATURES_LIMIT`` (a number of bytes, or ``500MB``,
+    ``20GB``, ``1TB``) where that is set, else `FEATURES_LIMIT`. Raises ArtifactError if
+    the variable is none of these.
     """
     named = os.environ.get("ZEROSHOT_FEATURES_LIMIT")
     if not named:
@@ -140,15 +133,8 @@ class FeatureStore:
     def of(cls, backbone: Backbone) -> "FeatureStore":
         """Return the store of a backbone, below `zeroshot.storage.cache.cache_root`.
 
-        Parameters
-        ----------
-        backbone : Backbone
-            Its name and fingerprint name the database, with all that decides how an
-            image becomes the pixels that it is given.
-
-        Returns
-        -------
-        store : FeatureStore
+        ``backbone``: its name and fingerprint name the database, with all that decides
+        how an image becomes the pixels that it is given.
         """
         size = (backbone.dim, *backbone.input_size)
         how = (*map(int, size), card_of(backbone).resize, decoding_identity())
@@ -162,16 +148,8 @@ class FeatureStore:
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the features stored under each of the keys.
 
-        Parameters
-        ----------
-        keys : sequence of bytes of length 32
-            See `zeroshot.images.content_key`.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
-            NaN where there are none.
-        found : ndarray of shape (n,), bool
+        ``keys``: see `zeroshot.images.content_key`. Returns features (n, dim) float32:
+        NaN where there are none; found (n,) bool.
         """
         features = np.empty((len(keys), self.dim), np.float32)
         found = np.zeros(len(keys), np.bool_)
@@ -193,10 +171,7 @@ class FeatureStore:
     def add(self, key: bytes, features: NDArray[np.float32]) -> None:
         """Keep features under a key; they are written after `BATCH_ROWS` of them.
 
-        Parameters
-        ----------
-        key : bytes of length 32
-        features : ndarray of shape (dim,), float32
+        ``features``: (dim,) float32.
         """
         with _LOCK:
             self._new[key] = features.copy()

@@ -60,15 +60,8 @@ def max_pixels() -> int:
 
     A limit above Pillow's own raises that too, for the whole process.
 
-    Returns
-    -------
-    limit : int
-        ``ZEROSHOT_MAX_PIXELS`` where that is set, else `MAX_PIXELS`.
-
-    Raises
-    ------
-    ArtifactError
-        If the variable is no positive whole number.
+    Returns limit: ``ZEROSHOT_MAX_PIXELS`` where that is set, else `MAX_PIXELS`. Raises
+    ArtifactError if the variable is no positive whole number.
     """
     named = os.environ.get("ZEROSHOT_MAX_PIXELS")
     if not named:
@@ -90,11 +83,8 @@ def max_pixels() -> int:
 def pixel_limit() -> int:
     """Return how many pixels an image may have for it to be decoded at all.
 
-    Returns
-    -------
-    limit : int
-        `max_pixels`, or less where Pillow's own limit was lowered: it refuses images of
-        more than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
+    Returns limit: `max_pixels`, or less where Pillow's own limit was lowered: it
+    refuses images of more than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     limit = min(max_pixels(), 1 << 62)
     own = Image.MAX_IMAGE_PIXELS
@@ -104,12 +94,9 @@ def pixel_limit() -> int:
 def decoding_identity() -> str:
     """Return what decides, beside an image's file, which pixels are made of it.
 
-    Returns
-    -------
-    identity : str
-        Changes whenever they may: another version of this module or of Pillow, broken
-        files that Pillow was told to accept, formats that a plugin taught it. Features
-        are stored under it, but for `pixel_limit`, which each row keeps.
+    Returns identity: changes whenever they may: another version of this module or of
+    Pillow, broken files that Pillow was told to accept, formats that a plugin taught
+    it. Features are stored under it, but for `pixel_limit`, which each row keeps.
     """
     plugins = sorted(
         f"{name} {factory.__module__}"
@@ -125,26 +112,12 @@ def decode(
 ) -> Image.Image | NDArray[np.uint8]:
     """Decode one image.
 
-    Parameters
-    ----------
-    source : bytes, PIL image or ndarray
-        Neither changed nor kept.
-    wanted : int, optional
-        Longer side, in pixels, of what the image will be brought to: a JPEG that is
-        more than 8 times as large on both sides may be decoded at a reduced scale, of
-        which at least 4 times as much is left.
-
-    Returns
-    -------
-    image : PIL image of mode RGB, or ndarray of shape (height, width, 3), uint8
-        An array where an array was given.
-
-    Raises
-    ------
-    ImageRefusedError
-        If it is of a form, type, range or size that is not taken.
-    Exception
-        Of almost any kind, of Pillow, if it is broken.
+    ``source``: neither changed nor kept. ``wanted``: longer side, in pixels, of what
+    the image will be brought to: a JPEG that is more than 8 times as large on both
+    sides may be decoded at a reduced scale, of which at least 4 times as much is left.
+    Returns image (height, width, 3) uint8: an array where an array was given. Raises
+    ImageRefusedError if it is of a form, type, range or size that is not taken;
+    Exception: of almost any kind, of Pillow, if it is broken.
     """
     if isinstance(source, np.ndarray):
         return _rgb_of_array(source)

@@ -69,28 +69,12 @@ def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
 
     Links are followed, but for a link to a folder that it lies in.
 
-    Parameters
-    ----------
-    folder : Path
-    on_error : {"raise", "skip", "nan"}, default="raise"
-        What to do about a folder that cannot be read: raise an error, or leave it out
-        with a warning.
-
-    Returns
-    -------
-    files : list of str
-        Those that end in one of `IMAGE_SUFFIXES`, in the order of `Path` objects. No
-        such objects: to make 10,000 took a tenth of a second pass over the images.
-
-    Raises
-    ------
-    ArtifactError
-        If a folder cannot be read; names all such folders.
-
-    Warns
-    -----
-    PartialCoverageWarning
-        The same, where ``on_error`` is another.
+    ``on_error``: {"raise", "skip", "nan"}, what to do about a folder that cannot be
+    read: raise an error, or leave it out with a warning. Returns files: those that end
+    in one of `IMAGE_SUFFIXES`, in the order of `Path` objects. No such objects: to make
+    10,000 took a tenth of a second pass over the images. Raises ArtifactError if a
+    folder cannot be read; names all such folders. Warns PartialCoverageWarning: the
+    same, where ``on_error`` is another.
     """
     here = os.path.join(os.curdir, "")
     unreadable: dict[str, str] = {}
@@ -193,19 +177,8 @@ def read_image_table(path: Path) -> ImageTable:
     a name is an image if its first cell ends like an image file or is a file; it is a
     header if that holds of another row, and of no cell of its own.
 
-    Parameters
-    ----------
-    path : Path
-        See `read_table`.
-
-    Returns
-    -------
-    table : ImageTable
-
-    Raises
-    ------
-    ArtifactError
-        If it is no table, or neither case holds.
+    ``path``: see `read_table`. Raises ArtifactError if it is no table, or neither case
+    holds.
     """
     rows = read_table(path)
     first = rows[0][1]
@@ -234,23 +207,11 @@ def read_image_table(path: Path) -> ImageTable:
 def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list[str]]]:
     """Return the rows of a small text table, with their line numbers.
 
-    Parameters
-    ----------
-    path : Path
-        UTF-8, with or without byte order mark.
-    delimiter : str, optional
-        Default: a tab in a ``.tsv``. Otherwise what the first line has: a comma, else a
-        semicolon, else a tab.
-
-    Returns
-    -------
-    rows : list of (int, list of str)
-        Line number (of the row's last line, from 1) and stripped cells; no empty rows.
-
-    Raises
-    ------
-    ArtifactError
-        If it cannot be read, is not such text, or holds no row.
+    ``path``: UTF-8, with or without byte order mark. ``delimiter``: default: a tab in a
+    ``.tsv``. Otherwise what the first line has: a comma, else a semicolon, else a tab.
+    Returns rows: line number (of the row's last line, from 1) and stripped cells; no
+    empty rows. Raises ArtifactError if it cannot be read, is not such text, or holds no
+    row.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -34,21 +34,11 @@ def write_sheet(
     A right prediction is written once. Below a wrong one stands the true label too, so
     that nobody needs to tell green from red.
 
-    Parameters
-    ----------
-    path : Path
-        The file to write; an older one is replaced. Its ending does not matter.
-    images : ndarray of shape (n, h, w, 3), uint8
-        RGB; shown 120 pixels wide, eight in a row.
-    true_labels, predicted_labels : sequence of length n
-        Shown as ``str(label)``.
-    title, subtitle : str
-        Lines above the pictures.
-
-    Raises
-    ------
-    ArtifactError
-        If the file cannot be written.
+    ``path``: the file to write; an older one is replaced. Its ending does not matter.
+    ``images``: (n, h, w, 3) uint8, RGB; shown 120 pixels wide, eight in a row.
+    ``true_labels``, ``predicted_labels``: shown as ``str(label)``. ``title``,
+    ``subtitle``: lines above the pictures. Raises ArtifactError if the file cannot be
+    written.
     """
     large, small = (ImageFont.load_default(size) for size in (TITLE_SIZE, LABEL_SIZE))
     cell = TILE + 2 * FRAME + GAP

@@ -317,13 +317,7 @@ def seen_class(
 def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
     """Return labels as an array; mixed kinds of labels stay what they are.
 
-    Parameters
-    ----------
-    labels : sequence of hashable, of length m
-
-    Returns
-    -------
-    array : ndarray of shape (m,)
+    Returns array (m,).
     """
     array = np.array(labels)
     if array.ndim != 1 or array.tolist() != list(labels):

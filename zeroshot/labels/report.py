@@ -50,18 +50,7 @@ class LabelEntry:
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Return the entry that became a dict by `dataclasses.asdict`.
 
-        Parameters
-        ----------
-        content : mapping
-
-        Returns
-        -------
-        entry : LabelEntry
-
-        Raises
-        ------
-        TypeError
-            If something is no text.
+        Raises TypeError if something is no text.
         """
         label, how, words, missing = (content[field.name] for field in fields(cls))
         for text in (label, how, *words, *missing):
@@ -210,15 +199,6 @@ class LabelReport:
 
 
 def first_few(items: Sequence[str]) -> str:
-    """Return the first 10 items, joined by commas, and how many more there are.
-
-    Parameters
-    ----------
-    items : sequence of str
-
-    Returns
-    -------
-    text : str
-    """
+    """Return the first 10 items, joined by commas, and how many more there are."""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(items[:SHOWN]) + more

@@ -65,31 +65,15 @@ class Bundle:
 
 
 def is_bundle(path: Path) -> bool:
-    """Tell whether a bundle lies there; whether it is whole, reading will tell.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    is_bundle : bool
-    """
+    """Tell whether a bundle lies there; whether it is whole, reading will tell."""
     return (path / RECORD).is_file()
 
 
 def check_place(path: Path) -> None:
     """Refuse a place where a bundle must not be written.
 
-    Parameters
-    ----------
-    path : Path
-        The folder to make.
-
-    Raises
-    ------
-    ArtifactError
-        If something other than a bundle lies there.
+    ``path``: the folder to make. Raises ArtifactError if something other than a bundle
+    lies there.
     """
     is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not is_free and not (path / RECORD).is_file():
@@ -102,20 +86,10 @@ def check_place(path: Path) -> None:
 def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
     """Write a bundle, replacing an older bundle in that place.
 
-    Parameters
-    ----------
-    path : Path
-        The folder to make.
-    bundle : Bundle
-        Its record must be JSON, its arrays must hold no objects.
-    card : str
-        Markdown for ``README.md``.
-
-    Raises
-    ------
-    ArtifactError
-        If ``path`` exists and is not a bundle, or cannot be written, or ``bundle``
-        holds what JSON cannot.
+    ``path``: the folder to make. ``bundle``: its record must be JSON, its arrays must
+    hold no objects. ``card``: markdown for ``README.md``. Raises ArtifactError if
+    ``path`` exists and is not a bundle, or cannot be written, or ``bundle`` holds what
+    JSON cannot.
     """
     check_place(path)
     try:
@@ -151,19 +125,8 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
 def read_bundle(path: Path) -> Bundle:
     """Read a bundle and check that it is whole.
 
-    Parameters
-    ----------
-    path : Path
-        A folder that `write_bundle` made.
-
-    Returns
-    -------
-    bundle : Bundle
-
-    Raises
-    ------
-    ArtifactError
-        If it is missing, broken, or of another format.
+    ``path``: A folder that `write_bundle` made. Raises ArtifactError if it is missing,
+    broken, or of another format.
     """
     if not (path / RECORD).is_file():
         raise ArtifactError(
@@ -202,14 +165,7 @@ def read_bundle(path: Path) -> Bundle:
 def record_digest(record: Mapping[str, Any]) -> str:
     """Return the digest of a bundle's record, which it carries as ``sha256``.
 
-    Parameters
-    ----------
-    record : mapping
-        Without the digest.
-
-    Returns
-    -------
-    digest : str
+    ``record``: without the digest.
     """
     text = json.dumps(record, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -222,22 +178,9 @@ def projection_to_state(
 
     Every fitted attribute (``name_``) must be an array, a list of arrays, or JSON.
 
-    Parameters
-    ----------
-    projection : Projection
-        Fitted, of a registered class.
-
-    Returns
-    -------
-    state : dict
-        JSON.
-    arrays : dict of str to ndarray
-        Keys begin with ``projection/``.
-
-    Raises
-    ------
-    ArtifactError
-        If its class is not registered or an attribute is none of the above.
+    ``projection``: fitted, of a registered class. Returns state: JSON; arrays: keys
+    begin with ``projection/``. Raises ArtifactError if its class is not registered or
+    an attribute is none of the above.
     """
     name = registry.name_of("projections", type(projection))
     if name is None:
@@ -278,22 +221,9 @@ def projection_from_state(
 ) -> Projection:
     """Put a projection together again; see `projection_to_state`.
 
-    Parameters
-    ----------
-    state : mapping
-        As `projection_to_state` returned it.
-    arrays : mapping of str to ndarray
-        May hold other arrays too.
-
-    Returns
-    -------
-    projection : Projection
-        Fitted.
-
-    Raises
-    ------
-    UnknownPluginError
-        If no installed distribution registers its name.
+    ``state``: as `projection_to_state` returned it. ``arrays``: may hold other arrays
+    too. Returns projection: fitted. Raises UnknownPluginError if no installed
+    distribution registers its name.
     """
     projection: Projection = registry.load("projections", state["name"])(
         **state["parameters"]

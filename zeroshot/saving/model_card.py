@@ -13,14 +13,7 @@ __all__ = ["model_card"]
 def model_card(record: Mapping[str, Any]) -> str:
     """Return a model card in Markdown.
 
-    Parameters
-    ----------
-    record : mapping
-        The content of ``bundle.json``, as `ZeroShotClassifier.save` makes it.
-
-    Returns
-    -------
-    card : str
+    ``record``: the content of ``bundle.json``, as `ZeroShotClassifier.save` makes it.
     """
     backbone, embeddings = record["backbone"], record["embeddings"]
     labels = "; ".join(map(for_markdown, record["classes"]["labels"]))

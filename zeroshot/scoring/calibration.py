@@ -162,26 +162,12 @@ def fit_calibration(
 ) -> Calibration:
     """Train on folds of the classes and learn from them what scores mean.
 
-    Parameters
-    ----------
-    projection : Projection
-        Cloned for each fold.
-    X : ndarray of shape (n, dim_visual)
-        Features of the training images.
-    y : ndarray of shape (n,), int
-        Row of ``class_embeddings`` of each; every row has an image.
-    class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        Of unit length; at least `MIN_CLASSES`.
-    hub_correction : float, default=0.5
-        As for `LabelSpace`; each fold has a space of its own.
-    penalty : float or None, default=None
-        The seen penalty that will be used; None means the one found here.
-    random_state : int, default=0
-        Seeds the folds.
-
-    Returns
-    -------
-    calibration : Calibration
+    ``projection``: cloned for each fold. ``X``: (n, dim_visual), features of the
+    training images. ``y``: (n,) int, row of ``class_embeddings`` of each; every row has
+    an image. ``class_embeddings``: (n_classes, dim_text) float32, of unit length; at
+    least `MIN_CLASSES`. ``hub_correction``: as for `LabelSpace`; each fold has a space
+    of its own. ``penalty``: the seen penalty that will be used; None means the one
+    found here. ``random_state``: seeds the folds.
     """
     training = Training(projection, X, y, class_embeddings, hub_correction)
     parts = train_on_folds(training, random_state).sample(MOST_IMAGES, random_state)

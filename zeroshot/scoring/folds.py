@@ -57,15 +57,7 @@ class Training:
     def fit(self, chosen: NDArray[np.bool_]) -> tuple[LabelSpace, Projection]:
         """Train on some of the images, as if theirs were all the classes.
 
-        Parameters
-        ----------
-        chosen : ndarray of shape (n,), bool
-            True for the images to train on.
-
-        Returns
-        -------
-        space : LabelSpace
-        fitted : Projection
+        ``chosen``: (n,) bool, true for the images to train on.
         """
         # Rows without an image are left out: some projections look at them all.
         classes, rows = np.unique(self.y[chosen], return_inverse=True)
@@ -106,15 +98,7 @@ class Folds:
     def sample(self, n: int, seed: int) -> "Folds":
         """Return the same of some images, as many of each class where there are.
 
-        Parameters
-        ----------
-        n : int
-            How many, at most.
-        seed : int
-
-        Returns
-        -------
-        folds : Folds
+        ``n``: how many, at most.
         """
         if len(self.y) <= n:
             return self
@@ -131,16 +115,8 @@ class Folds:
 def train_on_folds(training: Training, seed: int) -> Folds:
     """Leave out a fifth of the classes and of the others' images, five times.
 
-    Parameters
-    ----------
-    training : Training
-        Of two classes or more; with fewer than ten, as many folds as pairs of them.
-    seed : int
-        Deals classes and images to the folds.
-
-    Returns
-    -------
-    folds : Folds
+    ``training``: of two classes or more; with fewer than ten, as many folds as pairs of
+    them. ``seed``: deals classes and images to the folds.
     """
     y, T = training.y, training.class_embeddings
     random = np.random.default_rng(seed)
@@ -169,16 +145,8 @@ def train_on_folds(training: Training, seed: int) -> Folds:
 def train_background(training: Training, seed: int) -> Background:
     """Leave out a tenth of the classes, ten times; map a sample of their images.
 
-    Parameters
-    ----------
-    training : Training
-        Of two classes or more; with fewer than twenty, as many folds as pairs of them.
-    seed : int
-        Deals classes to the folds and draws the sample.
-
-    Returns
-    -------
-    background : Background
+    ``training``: of two classes or more; with fewer than twenty, as many folds as pairs
+    of them. ``seed``: deals classes to the folds and draws the sample.
     """
     y, T = training.y, training.class_embeddings
     n_folds = min(N_BACKGROUND_FOLDS, len(T) // 2)

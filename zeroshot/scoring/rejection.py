@@ -42,26 +42,14 @@ class Background:
     folds: NDArray[np.intp]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the fields by name.
-
-        Returns
-        -------
-        arrays : dict of str to ndarray
-        """
+        """Return the fields by name."""
         return asdict(self)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Return the background that `to_arrays` was called on.
 
-        Parameters
-        ----------
-        arrays : mapping
-            As `to_arrays` returned them.
-
-        Returns
-        -------
-        background : Background
+        ``arrays``: as `to_arrays` returned them.
         """
         background = cls(**arrays)
         points, labels, folds = background.points, background.labels, background.folds
@@ -91,24 +79,13 @@ class Background:
         not of images: one more class, which stands out without end, is added to them.
         With that the rate is kept on average over new classes [1]_, [2]_.
 
-        Parameters
-        ----------
-        rate : float
-            Share of images accepted although their label is not a candidate, in (0, 1).
-        candidates : ndarray of shape (m, dim_text + 1), float32
-            The candidates in the `LabelSpace`.
-        class_of : ndarray of shape (m,), int
-            Seen class that each candidate names, or -1.
-        class_embeddings : ndarray of shape (n_classes, dim_text + 1), float32
-            Those of the seen classes.
-        penalty, temperature : float
-            As for `stand_out`.
-
-        Returns
-        -------
-        threshold : float
-            The highest of the background where there are too few classes for the rate:
-            it needs ``1 / rate - 1``.
+        ``rate``: share of images accepted although their label is not a candidate, in
+        (0, 1). ``candidates``: (m, dim_text + 1) float32, the candidates in the
+        `LabelSpace`. ``class_of``: (m,) int, seen class that each candidate names, or
+        -1. ``class_embeddings``: (n_classes, dim_text + 1) float32, those of the seen
+        classes. ``penalty``, ``temperature``: as for `stand_out`. Returns threshold:
+        the highest of the background where there are too few classes for the rate: it
+        needs ``1 / rate - 1``.
 
         References
         ----------
@@ -153,21 +130,10 @@ def stand_out(
     That is ``best - t log mean exp(seen / t)``, without the class that the best
     candidate names: t times the log odds of the candidate against the seen classes.
 
-    Parameters
-    ----------
-    best : ndarray of shape (n,)
-        Score of each image's best candidate.
-    class_of_best : ndarray of shape (n,), int
-        Seen class that it names, or -1.
-    seen : ndarray of shape (n, n_classes)
-        Scores of the seen classes; -inf hides one.
-    temperature : float
-        t, > 0.
-
-    Returns
-    -------
-    values : ndarray of shape (n,), float64
-        Higher is better.
+    ``best``: (n,), score of each image's best candidate. ``class_of_best``: (n,) int,
+    seen class that it names, or -1. ``seen``: (n, n_classes), scores of the seen
+    classes; -inf hides one. ``temperature``: t, > 0. Returns values (n,) float64:
+    higher is better.
 
     Examples
     --------

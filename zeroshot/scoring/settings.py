@@ -191,15 +191,8 @@ class ScoreSettings:
 def false_accept_rate(text: str) -> float | None:
     """Return the rate in ``"auto:0.05"``.
 
-    Parameters
-    ----------
-    text : str
-        Value of ``reject``.
-
-    Returns
-    -------
-    rate : float or None
-        In (0, 1); 0 for ``"auto"``, None where the text is neither.
+    ``text``: value of ``reject``. Returns rate: in (0, 1); 0 for ``"auto"``, None where
+    the text is neither.
 
     Examples
     --------

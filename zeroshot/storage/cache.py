@@ -22,11 +22,8 @@ _UMASK_LOCK = threading.Lock()
 def cache_root() -> Path:
     """Return the folder for everything that can be made again.
 
-    Returns
-    -------
-    folder : Path
-        ``ZEROSHOT_CACHE`` where that is set, else the platform's cache folder. It need
-        not exist yet.
+    Returns folder: ``ZEROSHOT_CACHE`` where that is set, else the platform's cache
+    folder. It need not exist yet.
     """
     named = os.environ.get("ZEROSHOT_CACHE")
     return (
@@ -42,15 +39,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     file as it was. What it had begun is removed a day later, when ``path`` is written
     again.
 
-    Parameters
-    ----------
-    path : Path
-        The file to write; its folder is made.
-
-    Yields
-    ------
-    temporary : Path
-        Write here.
+    ``path``: the file to write; its folder is made. Yields temporary: write here.
     """
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=_prefix(path), suffix=path.suffix
@@ -76,15 +65,8 @@ def replace_directory(path: Path) -> Iterator[Path]:
     old one is in a hidden folder beside it. What it had begun is removed a day later,
     when ``path`` is written again.
 
-    Parameters
-    ----------
-    path : Path
-        The folder to write; an existing one is replaced only after the block succeeds.
-
-    Yields
-    ------
-    temporary : Path
-        Write here.
+    ``path``: the folder to write; an existing one is replaced only after the block
+    succeeds. Yields temporary: write here.
     """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     try:

@@ -61,15 +61,8 @@ def list_cache() -> list[CachedFiles]:
 
     Locks, which are empty, are left out.
 
-    Returns
-    -------
-    files : list of CachedFiles
-        In the order of `KINDS`, then by name; ``"other"`` last.
-
-    Raises
-    ------
-    ArtifactError
-        If a folder cannot be read.
+    Returns files: in the order of `KINDS`, then by name; ``"other"`` last. Raises
+    ArtifactError if a folder cannot be read.
     """
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for kind in KINDS:
@@ -98,21 +91,9 @@ def list_cache() -> list[CachedFiles]:
 def clear_cache(*kinds: str) -> int:
     """Delete what this package keeps in the cache; it can be made or fetched again.
 
-    Parameters
-    ----------
-    *kinds : str
-        Of `KINDS`; none means all.
-
-    Returns
-    -------
-    n_bytes : int
-        How much was freed.
-
-    Raises
-    ------
-    ArtifactError
-        If another process is making a file there, a folder of the cache is a link that
-        leads out of it (nothing is deleted then), or a file cannot be deleted.
+    ``*kinds``: of `KINDS`; none means all. Returns n_bytes: how much was freed. Raises
+    ArtifactError if another process is making a file there, a folder of the cache is a
+    link that leads out of it (nothing is deleted then), or a file cannot be deleted.
     """
     folders = [cache_root() / kind for kind in kinds or KINDS]
     for folder in folders:
@@ -136,16 +117,7 @@ def clear_cache(*kinds: str) -> int:
 
 
 def free_space(folder: Path) -> int:
-    """Return how many bytes are free on the disk of a folder, which need not exist.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    n_bytes : int
-    """
+    """Return how many bytes are free on the disk of a folder, which need not exist."""
     folder = folder.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -44,40 +44,19 @@ def download(
     second process that wants the same file waits for the first and then finds it. A
     redirect from https to http is refused.
 
-    Parameters
-    ----------
-    url : str
-        Where the file is published.
-    destination : Path
-        The file to make; its folder is made too. One that exists is not looked at.
-    mirrors : sequence of str
-        Other addresses of the same file, tried in turn when one fails for good.
-    sha256, md5 : str, optional
-        Published hash, hexadecimal. Without one the hash of the first download counts,
-        which lies in ``NAME.sha256`` beside the file.
-    size : int, optional
-        Published size in bytes.
-    largest : int, default=32 GiB
-        Bytes at which a file is given up whose size is not published.
-    attempts : int, default=5
-        Tries in a row that bring less than 1 KiB before an address is given up.
-    timeout : float, default=30.0
-        Seconds without a byte after which the connection counts as dead. A server that
-        sends less than 1 KiB a second for so long is given up.
-    pause : float, default=1.0
-        Seconds before the second try; doubled for each further one, up to a minute. A
-        server that asks for more (``Retry-After``) is given up.
-
-    Returns
-    -------
-    destination : Path
-
-    Raises
-    ------
-    ArtifactError
-        If ``ZEROSHOT_OFFLINE`` is set, no address gives the file, what comes is not it
-        (a web page, another size or hash), or it cannot be stored; says what came and
-        what to do.
+    ``url``: where the file is published. ``destination``: the file to make; its folder
+    is made too. One that exists is not looked at. ``mirrors``: other addresses of the
+    same file, tried in turn when one fails for good. ``sha256``, ``md5``: published
+    hash, hexadecimal. Without one the hash of the first download counts, which lies in
+    ``NAME.sha256`` beside the file. ``size``: published size in bytes. ``largest``:
+    bytes at which a file is given up whose size is not published. ``attempts``: tries
+    in a row that bring less than 1 KiB before an address is given up. ``timeout``:
+    seconds without a byte after which the connection counts as dead. A server that
+    sends less than 1 KiB a second for so long is given up. ``pause``: seconds before
+    the second try; doubled for each further one, up to a minute. A server that asks for
+    more (``Retry-After``) is given up. Raises ArtifactError if ``ZEROSHOT_OFFLINE`` is
+    set, no address gives the file, what comes is not it (a web page, another size or
+    hash), or it cannot be stored; says what came and what to do.
     """
     if destination.is_file():
         return destination

@@ -57,10 +57,8 @@ def exclusive(path: Path) -> Iterator[None]:
 def verify(path: Path) -> None:
     """Compare a downloaded or unpacked file with the hash recorded beside it.
 
-    Raises
-    ------
-    ArtifactError
-        If it has changed since, cannot be read, or no hash was recorded.
+    Raises ArtifactError if it has changed since, cannot be read, or no hash was
+    recorded.
     """
     expected = recorded_hash(path)
     if expected is None:

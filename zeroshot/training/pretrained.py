@@ -142,19 +142,10 @@ def seen_in_pretraining(
 ) -> list[Hashable]:
     """Return the labels that the backbone was trained to tell apart.
 
-    Parameters
-    ----------
-    backbone : Backbone or None
-        Only ImageNet-1k is known by its classes: for other pretraining, and for
-        features without a backbone, nothing is found.
-    labels : iterable of hashable
-        Compared by their first name, without regard to case and hyphens.
-
-    Returns
-    -------
-    seen : list of hashable
-        In the order given. A class of another name ("rooster" for ImageNet's "cock")
-        is not found.
+    ``backbone``: only ImageNet-1k is known by its classes: for other pretraining, and
+    for features without a backbone, nothing is found. ``labels``: compared by their
+    first name, without regard to case and hyphens. Returns seen: in the order given. A
+    class of another name ("rooster" for ImageNet's "cock") is not found.
     """
     if backbone is None or "ImageNet-1k" not in card_of(backbone).pretraining:
         return []
@@ -167,16 +158,8 @@ def warn_if_seen_in_pretraining(
 ) -> None:
     """Warn of classes that are unseen by the projection, but not by the backbone.
 
-    Parameters
-    ----------
-    backbone : Backbone or None
-    labels : iterable of hashable
-        Classes of an evaluation.
-
-    Warns
-    -----
-    SeenInPretrainingWarning
-        Says how many, with the first few names.
+    ``labels``: classes of an evaluation. Warns SeenInPretrainingWarning: says how many,
+    with the first few names.
     """
     labels = list(labels)
     seen = seen_in_pretraining(backbone, labels)

@@ -108,26 +108,14 @@ class ProjectionChoice:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the choice as JSON can hold it.
-
-        Returns
-        -------
-        content : dict
-        """
+        """Return the choice as JSON can hold it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Return the choice that `to_dict` was called on.
 
-        Parameters
-        ----------
-        content : mapping
-            As `to_dict` returned it.
-
-        Returns
-        -------
-        choice : ProjectionChoice
+        ``content``: as `to_dict` returned it.
         """
         tried = tuple(Tried(**one) for one in content["tried"])
         return cls(**{**content, "tried": tried})
@@ -178,18 +166,9 @@ class AutoProjection(BaseEstimator):
     ) -> Self:
         """Choose a projection and learn its map.
 
-        Parameters
-        ----------
-        X : ndarray of shape (n, dim_visual)
-            Visual features of the training images.
-        y : ndarray of shape (n,), int
-            For each image its row of ``class_embeddings``.
-        class_embeddings : ndarray of shape (n_classes, dim_text)
-            One vector of unit length per seen class.
-
-        Returns
-        -------
-        self : AutoProjection
+        ``X``: (n, dim_visual), visual features of the training images. ``y``: (n,) int,
+        for each image its row of ``class_embeddings``. ``class_embeddings``:
+        (n_classes, dim_text), one vector of unit length per seen class.
         """
         X = check_array(X, dtype=np.float32)
         T = check_array(class_embeddings, dtype=np.float32)
@@ -204,15 +183,8 @@ class AutoProjection(BaseEstimator):
     def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Map features to points in the text space.
 
-        Parameters
-        ----------
-        X : ndarray of shape (n, dim_visual)
-            ``n`` may be 0.
-
-        Returns
-        -------
-        points : ndarray of shape (n, dim_text), float32
-            Not normalised; compare by cosine.
+        ``X``: (n, dim_visual), ``n`` may be 0. Returns points (n, dim_text) float32:
+        not normalised; compare by cosine.
         """
         check_is_fitted(self)
         return self.projection_.transform(X)
@@ -228,24 +200,12 @@ def choose_projection(
 ) -> tuple[Projection, ProjectionChoice]:
     """Choose a projection and its settings on class-disjoint folds.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, dim_visual), float32
-        Features of the training images.
-    y : ndarray of shape (n,), int
-        Row of ``class_embeddings`` of each; every row has an image.
-    class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        Of unit length.
-    hub_correction : float, default=0.5
-        As for `LabelSpace`; each fold has a space of its own.
-    random_state : int, default=0
-        Seeds the folds and the training.
-
-    Returns
-    -------
-    projection : Projection
-        Not fitted. `Ridge` with its defaults if there are fewer than 6 classes.
-    choice : ProjectionChoice
+    ``X``: (n, dim_visual) float32, features of the training images. ``y``: (n,) int,
+    row of ``class_embeddings`` of each; every row has an image. ``class_embeddings``:
+    (n_classes, dim_text) float32, of unit length. ``hub_correction``: as for
+    `LabelSpace`; each fold has a space of its own. ``random_state``: seeds the folds
+    and the training. Returns projection: not fitted. `Ridge` with its defaults if there
+    are fewer than 6 classes.
     """
     n_classes = len(class_embeddings)
     if n_classes < MIN_CLASSES:
@@ -302,16 +262,7 @@ def choose_projection(
 
 
 def draw_seed(random_state: int | np.random.RandomState | None) -> int:
-    """Return a number that seeds the choice; a number is one already.
-
-    Parameters
-    ----------
-    random_state : int, RandomState instance or None
-
-    Returns
-    -------
-    seed : int
-    """
+    """Return a number that seeds the choice; a number is one already."""
     if isinstance(random_state, int):
         return random_state
     return int(check_random_state(random_state).randint(2**31 - 1))

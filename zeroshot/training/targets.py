@@ -21,22 +21,9 @@ __all__ = ["Targets", "check_targets"]
 def check_targets(y: Any) -> NDArray[Any]:
     """Return labels of one kind as an array; refuse others, and none.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Strings or numbers.
-
-    Returns
-    -------
-    labels : ndarray of shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If y is None, or continuous, or of another shape.
-    LabelError
-        If there is no label, or labels are missing, of several kinds, or of a kind
-        that names nothing.
+    ``y``: (n,), strings or numbers. Returns labels (n,). Raises ValueError if y is
+    None, or continuous, or of another shape; LabelError if there is no label, or labels
+    are missing, of several kinds, or of a kind that names nothing.
     """
     if y is None:
         raise ValueError(

@@ -34,24 +34,12 @@ def is_url(handle: str) -> bool:
 def module_folder(handle: str) -> Path:
     """Return the folder of a module, fetching and unpacking it if need be.
 
-    Parameters
-    ----------
-    handle : str
-        A folder with ``saved_model.pb``, a tar archive of one (``.tar.gz``, ``.tgz``,
-        ``.tar``), or the URL of an archive or of a model on TF-Hub or Kaggle. What is
-        unpacked lies in ``TFHUB_CACHE_DIR`` where that is set, else in ``tfhub`` below
-        `zeroshot.storage.cache.cache_root`.
-
-    Returns
-    -------
-    folder : Path
-        It has a file ``saved_model.pb``.
-
-    Raises
-    ------
-    ArtifactError
-        If there is no such thing, it cannot be fetched or unpacked, or is no
-        SavedModel.
+    ``handle``: A folder with ``saved_model.pb``, a tar archive of one (``.tar.gz``,
+    ``.tgz``, ``.tar``), or the URL of an archive or of a model on TF-Hub or Kaggle.
+    What is unpacked lies in ``TFHUB_CACHE_DIR`` where that is set, else in ``tfhub``
+    below `zeroshot.storage.cache.cache_root`. Returns folder: it has a file
+    ``saved_model.pb``. Raises ArtifactError if there is no such thing, it cannot be
+    fetched or unpacked, or is no SavedModel.
     """
     named = os.environ.get("TFHUB_CACHE_DIR")
     cache = Path(named).expanduser() if named else cache_root() / "tfhub"
@@ -72,15 +60,8 @@ def module_folder(handle: str) -> Path:
 def folder_sha256(folder: Path) -> str:
     """Return a hash of a SavedModel's graph, variables and assets.
 
-    Parameters
-    ----------
-    folder : Path
-        As `module_folder` gives it; its name and place do not count.
-
-    Returns
-    -------
-    digest : str
-        64 hexadecimal digits.
+    ``folder``: as `module_folder` gives it; its name and place do not count. Returns
+    digest: 64 hexadecimal digits.
     """
     digest = hashlib.sha256()
     for part in (MODEL, "variables", "assets"):

@@ -99,18 +99,11 @@ class TrainableEnd:
     ) -> NDArray[np.float16]:
         """Compute the frozen beginning's output.
 
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-            RGB, of the backbone's input size.
-        boxes : ndarray of shape (n, 4), float32, optional
-            For each image the part to look at: top, left, bottom, right, in [0, 1],
-            scaled to the whole size; mirrored where left > right.
-
-        Returns
-        -------
-        maps : ndarray of shape (n, *map_shape), float16
-            Half the memory; the rounding, 5e-4 relative, is small beside augmentation.
+        ``images``: (n, height, width, 3) uint8, RGB, of the backbone's input size.
+        ``boxes``: (n, 4) float32, for each image the part to look at: top, left,
+        bottom, right, in [0, 1], scaled to the whole size; mirrored where left > right.
+        Returns maps (n, *map_shape) float16: half the memory; the rounding, 5e-4
+        relative, is small beside augmentation.
         """
         tf = import_tensorflow()
         pixels: NDArray[np.float32] = images.astype(np.float32)
@@ -129,15 +122,8 @@ class TrainableEnd:
     ) -> NDArray[np.float32]:
         """Compute features from maps, with the end as it is now.
 
-        Parameters
-        ----------
-        maps : ndarray of shape (n, *map_shape), float16
-        batch_size : int, default=128
-            Images at once.
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
+        ``maps``: (n, *map_shape) float16. ``batch_size``: images at once. Returns
+        features (n, dim) float32.
         """
         tf = import_tensorflow()
         return np.concatenate(
@@ -167,28 +153,15 @@ class TrainableEnd:
     ) -> tuple[Callable[..., float], Callable[[], list[Layer]]]:
         """Compile one step of training of the end and the map together.
 
-        Parameters
-        ----------
-        layers : sequence of Layer
-            The map's dense layers, ReLU between them; where training begins.
-        mean : ndarray of shape (dim,), float32, or None
-            Subtracted from the signed roots of the features, which then are made unit
-            length; None leaves features as they are.
-        class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        loss, penalty : callable
-            The projection's own: losses of a batch, and what is added for the kernels.
-        learning_rate : float
-            Of Adam.
-        train_biases : bool
-            Whether the map's biases are trained; a linear map has none.
-
-        Returns
-        -------
-        step : callable
-            From maps (n, *map_shape), rows of true classes (n,) and the number of the
-            step to the mean loss of the batch before the step.
-        current : callable
-            Returns the map's layers as they are.
+        ``layers``: the map's dense layers, ReLU between them; where training begins.
+        ``mean``: (dim,) float32, or None, subtracted from the signed roots of the
+        features, which then are made unit length; None leaves features as they are.
+        ``class_embeddings``: (n_classes, dim_text) float32. ``loss``, ``penalty``: the
+        projection's own: losses of a batch, and what is added for the kernels.
+        ``learning_rate``: of Adam. ``train_biases``: whether the map's biases are
+        trained; a linear map has none. Returns step: from maps (n, *map_shape), rows of
+        true classes (n,) and the number of the step to the mean loss of the batch
+        before the step; current: returns the map's layers as they are.
         """
         tf, keras = import_tensorflow(), import_keras()
         kernels = [keras.Variable(kernel) for kernel, _ in layers]

@@ -20,28 +20,12 @@ def keras_head(
 ) -> ClassifierHead:
     """Read the classifier of a network of `keras.applications`; imports no TensorFlow.
 
-    Parameters
-    ----------
-    name : str
-        Registry name of the network.
-    row : Application
-        Its row in the table.
-    weights : "imagenet", path or None
-        ``"imagenet"`` takes the published file with the classifier, which Keras
-        downloads if need be; a path must be an HDF5 file that has the classifier.
-
-    Returns
-    -------
-    head : ClassifierHead
-        Of the 1000 classes of ImageNet-1k.
-
-    Raises
-    ------
-    PluginContractError
-        If the network's classifier is more than a dense layer on the pooled features,
-        or the weights are random.
-    ArtifactError
-        If the file is missing or holds no such classifier.
+    ``name``: registry name of the network. ``row``: its row in the table. ``weights``:
+    ``"imagenet"`` takes the published file with the classifier, which Keras downloads
+    if need be; a path must be an HDF5 file that has the classifier. Returns head: of
+    the 1000 classes of ImageNet-1k. Raises PluginContractError if the network's
+    classifier is more than a dense layer on the pooled features, or the weights are
+    random; ArtifactError if the file is missing or holds no such classifier.
     """
     if not row.linear_head or weights is None:
         reason = (

@@ -81,13 +81,7 @@ class LiteRTNetwork:
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of a batch.
 
-        Parameters
-        ----------
-        images : ndarray of shape (n, height, width, 3), uint8
-
-        Returns
-        -------
-        features : ndarray of shape (n, dim), float32
+        ``images``: (n, height, width, 3) uint8. Returns features (n, dim) float32.
         """
         features = np.empty((len(images), self.dim), np.float32)
         places = iter(range(len(images)))  # each thread takes the next that is left
@@ -126,22 +120,10 @@ class _Runners:
 def interpreter_of(model: bytes, threads: int | None = None) -> Any:
     """Return an interpreter of a LiteRT file.
 
-    Parameters
-    ----------
-    model : bytes
-        Content of the file.
-    threads : int, optional
-        Threads that it uses; default: one for each core.
-
-    Returns
-    -------
-    interpreter : tensorflow.lite.Interpreter
-        Ready to run; not for several threads at once.
-
-    Raises
-    ------
-    ValueError, RuntimeError
-        As TensorFlow raises them, if it is no such file or needs what LiteRT lacks.
+    ``model``: content of the file. ``threads``: threads that it uses; default: one for
+    each core. Returns interpreter: ready to run; not for several threads at once.
+    Raises ValueError, RuntimeError as TensorFlow raises them, if it is no such file or
+    needs what LiteRT lacks.
     """
     tf = import_tensorflow(to_run=False)
     with stderr_set_aside(), warnings.catch_warnings():
@@ -156,15 +138,8 @@ def interpreter_of(model: bytes, threads: int | None = None) -> Any:
 def converted_file(fingerprint: str) -> Path:
     """Return where the conversion of a backbone's network is kept.
 
-    Parameters
-    ----------
-    fingerprint : str
-        Of the backbone; the version of TensorFlow enters too.
-
-    Returns
-    -------
-    path : Path
-        Below `zeroshot.storage.cache.cache_root`; there may be no such file.
+    ``fingerprint``: of the backbone; the version of TensorFlow enters too. Returns
+    path: below `zeroshot.storage.cache.cache_root`; there may be no such file.
     """
     key = f"{fingerprint} {import_tensorflow(to_run=False).__version__}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -174,19 +149,8 @@ def converted_file(fingerprint: str) -> Path:
 def read_converted(path: Path) -> LiteRTNetwork | None:
     """Return the kept conversion, or None where there is none or it is damaged.
 
-    Parameters
-    ----------
-    path : Path
-        As `converted_file` gives it.
-
-    Returns
-    -------
-    converted : LiteRTNetwork or None
-
-    Raises
-    ------
-    ConversionError
-        If what is kept is the reason why there can be none.
+    ``path``: as `converted_file` gives it. Raises ConversionError if what is kept is
+    the reason why there can be none.
     """
     try:
         content = path.read_bytes()
@@ -205,27 +169,13 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTN
 
     The comparison is on photographs: on noise a network's features say little.
 
-    Parameters
-    ----------
-    network : Network
-        Its own compiled graph is what is converted.
-    path : Path
-        Where to keep it, or the reason why it can never be converted; what may pass,
-        such as a full disk, is not kept. A cache that cannot be written is no error.
-        The file is renamed into place whole, so two processes may do this at once.
-    quantised : bool, default=False
-        To int8, with the ranges that the photographs need.
-
-    Returns
-    -------
-    converted : LiteRTNetwork
-
-    Raises
-    ------
-    ConversionError
-        If TensorFlow cannot convert it, or features of a photograph differ: any by
-        more than 2e-5 of that photograph's largest one; quantised, if their cosine is
-        below 0.9.
+    ``network``: its own compiled graph is what is converted. ``path``: where to keep
+    it, or the reason why it can never be converted; what may pass, such as a full disk,
+    is not kept. A cache that cannot be written is no error. The file is renamed into
+    place whole, so two processes may do this at once. ``quantised``: to int8, with the
+    ranges that the photographs need. Raises ConversionError if TensorFlow cannot
+    convert it, or features of a photograph differ: any by more than 2e-5 of that
+    photograph's largest one; quantised, if their cosine is below 0.9.
     """
     images = photographs(network.input_size)
     expected = network(images)
@@ -249,14 +199,7 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTN
 def photographs(size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return four photographs that every installation has.
 
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width.
-
-    Returns
-    -------
-    images : ndarray of shape (4, height, width, 3), uint8
+    ``size``: height and width. Returns images (4, height, width, 3) uint8.
     """
     height, width = size
     folder = files("skimage.data")  # a package: its wheel holds them, none is fetched

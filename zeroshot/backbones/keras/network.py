@@ -41,16 +41,8 @@ def scale_pixels(pixels: Any, scaling: PixelScaling) -> Any:
 
     (Unless it is a function that does so.)
 
-    Parameters
-    ----------
-    pixels : ndarray or tensor of shape (n, height, width, 3), float32
-        RGB, 0 to 255.
-    scaling : {"identity", "tf", "torch", "caffe", "unit"} or callable
-        See `Scaling`.
-
-    Returns
-    -------
-    scaled : ndarray or tensor of the same shape, float32
+    ``pixels``: RGB, 0 to 255. ``scaling``: {"identity", "tf", "torch", "caffe", "unit"}
+    or callable, see `Scaling`.
     """
     if callable(scaling):
         return np.asarray(scaling(pixels), np.float32)
@@ -148,9 +140,7 @@ class Network:
 def check_scaling(scaling: object) -> None:
     """Refuse an unknown name of a pixel scaling; a callable passes.
 
-    Raises
-    ------
-    PluginContractError
+    Raises PluginContractError.
     """
     known = get_args(Scaling)
     if not callable(scaling) and scaling not in known:
@@ -163,10 +153,7 @@ def check_scaling(scaling: object) -> None:
 def describe_scaling(scaling: Any) -> str:
     """Return text that stands for a scaling in a fingerprint.
 
-    Raises
-    ------
-    PluginContractError
-        If it is a function that text cannot stand for.
+    Raises PluginContractError if it is a function that text cannot stand for.
     """
     if not callable(scaling):
         return str(scaling)
@@ -185,10 +172,7 @@ def describe_scaling(scaling: Any) -> str:
 def layers_from(model: Any, name: str) -> list[Any]:
     """Return the layer of a Keras model that is called so, and all after it.
 
-    Raises
-    ------
-    PluginContractError
-        If there is none.
+    Raises PluginContractError if there is none.
     """
     names = [layer.name for layer in model.layers]
     if name not in names:

@@ -33,17 +33,9 @@ def fastest_route(build: Callable[[], Network], fingerprint: str) -> Route:
     same bit for bit in every process. Between machines they agree to 1e-4: the route is
     no part of a backbone's fingerprint.
 
-    Parameters
-    ----------
-    build : callable
-        Returns the `Network`; called if there is no kept conversion.
-    fingerprint : str
-        Of the backbone: names the conversion in the cache.
-
-    Returns
-    -------
-    route : callable
-        Threads may call it at once.
+    ``build``: returns the `Network`; called if there is no kept conversion.
+    ``fingerprint``: of the backbone: names the conversion in the cache. Returns route:
+    threads may call it at once.
     """
     if import_tensorflow(to_run=False).config.list_physical_devices("GPU"):
         logger.info("A plain graph is used, on the GPU.")
@@ -67,22 +59,10 @@ def fastest_route(build: Callable[[], Network], fingerprint: str) -> Route:
 def quantised_route(build: Callable[[], Network], fingerprint: str) -> Route:
     """Return the network quantised to int8, from the cache where it is there.
 
-    Parameters
-    ----------
-    build : callable
-        Returns the `Network`; called if there is no kept conversion.
-    fingerprint : str
-        Of the quantised backbone: names the conversion in the cache.
-
-    Returns
-    -------
-    route : callable
-        Threads may call it at once.
-
-    Raises
-    ------
-    PluginContractError
-        If it cannot be quantised.
+    ``build``: returns the `Network`; called if there is no kept conversion.
+    ``fingerprint``: of the quantised backbone: names the conversion in the cache.
+    Returns route: threads may call it at once. Raises PluginContractError if it cannot
+    be quantised.
     """
     path = converted_file(fingerprint)
     try:

@@ -47,24 +47,10 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
     (``keras.utils.get_file``), into a temporary folder first, so that a killed one
     leaves nothing half-made.
 
-    Parameters
-    ----------
-    name : str
-        Name of the file in Keras' cache.
-    url : str
-        Where Keras publishes it.
-    digest : str or None
-        MD5 or SHA-256 that Keras demands, hexadecimal; None where it demands none.
-
-    Returns
-    -------
-    path : Path
-
-    Raises
-    ------
-    ArtifactError
-        If the file is not there, or is not the published one, and cannot be downloaded;
-        says where to put which file.
+    ``name``: name of the file in Keras' cache. ``url``: where Keras publishes it.
+    ``digest``: MD5 or SHA-256 that Keras demands, hexadecimal; None where it demands
+    none. Raises ArtifactError if the file is not there, or is not the published one,
+    and cannot be downloaded; says where to put which file.
     """
     path = weights_folder() / name
     if path.is_file():
@@ -89,27 +75,11 @@ def build_without_top(
 ) -> Any:
     """Build a network of `keras.applications` that ends in global average pooling.
 
-    Parameters
-    ----------
-    name : str
-        Name in the table.
-    input_size : tuple of int
-        Height and width.
-    weights : Path, bytes or None
-        A weights file, with or without the classifier, or what `content_of` returned.
-        None draws random weights, the same ones for the same name.
-
-    Returns
-    -------
-    model : keras.Model
-        Float32, channels last, whatever the user has configured.
-
-    Raises
-    ------
-    ArtifactError
-        If the file does not fit the network.
-    PluginContractError
-        If the input size is too small for it.
+    ``name``: name in the table. ``input_size``: height and width. ``weights``: A
+    weights file, with or without the classifier, or what `content_of` returned. None
+    draws random weights, the same ones for the same name. Returns model: float32,
+    channels last, whatever the user has configured. Raises ArtifactError if the file
+    does not fit the network; PluginContractError if the input size is too small for it.
     """
     row = applications()[name]
     with _keras_defaults() as keras:
@@ -141,17 +111,8 @@ def build_without_top(
 def content_of(name: str, model: Any) -> bytes:
     """Return the weights of a network as the content of a ``.weights.h5`` file.
 
-    Parameters
-    ----------
-    name : str
-        Name in the table.
-    model : keras.Model
-        As `build_without_top` made it, with any weights; left as it is.
-
-    Returns
-    -------
-    content : bytes
-        Equal for equal weights.
+    ``name``: name in the table. ``model``: as `build_without_top` made it, with any
+    weights; left as it is. Returns content: equal for equal weights.
     """
     keras = import_keras()
     scaled = [

@@ -235,19 +235,9 @@ def ngram_buckets(word: bytes, minn: int, maxn: int, bucket: int) -> list[int]:
     n-gram starts and ends at the border of a UTF-8 character; ``<`` and ``>`` alone are
     none.
 
-    Parameters
-    ----------
-    word : bytes
-        UTF-8.
-    minn, maxn : int
-        Least and greatest number of characters; none if ``maxn`` is 0.
-    bucket : int
-        Number of buckets.
-
-    Returns
-    -------
-    buckets : list of int
-        With repetitions, in [0, bucket).
+    ``word``: UTF-8. ``minn``, ``maxn``: least and greatest number of characters; none
+    if ``maxn`` is 0. ``bucket``: number of buckets. Returns buckets: with repetitions,
+    in [0, bucket).
     """
     framed = b"<" + word + b">"
     borders = [i for i, byte in enumerate(framed) if byte & 0xC0 != 0x80]

@@ -27,30 +27,13 @@ def nearest(
 ) -> list[tuple[str, float]]:
     """Return the words whose vectors have the greatest cosine with a word or vector.
 
-    Parameters
-    ----------
-    embeddings : TextEmbeddings
-        With `SupportsVocabulary`. A file of word vectors gets a matrix of 2 bytes a
-        number in the cache, the first time.
-    word_or_vector : str or array-like of shape (dim,)
-        A word is not among its own neighbours.
-    k : int, default=10
-        How many; at least 1.
-
-    Returns
-    -------
-    neighbours : list of tuple of str and float
-        Nearest first; words and cosines in [-1, 1]. At most ``k``.
-
-    Raises
-    ------
-    OutOfVocabularyError
-        If the word is not known.
-    PluginContractError
-        If ``embeddings`` cannot list its words, ``k`` is less than 1, or the vector has
-        another shape, is zero or not finite.
-    ArtifactError
-        If the file is broken.
+    ``embeddings``: with `SupportsVocabulary`. A file of word vectors gets a matrix of 2
+    bytes a number in the cache, the first time. ``word_or_vector``: (dim,), A word is
+    not among its own neighbours. ``k``: how many; at least 1. Returns neighbours:
+    nearest first; words and cosines in [-1, 1]. At most ``k``. Raises
+    OutOfVocabularyError if the word is not known; PluginContractError if ``embeddings``
+    cannot list its words, ``k`` is less than 1, or the vector has another shape, is
+    zero or not finite; ArtifactError if the file is broken.
 
     Notes
     -----
@@ -103,27 +86,12 @@ def open_vocabulary(
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Return the most frequent words and their unit vectors, to predict any of them.
 
-    Parameters
-    ----------
-    embeddings : TextEmbeddings
-        With `SupportsVocabulary`.
-    max_words : int, default=100_000
-        At most so many, from the start of the file: published files are sorted by
-        frequency. 100,000 words of 300 numbers take 120 MB.
-
-    Returns
-    -------
-    words : list of str
-        Without those whose vector is zero.
-    units : ndarray of shape (n_words, dim), float32
-        Of length 1, and within ``1.6e-5 * sqrt(dim)`` of the exact unit vectors.
-
-    Raises
-    ------
-    PluginContractError
-        If ``embeddings`` cannot list its words or ``max_words`` is less than 1.
-    ArtifactError
-        If the file is broken.
+    ``embeddings``: with `SupportsVocabulary`. ``max_words``: at most so many, from the
+    start of the file: published files are sorted by frequency. 100,000 words of 300
+    numbers take 120 MB. Returns words: without those whose vector is zero; units
+    (n_words, dim) float32: of length 1, and within ``1.6e-5 * sqrt(dim)`` of the exact
+    unit vectors. Raises PluginContractError if ``embeddings`` cannot list its words or
+    ``max_words`` is less than 1; ArtifactError if the file is broken.
     """
     if not isinstance(max_words, int | np.integer) or max_words < 1:
         raise PluginContractError(

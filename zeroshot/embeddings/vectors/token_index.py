@@ -97,16 +97,9 @@ def cached_index(
     Two processes may do so at once: each writes a file of its own and renames it. Where
     the cache cannot be written, the index is made anew and a warning says so.
 
-    Parameters
-    ----------
-    path : Path
-        The file that the user named, absolute.
-    source : Path or bytes
-        The same unpacked; ``path`` where it is not packed.
-    form : str
-        What the file was recognised as.
-    scan : callable
-        Scans ``source``.
+    ``path``: the file that the user named, absolute. ``source``: the same unpacked;
+    ``path`` where it is not packed. ``form``: what the file was recognised as.
+    ``scan``: scans ``source``.
     """
     if isinstance(source, bytes) or file_stamp(source)[0] < LEAST_KEPT:
         return TokenIndex.from_scan(scan())

@@ -126,19 +126,10 @@ def cached_units(
     It is built in blocks, so in little memory. Where the cache cannot be written, it is
     made in memory and a warning says so.
 
-    Parameters
-    ----------
-    path : Path
-        Where it is kept.
-    key : bytes
-        32 bytes that stand for the content of the vector file.
-    dim : int
-    blocks : callable
-        Gives blocks of words and vectors; called only where the matrix must be built.
-    n_words : int or None
-        How many words are needed, at least; None for all.
-    total : int
-        How many there are about, for the progress bar.
+    ``path``: where it is kept. ``key``: 32 bytes that stand for the content of the
+    vector file. ``blocks``: gives blocks of words and vectors; called only where the
+    matrix must be built. ``n_words``: how many words are needed, at least; None for
+    all. ``total``: how many there are about, for the progress bar.
     """
     units = _load(path, key, dim)
     if units is not None and units.has(n_words):

@@ -83,15 +83,9 @@ def save_tables(
 ) -> None:
     """Write up to four tables, each in parts, to a file that `load_tables` maps.
 
-    Parameters
-    ----------
-    path : Path
-    key : bytes
-        32 bytes that stand for the content of the vector file.
-    tables : iterable of iterable of buffers
-        A table is not asked for before the one before it was written.
-    unchecked : int, default=0
-        The first so many have no checksum.
+    ``key``: 32 bytes that stand for the content of the vector file. ``tables``: A table
+    is not asked for before the one before it was written. ``unchecked``: the first so
+    many have no checksum.
     """
     remove_left_over(path)
     with replace_file(path) as temporary, temporary.open("wb") as file:

@@ -68,24 +68,11 @@ def open_stream(path: Path) -> Iterator[io.BufferedReader]:
 def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedReader]]:
     """Open a file for reading from its start, and see how far it is read.
 
-    Parameters
-    ----------
-    path : Path
-        A plain file, gzip, bzip2, xz, or a zip archive with one member.
-
-    Yields
-    ------
-    stream : io.BufferedReader
-        Unpacked.
-    packed : io.BufferedReader
-        The file as it is stored, for its position; ``stream`` itself if it is not
-        packed.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is missing or a directory, the archive holds no or several files,
-        or, while the block reads, the packed data ends early or is damaged.
+    ``path``: A plain file, gzip, bzip2, xz, or a zip archive with one member. Yields
+    stream: unpacked; packed: the file as it is stored, for its position; ``stream``
+    itself if it is not packed. Raises ArtifactError if the file is missing or a
+    directory, the archive holds no or several files, or, while the block reads, the
+    packed data ends early or is damaged.
     """
     try:
         with ExitStack() as stack:
@@ -162,10 +149,7 @@ def content_fingerprint(path: Path, form: str) -> str:
     Files of up to 3 MiB are covered whole. A change of a few bytes elsewhere that keeps
     the size goes unseen, and a packed file differs from the same file unpacked.
 
-    Raises
-    ------
-    ArtifactError
-        If the file cannot be read.
+    Raises ArtifactError if the file cannot be read.
     """
     digest = hashlib.sha256(form.encode())
     try:

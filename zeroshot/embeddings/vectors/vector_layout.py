@@ -125,10 +125,7 @@ class VectorLayout:
     def token(self, record: bytes) -> bytes:
         """Return the token of a record, with its prefix.
 
-        Raises
-        ------
-        RowError
-            If the record holds fewer or more numbers.
+        Raises RowError if the record holds fewer or more numbers.
         """
         if self.binary:
             end = len(record) - 4 * self.dim - 1
@@ -153,11 +150,8 @@ class VectorLayout:
 
         Text is parsed as float64 and rounded to float32, bit-equal to gensim.
 
-        Raises
-        ------
-        RowError
-            If these are not ``dim`` finite numbers, or float32 that no program has
-            written for a word.
+        Raises RowError if these are not ``dim`` finite numbers, or float32 that no
+        program has written for a word.
         """
         if self.binary:
             content = record[-4 * self.dim :]
@@ -186,11 +180,8 @@ def recognise_layout(path: Path) -> VectorLayout:
     from the right. A tie between lengths goes to the greater one, so that a row cut
     short is an error and not a new length.
 
-    Raises
-    ------
-    ArtifactError
-        If it is no file of word vectors, its header is impossible, or its first rows
-        are not as that says; names the file and the line.
+    Raises ArtifactError if it is no file of word vectors, its header is impossible, or
+    its first rows are not as that says; names the file and the line.
     """
     with open_stream(path) as stream:
         sample = stream.read(LONGEST_ROW)

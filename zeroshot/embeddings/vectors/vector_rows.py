@@ -55,10 +55,8 @@ class VectorRows:
 
         Of a word that it has twice this is the first row, as in gensim.
 
-        Raises
-        ------
-        ArtifactError
-            If the file or a wanted row is broken, or a number not finite.
+        Raises ArtifactError if the file or a wanted row is broken, or a number not
+        finite.
         """
         wanted: dict[bytes, list[str]] = {}
         for token, word in as_tokens(words).items():
@@ -87,10 +85,7 @@ class VectorRows:
     def words(self) -> Iterator[str]:
         """Yield every word once, in the order of the file.
 
-        Raises
-        ------
-        ArtifactError
-            If a row has another length.
+        Raises ArtifactError if a row has another length.
         """
         for block in self._blocks():
             for word, _, _ in block:
@@ -99,10 +94,7 @@ class VectorRows:
     def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         """Yield every word once and its vector, some thousand at once.
 
-        Raises
-        ------
-        ArtifactError
-            If a row is broken.
+        Raises ArtifactError if a row is broken.
         """
         for block in self._blocks():
             vectors = np.empty((len(block), self._layout.dim), dtype=np.float32)

@@ -47,25 +47,11 @@ def scan_records(
 ) -> Scan:
     """Scan records of a token, a separator and a fixed number of bytes.
 
-    Parameters
-    ----------
-    raw : unbuffered binary file
-        At the first record, which is at ``start`` in the file.
-    start : int
-    separator : bytes
-        One byte, which no token has.
-    length : int
-        Bytes after the separator.
-    count : int
-        Records.
-    heads : callable
-        Called with the number of a record (from 0) and the tokens from there on;
-        returns what to hash of each.
-
-    Raises
-    ------
-    RowError
-        If a record is not whole; with its number and offset.
+    ``raw``: at the first record, which is at ``start`` in the file. ``separator``: one
+    byte, which no token has. ``length``: bytes after the separator. ``count``: records.
+    ``heads``: called with the number of a record (from 0) and the tokens from there on;
+    returns what to hash of each. Raises RowError if a record is not whole; with its
+    number and offset.
     """
     hashes, sizes = array("I"), array("Q")
     left, base = count, start
