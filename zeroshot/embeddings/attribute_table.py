@@ -104,9 +104,9 @@ def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table
     ArtifactError
         If the shapes do not fit, or a vector is not finite or all zeros.
     """
-    if isinstance(matrix, np.ma.MaskedArray):  # asarray would forget the mask
-        matrix = np.ma.filled(matrix.astype(np.float64), np.nan)
     try:
+        if isinstance(matrix, np.ma.MaskedArray):  # asarray would forget the mask
+            matrix = np.ma.filled(matrix.astype(np.float64), np.nan)
         given = np.asarray(matrix)
         # Text would be parsed, and parts of complex numbers lost: "same_kind" refuses.
         is_real = given.dtype == object and all(isinstance(v, Real) for v in given.flat)
