@@ -32,11 +32,11 @@ from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
 from zeroshot.labels import embed_labels
 from zeroshot.labels.candidates import seen_class
 from zeroshot.metrics import (
-    expected_calibration_error,
     harmonic_mean,
     hit_at_k,
     per_class_accuracy,
     rejection_curve,
+    reliability_bins,
 )
 from zeroshot.scoring.rejection import stand_out
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
@@ -126,7 +126,7 @@ def probabilities(
         classifier.set_params(temperature=temperature)
         p = classifier.predict_proba(X, split.unseen.tolist())
         right = split.unseen[p.argmax(axis=1)] == y
-        errors[name] = expected_calibration_error(p.max(axis=1), right)
+        errors[name] = reliability_bins(p.max(axis=1), right).error
     errors["temperature found"] = classifier.temperature_
     p = classifier.predict_proba(X, split.unseen.tolist(), multi_label=True)
     applies = y[:, None] == split.unseen[None, :]
@@ -134,9 +134,9 @@ def probabilities(
     others = np.random.default_rng(0).choice(p[~applies], applies.sum(), replace=False)
     both = np.concatenate([p[applies], others])
     truth = np.arange(len(both)) < applies.sum()
-    errors["ECE, `multi_label=True`, labels that apply to half"] = (
-        expected_calibration_error(np.maximum(both, 1 - both), (both >= 0.5) == truth)
-    )
+    errors["ECE, `multi_label=True`, labels that apply to half"] = reliability_bins(
+        np.maximum(both, 1 - both), (both >= 0.5) == truth
+    ).error
     return errors
 
 

@@ -1,6 +1,8 @@
 """Class attributes from memory, CSV, .npz and .mat, as others write them."""
 
+import copy
 import gzip
+import os
 import pickle
 import time
 from pathlib import Path
@@ -11,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
+from scipy.sparse import csr_array
 from sklearn.base import clone
 
+from zeroshot import ZeroShotClassifier, load
 from zeroshot.embeddings import Attributes, TextEmbeddings, open_vectors
 from zeroshot.embeddings.attribute_table import recognise_table
 from zeroshot.embeddings.base import SupportsVocabulary
@@ -119,9 +123,10 @@ def test_provider_is_its_own_clone_and_pickles(tmp_path, form):
     )
     embeddings.lookup(LABELS)
     assert clone(embeddings) is embeddings
-    copied = pickle.loads(pickle.dumps(embeddings))
-    np.testing.assert_array_equal(copied.lookup(LABELS)[0], MATRIX)
-    assert copied.fingerprint == from_memory.fingerprint
+    pickled = pickle.loads(pickle.dumps(embeddings))
+    for copied in (pickled, copy.copy(embeddings), copy.deepcopy(embeddings)):
+        np.testing.assert_array_equal(copied.lookup(LABELS)[0], MATRIX)
+        assert copied.fingerprint == from_memory.fingerprint
 
 
 @pytest.mark.parametrize("words", ["zebra", [3]])
@@ -139,9 +144,24 @@ def test_lookup_label_with_two_vectors_is_an_error_when_asked_for(tmp_path, form
     else:
         embeddings = Attributes(write(tmp_path / "twice", form, labels, matrix))
     assert embeddings.lookup(["zebra"])[0].tolist() == [[0, 1]]  # twice the same
-    assert list(embeddings.vocabulary()) == ["crane", "zebra"]
-    with pytest.raises(ArtifactError, match=r"'crane'.*rows 1, 3"):
+    assert list(embeddings.vocabulary()) == ["zebra"]  # what lookup finds
+    assert embeddings.nearest([0, 1], k=5) == [("zebra", 1.0)]
+    with pytest.raises(ArtifactError, match=r"'crane' \(rows 1, 3\)"):
         embeddings.lookup(["zebra", "crane"])
+
+
+def test_classifier_with_an_ambiguous_label_in_memory_is_saved_and_loaded(tmp_path):
+    labels = ["crane", "zebra", "crane", "okapi", "ibex"]
+    words = Attributes(labels, np.random.default_rng(0).normal(size=(5, 3)))
+    X = np.random.default_rng(1).normal(size=(20, 4))
+    classifier = ZeroShotClassifier(None, words, projection="ridge")
+    classifier.fit(X, np.repeat(["zebra", "okapi"], 10)).save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    candidates = ["zebra", "okapi", "ibex"]
+    expected = classifier.predict(X, candidates).tolist()
+    assert loaded.predict(X, candidates).tolist() == expected
+    with pytest.raises(ZeroShotError, match="'crane'"):
+        loaded.predict(X, ["crane", "ibex"])
 
 
 @pytest.mark.parametrize(
@@ -152,6 +172,13 @@ def test_lookup_label_with_two_vectors_is_an_error_when_asked_for(tmp_path, form
         (["a", "b"], [[1, 2], [0, 1e39]], r"finite.*row 2 \('b'\)"),
         (["a", "b"], [[1, 2], [3]], "matrix of numbers"),
         (["a", "b"], [["x", "y"], ["z", "w"]], "matrix of numbers"),
+        (["a", "b"], [["1", "2"], ["3", "4"]], "matrix of numbers"),
+        (["a", "b"], np.array([[1, "2"], [3, 4]], object), r"matrix of numbers.*'O'"),
+        (["a", "b"], np.array([[1, None], [3, 4]], object), "matrix of numbers"),
+        (["a", "b"], np.array([[1, 2j], [3, 4]]), "matrix of numbers.*complex128"),
+        (["a"], np.array([["2020-01-01"]], "M8[D]"), "matrix of numbers.*M8"),
+        (["a"], np.ma.array([[1.0, 2.0]], mask=[[0, 1]]), "finite"),
+        (["a"], csr_array([[1.0, 2.0]]), "matrix of numbers"),
         (["a", "b", "c"], [[1, 2], [3, 4]], r"\(3, dim\).*\(2, 2\)"),
         (["a", "b"], [1, 2], r"shape \(2,\)"),
         ([], np.empty((0, 3)), r"shape \(0, 3\)"),
@@ -241,6 +268,29 @@ def test_lookup_mat_without_the_variables_names_them(tmp_path, variables, messag
         Attributes(path).lookup(["zebra"])
 
 
+@pytest.mark.parametrize("position", [145, 176])
+def test_lookup_mat_that_crashes_scipy_is_an_error(tmp_path, position):
+    path = tmp_path / "table.mat"
+    savemat(path, {"att": MATRIX.T, "allclasses_names": cells(LABELS)})
+    content = bytearray(path.read_bytes())
+    content[position] = 255  # a segmentation fault in SciPy 1.17.1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"table\.mat.*fetch it again"):
+        Attributes(path).lookup(["zebra"])
+
+
+def test_lookup_what_is_no_regular_file_is_refused(tmp_path):
+    made = [Path(os.devnull), Path("/dev/zero"), tmp_path / "pipe"]
+    os.mkfifo(tmp_path / "pipe")
+    for path in made:
+        with pytest.raises(ArtifactError, match="a pipe or a device"):
+            Attributes(path).lookup(["zebra"])
+        with pytest.raises(ArtifactError, match="a pipe or a device"):
+            open_vectors(path)
+    with pytest.raises(ArtifactError, match="a directory"):
+        Attributes(tmp_path).lookup(["zebra"])
+
+
 def test_lookup_hdf5_is_named(tmp_path):
     path = tmp_path / "table.mat"
     path.write_bytes(b"\x89HDF\r\n\x1a\n")
@@ -249,7 +299,7 @@ def test_lookup_hdf5_is_named(tmp_path):
 
 
 @settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

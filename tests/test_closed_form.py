@@ -16,7 +16,7 @@ from zeroshot.embeddings import Attributes, open_vectors
 from zeroshot.errors import OutOfVocabularyError
 from zeroshot.features import extract_features
 from zeroshot.labels import embed_labels
-from zeroshot.projections import ALE, ESZSL, SAE, SJE, ConSE, DeViSE, Ridge, estimator
+from zeroshot.projections import ALE, ESZSL, SAE, SJE, ConSE, DeViSE, Ridge
 from zeroshot.registry import resolve_backbone
 
 
@@ -258,13 +258,34 @@ def test_parameter_out_of_range_is_named(made, message, problem):
         made.fit(X, y, class_embeddings=T)
 
 
-@pytest.mark.parametrize("projection", [Ridge(), ESZSL(), SAE()])
-def test_blocks_of_rows_make_no_difference(projection, problem, monkeypatch):
+def literal_ridge(X, y, T):
+    return np.linalg.solve(X.T @ X + 10.0 * np.eye(X.shape[1]), X.T @ T[y])
+
+
+def literal_sae(X, y, T):
+    return solve_sylvester(T[y].T @ T[y], X.T @ X, 2 * T[y].T @ X).T
+
+
+@pytest.mark.parametrize(
+    ("projection", "literal"),
+    [
+        (Ridge(alpha=10.0), literal_ridge),
+        (ESZSL(), lambda X, y, T: literal_eszsl(X, y, T[:5], 10.0, 10.0)),
+        (SAE(alpha=1.0), literal_sae),
+    ],
+    ids=["ridge", "eszsl", "sae"],
+)
+def test_more_images_than_are_taken_at_once_make_no_difference(
+    projection, literal, problem
+):
     X, y, T = problem
-    whole = clone(projection).fit(X, y, class_embeddings=T).coef_
-    monkeypatch.setattr(estimator, "BLOCK_ROWS", 7)
-    blocks = clone(projection).fit(X, y, class_embeddings=T).coef_
-    np.testing.assert_allclose(blocks, whole, atol=1e-4 * np.abs(whole).max())
+    X, y = np.tile(X, (90, 1)), np.tile(y, 90)  # 8,100 rows
+    X += np.random.default_rng(4).standard_normal(X.shape).astype(np.float32)
+    order = np.argsort(y, kind="stable")  # blocks that hold a class or two
+    X, y = X[order], y[order]
+    ours = projection.set_params(normalize=False).fit(X, y, class_embeddings=T)
+    W = literal(X.astype(np.float64), y, T.astype(np.float64))
+    np.testing.assert_allclose(ours.coef_, W, atol=1e-4 * np.abs(W).max())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from zeroshot.metrics import (
-    expected_calibration_error,
     harmonic_mean,
     hierarchical_precision,
     hit_at_k,
@@ -206,7 +205,7 @@ def test_calibration_error_equals_the_sum_over_bins(predictions, n_bins):
             accuracy = sum(right for _, right in members) / len(members)
             expected += len(members) / len(predictions) * abs(confidence - accuracy)
     confidence, correct = map(np.array, zip(*predictions, strict=True))
-    error = expected_calibration_error(confidence, correct, n_bins)
+    error = reliability_bins(confidence, correct, n_bins).error
     assert error == pytest.approx(expected)
 
 

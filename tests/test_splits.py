@@ -1,12 +1,26 @@
 """Class-disjoint splits: nothing of an unseen class is trained on."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold
+from sklearn.base import clone
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    cross_val_score,
+    cross_validate,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from zeroshot import ZeroShotClassifier
+from zeroshot.embeddings import Attributes
 from zeroshot.errors import LabelError
+from zeroshot.metrics import per_class_accuracy, zero_shot_scorer
+from zeroshot.projections import Ridge
 from zeroshot.splits import ClassDisjointKFold, hold_out_classes, zero_shot_splits
 
 LABELS = np.repeat(
@@ -143,3 +157,83 @@ def test_class_disjoint_k_fold_depends_on_the_seed_only():
 def test_class_disjoint_k_fold_without_y_raises():
     with pytest.raises(LabelError, match="Expected y"):
         next(ClassDisjointKFold().split(LABELS))
+
+
+@pytest.fixture
+def task():
+    """Images of 10 classes that are a noisy linear map of their attributes."""
+    random = np.random.default_rng(0)
+    classes = np.unique(LABELS)
+    attributes = random.normal(size=(10, 6))
+    rows = np.searchsorted(classes, LABELS)
+    X = attributes[rows] @ random.normal(size=(6, 12))
+    X += random.normal(size=X.shape)
+    words = Attributes(classes.tolist(), attributes)
+    return ZeroShotClassifier(None, words, projection="ridge"), X, LABELS
+
+
+def literal_scores(classifier, X, y, cv):
+    """Per-class accuracy among the held-out classes, fold by fold."""
+    scores = []
+    for train, test in cv.split(X, y):
+        fitted = clone(classifier).fit(X[train], y[train])
+        answers = fitted.predict(X[test], np.unique(y[test]).tolist())
+        scores.append(per_class_accuracy(y[test], answers == y[test]))
+    return scores
+
+
+def test_zero_shot_scorer_names_the_candidates_of_each_fold(task):
+    classifier, X, y = task
+    cv = ClassDisjointKFold(3)
+    scores = cross_val_score(classifier, X, y, cv=cv, scoring=zero_shot_scorer)
+    assert scores.tolist() == literal_scores(classifier, X, y, cv)
+    assert min(scores) > 0.5
+    # Why it is needed: scikit-learn's own scorers ask among the trained classes.
+    assert cross_val_score(classifier, X, y, cv=cv, scoring="accuracy").max() == 0
+
+
+def test_zero_shot_scorer_works_in_a_pipeline_beside_others(task):
+    classifier, X, y = task
+    cv = ClassDisjointKFold(3)
+    pipeline = make_pipeline(FunctionTransformer(np.abs), classifier)
+    scoring = {"zsl": zero_shot_scorer, "accuracy": "accuracy"}
+    found = cross_validate(pipeline, X, y, cv=cv, scoring=scoring)
+    expected = literal_scores(classifier, np.abs(X), y, cv)
+    assert found["test_zsl"].tolist() == expected
+
+
+def test_zero_shot_scorer_chooses_in_a_grid_search_and_scores_it(task):
+    classifier, X, y = task
+    grid = {"projection__alpha": [1e-6, 10.0, 1e12]}
+    search = GridSearchCV(
+        classifier.set_params(projection=Ridge()),
+        grid,
+        cv=ClassDisjointKFold(3),
+        scoring=zero_shot_scorer,
+    )
+    search = pickle.loads(pickle.dumps(clone(search))).fit(X, y)
+    expected = [
+        np.mean(
+            literal_scores(
+                clone(classifier).set_params(projection__alpha=alpha),
+                X,
+                y,
+                ClassDisjointKFold(3),
+            )
+        )
+        for alpha in grid["projection__alpha"]
+    ]
+    assert search.cv_results_["mean_test_score"] == pytest.approx(expected)
+    assert search.best_score_ == pytest.approx(max(expected))
+    assert search.score(X, y) == zero_shot_scorer(search.best_estimator_, X, y)
+    two = ClassDisjointKFold(2)
+    search.set_params(cv=two)
+    nested = cross_val_score(search, X, y, cv=two, scoring=zero_shot_scorer)
+    assert min(nested) > 0.5
+
+
+def test_zero_shot_scorer_of_a_fold_with_one_class_raises(task):
+    classifier, X, y = task
+    classifier.fit(X, y)
+    with pytest.raises(LabelError, match=r"at least 2 classes.*'class 03'"):
+        zero_shot_scorer(classifier, X[y == "class 03"], y[y == "class 03"])

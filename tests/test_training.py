@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -190,9 +189,9 @@ def test_train_counts_every_word(lines, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["", "\n", " \nnext line\n"])
-@pytest.mark.parametrize("n", [16_383, 16_384, 60_000])
+@pytest.mark.parametrize("n", [262_143, 262_144, 600_000])
 def test_train_reads_the_whole_of_a_long_line(tmp_path, n, end):
-    # Four characters a word: 65,536 of them are read at once.
+    # Four characters a word: 1,048,576 of them are read at once.
     text = " ".join(["abc", "xyz"] * (n // 2) + ["end"] * (n % 2)) + " last" + end
     corpus = tmp_path / "text.txt"
     corpus.write_text(text)
@@ -218,8 +217,8 @@ def test_train_says_nothing_by_itself(corpus, tmp_path, capfd):
         (b" \n\n ... \n", "without any word"),
         (b"each word once", "at least 5 times. Got 3 words"),
         (b"fine\nna\xefve\n", "the byte 0xef in line 2"),
-        ("w\u00f6rter".encode("utf-16"), "a zero byte in line 1"),
-        (b"a\0b\0c\0", "a zero byte in line 1"),
+        ("w\u00f6rter".encode("utf-16"), "the byte 0xff in line 1"),
+        (b"a\0b\0c\0", "the byte 0x00 in line 1"),
         (b"two lines\n" + b"x" * 2**21, "a word of over 1048576 bytes"),
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
         (b"<?xml version='1.0'?><mediawiki>", "a web page or XML"),
@@ -260,9 +259,9 @@ def test_train_on_a_pipe_is_refused(tmp_path):
     [
         ("own.npz", "ends in .bin, .txt, .vec"),
         ("own", "ends in .bin, .txt, .vec"),
-        ("no/such/folder/own.bin", "Make it first"),
-        ("folder.bin", "Got the folder"),
-        ("corpus.txt", "Got '.*corpus.txt' for both"),
+        ("no/such/folder/own.bin", "in a folder that is there"),
+        ("folder.bin", "not of a folder"),
+        ("corpus.txt", "another file than the text.*Got '.*corpus.txt'"),
     ],
 )
 def test_train_to_a_wrong_place_is_refused(corpus, tmp_path, out, message):
@@ -291,19 +290,19 @@ def test_train_without_room_leaves_the_older_file(corpus, tmp_path, suffix):
         capture_output=True,
         text=True,
     )
-    assert "Expected a place to write 12 vectors to" in done.stdout, done.stderr
+    assert "Expected room for" in done.stdout, done.stderr
     assert out.read_text() == "older"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", out.name]
 
 
 @pytest.mark.parametrize("name", ["dim", "window", "epochs", "min_count", "workers"])
-@pytest.mark.parametrize("value", [0, -1, 2.5, "5", None])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "5", None, True])
 def test_train_with_a_wrong_number_is_refused(corpus, tmp_path, name, value):
-    with pytest.raises(ValueError, match=f"'{name}' as an integer of at least 1"):
+    with pytest.raises(ValueError, match=f"'{name}' as an integer from 1"):
         train_vectors(corpus, tmp_path / "own.bin", **{name: value})
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, None])
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, None, True])
 def test_train_with_a_wrong_seed_is_refused(corpus, tmp_path, seed):
     with pytest.raises(ValueError, match="'random_state'"):
         train_vectors(corpus, tmp_path / "own.bin", random_state=seed)
@@ -335,24 +334,3 @@ except MissingExtraError as error:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = project["optional-dependencies"][command[1]]
     assert any(need.startswith("gensim") for need in needs)
-
-
-def test_train_on_a_text_that_is_spoilt_meanwhile_ends_with_an_error(corpus, tmp_path):
-    # gensim reads in a thread: an error there must not leave us waiting for ever.
-    code = (
-        "import sys; from zeroshot.embeddings.training import train_vectors\n"
-        "from zeroshot.errors import ArtifactError\n"
-        "try: train_vectors(*sys.argv[1:], epochs=3000)\n"
-        "except ArtifactError as error: print(error)"
-    )
-    timer = threading.Timer(4, corpus.write_bytes, [b"\xff"])
-    timer.start()
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(corpus), str(tmp_path / "own.bin")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    timer.join()
-    assert "Got the byte 0xff in line 1" in done.stdout, done.stderr
-    assert not (tmp_path / "own.bin").exists()

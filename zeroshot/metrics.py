@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import auc, roc_curve
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from zeroshot.errors import LabelError
 
 __all__ = [
     "RejectionCurve",
     "ReliabilityBins",
     "SeenUnseenCurve",
     "correct_lists",
-    "expected_calibration_error",
     "harmonic_mean",
     "hierarchical_precision",
     "hit_at_k",
@@ -21,6 +23,7 @@ __all__ = [
     "rejection_curve",
     "reliability_bins",
     "seen_unseen_curve",
+    "zero_shot_scorer",
 ]
 
 
@@ -131,6 +134,63 @@ def per_class_accuracy(y_true: NDArray[Any], correct: NDArray[np.bool_]) -> floa
     """
     _, index, counts = np.unique(y_true, return_inverse=True, return_counts=True)
     return float((np.bincount(index, weights=correct) / counts).mean())
+
+
+def zero_shot_scorer(estimator: Any, X: Any, y: Any) -> float:
+    """Return the per-class accuracy with the classes of ``y`` as candidates.
+
+    For ``scoring=`` of `cross_val_score`, `GridSearchCV` and the like, with the folds
+    of `zeroshot.splits.ClassDisjointKFold`. Scorings that are named by a string
+    (``"accuracy"``) are always 0 there: they call ``predict(X)``, which answers among
+    the classes that were trained on, and no image of a fold is of these.
+
+    Parameters
+    ----------
+    estimator : ZeroShotClassifier, or a Pipeline or search that ends in one
+        Fitted.
+    X : images, or array-like of shape (n, dim_visual)
+        As `ZeroShotClassifier.predict` takes them.
+    y : array-like of shape (n,)
+        True labels, of at least 2 classes.
+
+    Returns
+    -------
+    accuracy : float
+        In [0, 1], as `per_class_accuracy`.
+
+    Raises
+    ------
+    LabelError
+        If ``y`` has fewer than 2 classes: a single candidate is always right.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from zeroshot import ZeroShotClassifier
+    >>> from zeroshot.embeddings import Attributes
+    >>> from zeroshot.splits import ClassDisjointKFold
+    >>> T = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+    >>> words = Attributes(["cat", "dog", "fox", "owl"], T)
+    >>> X, y = np.repeat(T, 2, axis=0), np.repeat(["cat", "dog", "fox", "owl"], 2)
+    >>> classifier = ZeroShotClassifier(None, words, projection="ridge")
+    >>> cv = ClassDisjointKFold(2)
+    >>> cross_val_score(classifier, X, y, cv=cv, scoring=zero_shot_scorer)
+    array([1., 1.])
+    """
+    while hasattr(estimator, "best_estimator_"):  # a search passes no candidates on
+        estimator = estimator.best_estimator_
+    labels = np.asarray(column_or_1d(y))
+    candidates = np.unique(labels).tolist()
+    if len(candidates) < 2:
+        raise LabelError(
+            f"Expected images of at least 2 classes to tell apart. Got {candidates}. "
+            f"Make fewer folds, so that each has more classes."
+        )
+    predicted = np.asarray(estimator.predict(X, candidate_labels=candidates))
+    check_consistent_length(predicted, labels)
+    # As objects: "unknown" may stand beside labels that are numbers.
+    is_right = predicted.astype(object) == labels.astype(object)
+    return per_class_accuracy(labels, is_right)
 
 
 def harmonic_mean(seen: float, unseen: float) -> float:
@@ -394,7 +454,7 @@ class ReliabilityBins:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean gap between the two, in [0, 1]."""
+        """Expected calibration error (ECE): mean gap between the two, in [0, 1]."""
         used = self.counts > 0
         gaps = np.abs(self.confidence - self.accuracy)[used]
         return float(np.average(gaps, weights=self.counts[used]))
@@ -445,45 +505,6 @@ def reliability_bins(
             np.bincount(index, p, n_bins) / counts,
             np.bincount(index, correct, n_bins) / counts,
         )
-
-
-def expected_calibration_error(
-    confidence: NDArray[np.floating[Any]],
-    correct: NDArray[np.bool_],
-    n_bins: int = 15,
-) -> float:
-    """Return how far confidences are from the share of right predictions, on average.
-
-    Parameters
-    ----------
-    confidence : ndarray of shape (n,)
-        Probability of each image's predicted label, in [0, 1].
-    correct : ndarray of shape (n,), bool
-        Whether the prediction was right.
-    n_bins : int, default=15
-        See `reliability_bins`.
-
-    Returns
-    -------
-    error : float
-        In [0, 1]; 0 for calibrated probabilities.
-
-    Raises
-    ------
-    ValueError
-        As `reliability_bins`.
-
-    References
-    ----------
-    .. [1] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> expected_calibration_error(np.array([0.75] * 4), np.array([1, 1, 1, 0]) == 1)
-    0.0
-    """
-    return reliability_bins(confidence, correct, n_bins).error
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from zeroshot.splits import ZeroShotSplit
 __all__ = ["ProposedSplit", "load_proposed_split"]
 
 LOCATIONS = ("train_loc", "val_loc", "trainval_loc", "test_seen_loc", "test_unseen_loc")
-LARGEST = (1 << 32) - 1  # bytes of one variable, which is all that the format can hold
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,16 @@ def load_proposed_split(features: str | Path, att_splits: str | Path) -> Propose
     """
     features, att_splits = Path(features), Path(att_splits)
     images = _read(features, ("features", "labels"), ("image_files",))
-    classes = _read(att_splits, ("allclasses_names", *LOCATIONS), ())
+    classes = _read(att_splits, ("allclasses_names", *LOCATIONS))
     matrix = images["features"]
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
         _fail(features, "'features' (dim, n)", f"the shape {matrix.shape}")
     matrix = np.ascontiguousarray(matrix.T, dtype=np.float32)
     if not np.isfinite(matrix).all():
         _fail(features, "finite 'features'", "NaN or infinite ones")
-    names = np.array([str(name) for name in classes["allclasses_names"]])
+    names = classes["allclasses_names"]
+    if names.ndim != 1 or names.dtype.kind != "U":
+        _fail(att_splits, "cells of text in 'allclasses_names'", f"{names.dtype}")
     number = _numbers(images["labels"], len(names), features, "labels")
     if len(number) != len(matrix):
         _fail(features, f"{len(matrix)} 'labels', as features", f"{len(number)}")
@@ -108,7 +109,7 @@ def load_proposed_split(features: str | Path, att_splits: str | Path) -> Propose
     return ProposedSplit(
         matrix,
         labels,
-        [str(file) for file in images.get("image_files", ())],
+        images.get("image_files", np.array([], np.str_)).ravel().tolist(),
         Attributes(att_splits),
         _split(
             labels, trainval, at["test_seen_loc"], at["test_unseen_loc"], att_splits
@@ -141,15 +142,9 @@ def _split(
 
 
 def _read(
-    path: Path, needed: tuple[str, ...], optional: tuple[str, ...]
+    path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    try:
-        found = read_matlab(path, {*needed, *optional}, largest=LARGEST)
-    except OSError as error:
-        raise ArtifactError(
-            f"Expected a file of the benchmark of Xian et al. Got '{path}': "
-            f"{error.strerror or error}. Check the path."
-        ) from error
+    found = read_matlab(path, (*needed, *optional))
     if missing := [name for name in needed if name not in found]:
         _fail(path, f"the variable '{missing[0]}'", "a file without it")
     return found

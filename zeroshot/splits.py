@@ -153,7 +153,10 @@ class ClassDisjointKFold(BaseCrossValidator):
     A scikit-learn splitter, for ``cv=`` of `GridSearchCV`, `cross_val_score` and the
     like. What it measures is how well classes are named that were not trained on, so it
     is the way to choose parameters of a zero-shot classifier. Without candidates of its
-    own `ZeroShotClassifier.score` chooses among the held-out classes of each fold.
+    own `ZeroShotClassifier.score`, which is used without ``scoring=``, chooses among
+    the held-out classes of each fold, and so does `zeroshot.metrics.zero_shot_scorer`.
+    A scoring named by a string, such as ``"accuracy"``, is always 0: it asks among the
+    classes of training, unless the classifier was made with ``candidate_labels``.
 
     Parameters
     ----------

@@ -45,8 +45,9 @@ class Attributes:
     ArtifactError
         When made from memory, or on first use of a file: if labels and vectors do not
         fit together, or a vector is all zeros (it has no direction) or not finite. A
-        label that occurs twice with different vectors is an error when it is looked up:
-        published tables have such labels ("crane" is a bird and a machine).
+        label that occurs twice with different vectors is an error when it is looked up,
+        and no part of the vocabulary: published tables have such labels ("crane" is a
+        bird and a machine).
 
     References
     ----------
@@ -85,7 +86,7 @@ class Attributes:
             )
         else:
             # Copied now: the caller may change the list and the array afterwards.
-            self._table = checked_table(check_words(source), matrix, "the labels given")
+            self.table = checked_table(check_words(source), matrix, "the labels given")
 
     @classmethod
     def from_spec(cls, name: str, argument: str | None) -> Self:
@@ -119,12 +120,12 @@ class Attributes:
         ArtifactError
             If the file is broken.
         """
-        return int(self._table[1].shape[1])
+        return int(self.table[1].shape[1])
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over all labels and vectors; the same for any form of them."""
-        labels, matrix = self._table
+        labels, matrix = self.table
         digest = hashlib.sha256(f"attributes {matrix.shape}".encode())
         for label in labels:
             digest.update(label.encode("utf-8", "surrogatepass") + b"\0")
@@ -161,30 +162,31 @@ class Attributes:
             If ``words`` is a bare string or holds anything but strings.
         """
         words = check_words(words)
-        matrix = self._table[1]
-        vectors = np.full((len(words), self.dim), np.nan, dtype=np.float32)
-        found = np.zeros(len(words), dtype=np.bool_)
-        for position, word in enumerate(words):
-            rows = self._rows.get(word)
-            if rows is None:
-                continue
-            if any(not np.array_equal(matrix[rows[0]], matrix[row]) for row in rows):
-                raise ArtifactError(
-                    f"Expected one vector for the label '{word}'. Got different ones "
-                    f"in rows {', '.join(str(row + 1) for row in rows)} of "
-                    f"{self._described}. Rename or remove all but one."
-                )
-            vectors[position], found[position] = matrix[rows[0]], True
-        return vectors, found
+        row_of, ambiguous = self._rows
+        if doubtful := [word for word in dict.fromkeys(words) if word in ambiguous]:
+            rows_of = (
+                f"'{word}' (rows {', '.join(map(str, ambiguous[word]))})"
+                for word in doubtful
+            )
+            raise ArtifactError(
+                f"Expected one vector for each label. Got different ones for "
+                f"{', '.join(rows_of)} in "
+                f"{'the labels given' if self._path is None else repr(str(self._path))}"
+                f". Rename or remove all but one."
+            )
+        rows = np.array([row_of.get(word, -1) for word in words], dtype=np.intp)
+        found = rows >= 0
+        return np.where(found[:, None], self.table[1][rows], np.float32(np.nan)), found
 
     def vocabulary(self) -> Iterator[str]:
-        """Yield every label once, in the order of the table.
+        """Yield every label that `lookup` finds once, in the order of the table.
 
         Yields
         ------
         label : str
+            None of those that stand for several different vectors.
         """
-        yield from self._rows
+        yield from self._rows[0]
 
     def nearest(
         self, word_or_vector: str | ArrayLike, k: int = 10
@@ -208,20 +210,30 @@ class Attributes:
         return nearest(self, word_or_vector, k)
 
     @cached_property
-    def _table(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def table(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """All labels and their vectors, (n, dim), as stored: ``Attributes(*table)``.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is broken.
+        """
         assert self._path is not None  # a table in memory was stored by __init__
         return read_table(self._path)
 
     @cached_property
-    def _rows(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
-        for row, label in enumerate(self._table[0]):
-            rows.setdefault(label, []).append(row)
-        return rows
-
-    @property
-    def _described(self) -> str:
-        return "the labels given" if self._path is None else f"'{self._path}'"
+    def _rows(self) -> tuple[dict[str, int], dict[str, list[int]]]:
+        """Row of each label; and of those with several vectors the rows, from 1."""
+        labels, matrix = self.table
+        row_of: dict[str, int] = {}
+        ambiguous: dict[str, list[int]] = {}
+        for row, label in enumerate(labels):
+            first = row_of.setdefault(label, row)
+            if not np.array_equal(matrix[first], matrix[row]):
+                ambiguous.setdefault(label, [first + 1]).append(row + 1)
+        for label in ambiguous:
+            del row_of[label]
+        return row_of, ambiguous
 
     def id_token(self, label: Hashable) -> str:
         """Return the text of a label that is not a string: it may be a row's label.
@@ -242,14 +254,14 @@ class Attributes:
     def __getstate__(self) -> dict[str, Any]:
         if self._path is not None:  # another process reads the file again
             return {"_path": self._path}
-        return {"_path": None, "_table": self._table}
+        return {"_path": None, "table": self.table}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._path is None:
-            self._table[1].flags.writeable = False  # which pickling forgets
+            self.table[1].flags.writeable = False  # which pickling forgets
 
     def __repr__(self) -> str:
         if self._path is not None:
             return f"Attributes({str(self._path)!r})"
-        return f"<Attributes of {len(self._table[0])} labels, dim {self.dim}>"
+        return f"<Attributes of {len(self.table[0])} labels, dim {self.dim}>"

@@ -20,18 +20,18 @@ References
    GSCL 2009.
 """
 
-import io
 import logging
 import os
+import re
+import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from numbers import Integral
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from zeroshot.embeddings.vectors.vector_file import describe_content, open_packed
 from zeroshot.errors import ArtifactError, MissingExtraError
@@ -46,13 +46,13 @@ PHRASE_PASSES = 2  # each joins two words or phrases; Mikolov et al. make 2 to 4
 # Mikolov et al. does. Of 2,114 phrases in 20 MB of old books 8.1 % are names in
 # WordNet; 6.4 % of 4,472 at 0.4; 7.6 % of 1,028 at 0.6; 7.3 % of 2,777 at their 100.
 LEAST_NPMI = 0.5
-# gensim parts phrases at every joiner, and so would count "hot" and "balloon" in place
-# of "hot_air" and "balloon". This one is no part of a word.
+# Between the words of a phrase while gensim counts, which takes words apart here: with
+# "_" it would count "hot" and "balloon" in place of "hot_air" and "balloon".
 JOINER = "-"
 # Words. word2vec.c cuts here; gensim loses what is behind the 10,000th.
 LONGEST_SENTENCE = 1000
-LONGEST_READ = 1 << 16  # bytes of a line read at once
-LONGEST_WORD = 1 << 20  # bytes; a text has none such
+LONGEST_READ = 1 << 20  # bytes of a line held at once; no word is as long
+NO_TEXT = re.compile("[\0\udc80-\udcff]")  # a zero, or a byte that is no UTF-8
 KEPT = "_'\u200c\u200d"  # inside a word; the last two are joiners of letters
 
 
@@ -92,9 +92,10 @@ def train_vectors(
 ) -> TrainedVectors:
     """Train skip-gram word vectors on a text and write them to a file.
 
-    The text is read ``epochs + 1`` times, and twice more for phrases; it is never in
-    memory as a whole, but every pair of neighbouring words is, while phrases are
-    counted (up to 40 million). Skip-gram with five negative samples, by gensim.
+    Skip-gram with five negative samples, by gensim. The words of the text are written
+    to temporary files, at most two at a time, each as large as the text unpacked. The
+    text is never in memory as a whole, but every pair of neighbouring words is, while
+    phrases are counted (up to 40 million).
 
     Parameters
     ----------
@@ -135,110 +136,95 @@ def train_vectors(
         If the corpus is missing, damaged, no UTF-8 text, or no word in it reaches
         ``min_count``; if ``out`` cannot be written.
     """
-    _check_numbers(
-        dim=dim, window=window, epochs=epochs, min_count=min_count, workers=workers
-    )
-    if not isinstance(random_state, Integral) or not 0 <= random_state < 2**32:
-        raise ValueError(
-            f"Expected 'random_state' as an integer from 0 to 2**32 - 1. Got "
-            f"{random_state!r}. Give another seed."
-        )
+    numbers = {
+        "dim": dim,
+        "window": window,
+        "epochs": epochs,
+        "min_count": min_count,
+        "workers": workers,
+        "random_state": random_state,
+    }
+    for name, number in numbers.items():
+        least = 0 if name == "random_state" else 1
+        is_whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not is_whole or not least <= number < 2**32:
+            raise ValueError(
+                f"Expected '{name}' as an integer from {least} to 2**32 - 1. Got "
+                f"{number!r}. Give another number."
+            )
     source = Path(os.path.abspath(Path(corpus).expanduser()))
     target = Path(os.path.abspath(Path(out).expanduser()))
-    size = _check_files(source, target)
+    _check_files(source, target)
     models = _import_models()
-    phrase_passes = PHRASE_PASSES if phrases else 0
-    n_passes = phrase_passes + 1 + epochs
-    total = n_passes * (size >> 10)
-    with _quiet_gensim(), progress_bar(f"{n_passes} passes, kB", total) as advance:
-        text = _Corpus(source, advance)
-        for _ in range(phrase_passes):
-            found = models.Phrases(
-                text,
-                min_count=min_count,
-                scoring="npmi",
-                threshold=LEAST_NPMI,
-                delimiter=JOINER,
-            )
-            text.check()
-            text.phrases.append(found.freeze())
-        model = models.Word2Vec(
-            vector_size=dim,
-            window=window,
-            min_count=min_count,
-            sg=1,  # skip-gram
-            seed=int(random_state),
-            workers=workers,
-        )
-        model.build_vocab(text)
-        text.check()
-        if not len(model.wv):
-            raise ArtifactError(
-                f"Expected words that occur at least {min_count} times. Got "
-                f"{text.n_tokens} words in '{source}', all rarer. Use more text, or a "
-                f"lower 'min_count'."
-            )
-        model.train(text, total_examples=model.corpus_count, epochs=epochs)
-        text.check()
     try:
-        with replace_file(target) as temporary:
-            binary = IS_BINARY[target.suffix]
-            model.wv.save_word2vec_format(str(temporary), binary=binary)
+        with tempfile.TemporaryDirectory() as folder, _quiet_gensim():
+            text = Path(folder) / "words.txt"
+            n_tokens = _write_words(source, text)
+            passes = (2 * PHRASE_PASSES if phrases else 0) + 1 + epochs
+            with progress_bar(f"{passes} passes, words", passes * n_tokens) as advance:
+                sentences = _Sentences(models, text, advance)
+                for _ in range(PHRASE_PASSES if phrases else 0):
+                    found = models.Phrases(
+                        sentences,
+                        min_count=min_count,
+                        scoring="npmi",
+                        threshold=LEAST_NPMI,
+                        delimiter=JOINER,
+                    ).freeze()
+                    with replace_file(text) as joined:
+                        _write(joined, (found[words] for words in sentences))
+                model = models.Word2Vec(
+                    vector_size=dim,
+                    window=window,
+                    min_count=min_count,
+                    sg=1,  # skip-gram
+                    seed=int(random_state),
+                    workers=workers,
+                )
+                model.build_vocab(sentences)
+                words = model.wv.index_to_key
+                if not words:
+                    raise ArtifactError(
+                        f"Expected words that occur at least {min_count} times. Got "
+                        f"{n_tokens} words in '{source}', all rarer. Use more text, or "
+                        f"a lower 'min_count'."
+                    )
+                model.train(sentences, total_examples=model.corpus_count, epochs=epochs)
+            with replace_file(target) as temporary:
+                binary = IS_BINARY[target.suffix]
+                model.wv.save_word2vec_format(str(temporary), binary=binary)
     except OSError as error:
         raise ArtifactError(
-            f"Expected a place to write {len(model.wv)} vectors to. Got '{target}': "
-            f"{error}. Name another, with room."
+            f"Expected room for the words of the text in the folder of temporary "
+            f"files, '{tempfile.gettempdir()}', and for the vectors at '{target}'. "
+            f"Got: {error}. Make room, or name another file."
         ) from error
-    words = model.wv.index_to_key
-    n_phrases = sum("_" in word for word in words)
-    return TrainedVectors(target, len(words), n_phrases, text.n_tokens)
+    return TrainedVectors(target, len(words), sum("_" in w for w in words), n_tokens)
 
 
-def _check_numbers(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if not isinstance(number, Integral) or number < 1:
-            raise ValueError(
-                f"Expected '{name}' as an integer of at least 1. Got {number!r}. Give "
-                f"another number."
-            )
-
-
-def _check_files(source: Path, target: Path) -> int:
-    """Refuse before the work what cannot be read or written; return the size."""
-    if source.exists() and not source.is_file() and not source.is_dir():
-        raise ArtifactError(
-            f"Expected a file, which can be read several times. Got '{source}', a pipe "
-            f"or a device. Write its text to a file first."
-        )
-    with open_packed(source) as (stream, packed):
+def _check_files(source: Path, target: Path) -> None:
+    """Refuse before the work what cannot be read or written."""
+    with open_packed(source) as (stream, _):
         foreign = describe_content(stream.peek(200)[:200])
-        size = os.fstat(packed.fileno()).st_size
     if foreign is not None:
         raise ArtifactError(
             f"Expected a text file. Got '{source}', which holds {foreign}. Extract its "
             f"text first, as UTF-8."
         )
     if target.suffix not in IS_BINARY:
-        raise ArtifactError(
-            f"Expected a file name that ends in {', '.join(IS_BINARY)}. Got "
-            f"'{target.name}'. Give it one of these endings."
-        )
-    if not target.parent.is_dir():
-        raise ArtifactError(
-            f"Expected a folder at '{target.parent}', to write '{target.name}' to. Got "
-            f"nothing there. Make it first, or correct the path."
-        )
-    if target.is_dir():
-        raise ArtifactError(
-            f"Expected the path of a file to write. Got the folder '{target}'. Add a "
-            f"file name, such as '{target / 'vectors.bin'}'."
-        )
-    if target.exists() and target.samefile(source):
-        raise ArtifactError(
-            f"Expected another file to write than the text. Got '{target}' for both. "
-            f"Name another file, or the text is lost."
-        )
-    return size
+        expected = f"a file name that ends in {', '.join(IS_BINARY)}"
+    elif not target.parent.is_dir():
+        expected = "a file name in a folder that is there"
+    elif target.is_dir():
+        expected = "the name of a file, not of a folder,"
+    elif target.exists() and target.samefile(source):
+        expected = "another file than the text, which would be lost,"
+    else:
+        return
+    raise ArtifactError(
+        f"Expected {expected} to write the vectors to. Got '{target}'. Correct the "
+        f"path."
+    )
 
 
 def _import_models() -> ModuleType:
@@ -263,84 +249,70 @@ def _quiet_gensim() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class _Corpus:
-    """The sentences of a text, read anew by each loop, with phrases joined."""
+class _Sentences:
+    """What gensim reads: the sentences of a file of words, anew by each loop."""
 
-    def __init__(self, path: Path, advance: Callable[..., None]) -> None:
-        self._path = path
+    def __init__(
+        self, models: ModuleType, path: Path, advance: Callable[..., None]
+    ) -> None:
+        self._lines = models.word2vec.LineSentence(
+            str(path), max_sentence_length=LONGEST_SENTENCE
+        )
         self._advance = advance
-        self._error: ArtifactError | None = None
-        self.phrases: list[Any] = []
-        self.n_tokens = 0
 
     def __iter__(self) -> Iterator[list[str]]:
-        n_tokens = 0
-        try:
-            for sentence in self._sentences():
-                n_tokens += len(sentence)
-                for phrases in self.phrases:
-                    joined = phrases[sentence]
-                    sentence = [word.replace(JOINER, "_") for word in joined]
-                yield sentence
-        except ArtifactError as error:
-            # gensim reads in a thread, and waits for ever for one that raised.
-            self._error = error
-        self.n_tokens = n_tokens
-
-    def check(self) -> None:
-        """Raise what went wrong while the text was read."""
-        if self._error:
-            raise self._error
-        if not self.n_tokens:
-            raise ArtifactError(
-                f"Expected a text file. Got '{self._path}' without any word. Name a "
-                f"file with text."
-            )
-
-    def _sentences(self) -> Iterator[list[str]]:
-        done = 0
-        with open_packed(self._path) as (stream, packed):
-            for line in _lines(self._path, stream):
-                words = [word.strip("_'") for word in line.translate(_SPACED).split()]
-                words = [word for word in words if word]
-                for start in range(0, len(words), LONGEST_SENTENCE):
-                    yield words[start : start + LONGEST_SENTENCE]
-                now = packed.tell() >> 10
-                self._advance(now - done)
-                done = now
+        for words in self._lines:
+            yield words
+            self._advance(len(words))
 
 
-def _lines(path: Path, stream: io.BufferedReader) -> Iterator[str]:
-    """Yield the lines, one longer than `LONGEST_READ` in parts."""
-    rest, number = b"", 1
-    while piece := stream.readline(LONGEST_READ):
-        line, rest = rest + piece, b""
-        if len(piece) == LONGEST_READ and not piece.endswith(b"\n"):
-            end = max(line.rfind(b" "), line.rfind(b"\t")) + 1  # not within a word
-            line, rest = line[:end], line[end:]
-            if len(rest) > LONGEST_WORD:
-                raise _no_text(path, number, f"a word of over {LONGEST_WORD} bytes")
-        yield _decoded(path, number, line)
-        number += piece.endswith(b"\n")
-    yield _decoded(path, number, rest)
+def _write_words(source: Path, out: Path) -> int:
+    """Write the words of the text, a sentence a line; return how many they are."""
+    size = source.stat().st_size >> 10
+    with progress_bar("reading the text, kB", size) as advance:
+        n_tokens = _write(out, _words_of_lines(source, advance))
+    if not n_tokens:
+        raise ArtifactError(
+            f"Expected a text file. Got '{source}' without any word. Name a file with "
+            f"text."
+        )
+    return n_tokens
 
 
-def _decoded(path: Path, number: int, line: bytes) -> str:
-    if b"\0" in line:
-        raise _no_text(path, number, "a zero byte")
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        got = f"the byte 0x{line[error.start]:02x}"
-        raise _no_text(path, number, got) from error
-    return unicodedata.normalize("NFC", text.lower())
+def _write(out: Path, sentences: Iterable[list[str]]) -> int:
+    n_tokens = 0
+    with out.open("w", encoding="utf-8", newline="\n") as file:
+        for words in sentences:
+            file.write(" ".join(words).replace(JOINER, "_") + "\n")
+            n_tokens += len(words)
+    return n_tokens
 
 
-def _no_text(path: Path, number: int, got: str) -> ArtifactError:
-    return ArtifactError(
-        f"Expected text in UTF-8. Got {got} in line {number} of '{path}'. If it is "
-        f"text in another encoding, convert it first."
-    )
+def _words_of_lines(source: Path, advance: Callable[..., None]) -> Iterator[list[str]]:
+    """Yield the words of each line, of one longer than `LONGEST_READ` in parts."""
+    rest, number, done = b"", 1, 0
+    with open_packed(source) as (stream, packed):
+        while (piece := stream.readline(LONGEST_READ)) or rest:
+            line, rest = rest + piece, b""
+            if len(piece) == LONGEST_READ and not piece.endswith(b"\n"):
+                end = max(line.rfind(b" "), line.rfind(b"\t")) + 1  # not in a word
+                line, rest = line[:end], line[end:]
+            text = line.decode(errors="surrogateescape")
+            if (bad := NO_TEXT.search(text)) or len(rest) > LONGEST_READ:
+                what = f"a word of over {LONGEST_READ} bytes"
+                if bad:
+                    what = f"the byte 0x{ord(bad[0]) & 0xFF:02x}"
+                raise ArtifactError(
+                    f"Expected text in UTF-8. Got {what} in line {number} of "
+                    f"'{source}'. If it is text in another encoding, convert it first."
+                )
+            text = unicodedata.normalize("NFC", text.lower()).translate(_SPACED)
+            words = [word.strip("_'") for word in text.split()]
+            yield [word for word in words if word]
+            number += piece.endswith(b"\n")
+            now = packed.tell() >> 10
+            advance(now - done)
+            done = now
 
 
 class _Spaced(dict[int, int | None]):

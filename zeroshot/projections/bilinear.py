@@ -18,7 +18,30 @@ __all__ = ["ALE", "SJE"]
 class _Bilinear(TrainedProjection):
     """Base class: the loss is made of the violations of the margin."""
 
-    margin: float
+    def __init__(
+        self,
+        *,
+        margin: float = MARGIN,
+        weight_decay: float = 0.03,
+        learning_rate: float = 0.002,
+        batch_size: int = 128,
+        epochs: int = 30,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.2,
+        patience: int = 10,
+        normalize: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.margin = margin
+        self.weight_decay = weight_decay
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.normalize = normalize
+        self.random_state = random_state
 
     def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
         """Return the loss of each image; see `TrainedProjection.losses`."""
@@ -89,31 +112,6 @@ class SJE(_Bilinear):
     array([0, 1, 2])
     """
 
-    def __init__(
-        self,
-        *,
-        margin: float = MARGIN,
-        weight_decay: float = 0.03,
-        learning_rate: float = 0.002,
-        batch_size: int = 128,
-        epochs: int = 30,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.2,
-        patience: int = 10,
-        normalize: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.margin = margin
-        self.weight_decay = weight_decay
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.normalize = normalize
-        self.random_state = random_state
-
     def _total(self, tf: Any, hinge: Any) -> Any:
         return tf.reduce_max(hinge, axis=1)
 
@@ -178,31 +176,6 @@ class ALE(_Bilinear):
     >>> ale.fit(X, np.arange(3), class_embeddings=np.eye(3)).transform(X).argmax(axis=1)
     array([0, 1, 2])
     """
-
-    def __init__(
-        self,
-        *,
-        margin: float = MARGIN,
-        weight_decay: float = 0.03,
-        learning_rate: float = 0.002,
-        batch_size: int = 128,
-        epochs: int = 30,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.2,
-        patience: int = 10,
-        normalize: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.margin = margin
-        self.weight_decay = weight_decay
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.normalize = normalize
-        self.random_state = random_state
 
     def _total(self, tf: Any, hinge: Any) -> Any:
         rank = tf.reduce_sum(tf.cast(hinge > 0, tf.float32), axis=1)

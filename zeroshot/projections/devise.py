@@ -138,6 +138,10 @@ class DeViSE(TrainedProjection):
         # A cosine has no gradient at zero.
         return super()._starts_at_zero() and self.loss != "cosine"
 
+    def _decay(self) -> float:
+        # A cosine does not see the length of the map; a squared error would be Ridge.
+        return self.weight_decay if self.loss == "rank" else 0.0
+
     def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
         """Return the loss of each image of a batch, without the weight penalty.
 
@@ -177,22 +181,3 @@ class DeViSE(TrainedProjection):
         scores = tf.matmul(points, T, transpose_b=True)
         hinge = tf.nn.relu(scores + (self.margin - own_scores)[:, None])
         return tf.reduce_sum(hinge, axis=1) - self.margin
-
-    def weight_penalty(self, tf: Any, kernels: Sequence[Any]) -> Any:
-        """Return what is added to the mean loss of a batch for the length of the map.
-
-        Parameters
-        ----------
-        tf : module
-            TensorFlow.
-        kernels : sequence of tensor
-            Of the dense layers.
-
-        Returns
-        -------
-        penalty : scalar tensor, float32
-            0 but for the rank loss.
-        """
-        if self.loss != "rank":
-            return tf.zeros(())
-        return super().weight_penalty(tf, kernels)

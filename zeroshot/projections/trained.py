@@ -95,9 +95,11 @@ class TrainedProjection(ProjectionEstimator):
         -------
         penalty : scalar tensor, float32
         """
-        return self.weight_decay * tf.add_n(
-            [tf.nn.l2_loss(kernel) for kernel in kernels]
-        )
+        return self._decay() * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+
+    def _decay(self) -> float:
+        """Return the strength of the weight penalty."""
+        return self.weight_decay
 
     def _fit(
         self,

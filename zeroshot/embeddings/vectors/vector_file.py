@@ -23,6 +23,7 @@ from zeroshot.errors import ArtifactError
 __all__ = [
     "BLOCK",
     "FASTTEXT_MAGIC",
+    "check_regular",
     "content_fingerprint",
     "describe_content",
     "open_archive",
@@ -74,6 +75,7 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
     directory, the archive holds no or several files, or, while the block reads, the
     packed data ends early or is damaged.
     """
+    check_regular(path)
     try:
         with ExitStack() as stack:
             plain: Any = stack.enter_context(path.open("rb", buffering=BLOCK))
@@ -110,6 +112,20 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
         NotImplementedError,  # zipfile: a method of packing that it does not know
     ) as error:
         raise _damaged(path, error) from error
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a pipe or a device, which may never end; what is not there may pass.
+
+    Raises
+    ------
+    ArtifactError
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ArtifactError(
+            f"Expected a file, which can be read several times. Got '{path}', a pipe "
+            f"or a device. Write what it gives to a file first."
+        )
 
 
 def open_archive(file: BinaryIO | Path, path: Path) -> zipfile.ZipFile:
