@@ -32,22 +32,9 @@ LARGEST = 1 << 30  # bytes of a CSV, unpacked: a small file can unpack to zeros 
 def read_table(path: Path) -> Table:
     """Read labels and their vectors from a file, recognised by its content.
 
-    Parameters
-    ----------
-    path : Path
-        CSV (also packed), ``.npz`` or ``.mat``.
-
-    Returns
-    -------
-    labels : tuple of str
-        As stored.
-    matrix : ndarray of shape (n, dim), float32
-        Read-only.
-
-    Raises
-    ------
-    ArtifactError
-        If it is none of these or broken; names the file and the line, row or array.
+    ``path``: CSV (also packed), ``.npz`` or ``.mat``. Returns labels: as stored; matrix
+    (n, dim) float32: read-only. Raises ArtifactError if it is none of these or broken;
+    names the file and the line, row or array.
     """
     form = recognise_table(path)
     labels: list[str]
@@ -64,10 +51,7 @@ def read_table(path: Path) -> Table:
 def recognise_table(path: Path) -> Literal["npz", "mat", "csv"] | None:
     """Return the form of a file of class attributes, or None if it looks like none.
 
-    Raises
-    ------
-    ArtifactError
-        If the file cannot be read.
+    Raises ArtifactError if the file cannot be read.
     """
     if _is_archive(path):
         with open_archive(path, path) as archive:
@@ -92,17 +76,8 @@ def recognise_table(path: Path) -> Literal["npz", "mat", "csv"] | None:
 def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table:
     """Return labels and matrix, copied and read-only, if they make a table.
 
-    Parameters
-    ----------
-    labels : sequence of str
-    matrix : array-like of shape (n_labels, dim)
-    where : str
-        What to call the table in a message.
-
-    Raises
-    ------
-    ArtifactError
-        If the shapes do not fit, or a vector is not finite or all zeros.
+    ``matrix``: (n_labels, dim). ``where``: what to call the table in a message. Raises
+    ArtifactError if the shapes do not fit, or a vector is not finite or all zeros.
     """
     try:
         if isinstance(matrix, np.ma.MaskedArray):  # asarray would forget the mask

@@ -27,23 +27,11 @@ MEMORY_LIMIT = 2 << 30  # bytes, and 20 for each one of the file, which may be p
 def read_matlab(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """Read variables by name; others are passed over.
 
-    Parameters
-    ----------
-    path : Path
-        MATLAB 4 to 7, compressed or not.
-    names : iterable of str
-
-    Returns
-    -------
-    variables : dict of str to ndarray
-        Numbers and text as SciPy gives them, in MATLAB's shape; a cell array of text as
-        a 1-D array of str, column by column. Those that the file lacks are left out.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is missing, of another version or damaged, or a variable holds
-        something else.
+    ``path``: MATLAB 4 to 7, compressed or not. Returns variables: numbers and text as
+    SciPy gives them, in MATLAB's shape; a cell array of text as a 1-D array of str,
+    column by column. Those that the file lacks are left out. Raises ArtifactError if
+    the file is missing, of another version or damaged, or a variable holds something
+    else.
     """
     if not path.is_file():
         raise ArtifactError(

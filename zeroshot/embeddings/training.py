@@ -97,44 +97,18 @@ def train_vectors(
     text is never in memory as a whole, but every pair of neighbouring words is, while
     phrases are counted (up to 40 million).
 
-    Parameters
-    ----------
-    corpus : str or path-like
-        Text in UTF-8, plain or packed (gzip, bzip2, xz, zip with one member), with a
-        sentence or a paragraph a line.
-    out : str or path-like
-        File to write, in word2vec's binary form if its name ends in ``.bin``, as text
-        with a header if in ``.txt`` or ``.vec``. It is replaced after the training
-        succeeds, not before.
-    dim : int, default=100
-        Length of a vector.
-    window : int, default=5
-        Words to the left and to the right that a word must predict.
-    epochs : int, default=5
-        Passes over the text to train.
-    min_count : int, default=5
-        Words and phrases that are rarer get no vector.
-    phrases : bool, default=True
-        Whether words that often stand together become one word.
-    random_state : int, default=0
-        Seed, 0 to 2**32 - 1.
-    workers : int, default=1
-        Threads that train. One gives the same file in every run; several are faster
-        and give slightly different vectors each time.
-
-    Returns
-    -------
-    trained : TrainedVectors
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-    MissingExtraError
-        If gensim is not installed.
-    ArtifactError
-        If the corpus is missing, damaged, no UTF-8 text, or no word in it reaches
-        ``min_count``; if ``out`` cannot be written.
+    ``corpus``: text in UTF-8, plain or packed (gzip, bzip2, xz, zip with one member),
+    with a sentence or a paragraph a line. ``out``: file to write, in word2vec's binary
+    form if its name ends in ``.bin``, as text with a header if in ``.txt`` or ``.vec``.
+    It is replaced after the training succeeds, not before. ``dim``: length of a vector.
+    ``window``: words to the left and to the right that a word must predict. ``epochs``:
+    passes over the text to train. ``min_count``: words and phrases that are rarer get
+    no vector. ``phrases``: whether words that often stand together become one word.
+    ``random_state``: seed, 0 to 2**32 - 1. ``workers``: threads that train. One gives
+    the same file in every run; several are faster and give slightly different vectors
+    each time. Raises ValueError if a number is out of range; MissingExtraError if
+    gensim is not installed; ArtifactError if the corpus is missing, damaged, no UTF-8
+    text, or no word in it reaches ``min_count``; if ``out`` cannot be written.
     """
     numbers = {
         "dim": dim,

@@ -262,17 +262,8 @@ def fit_together(
 ) -> list[Ridge | ESZSL | SAE]:
     """Fit several on the same images, in one pass over these.
 
-    Parameters
-    ----------
-    projections : sequence of Ridge, ESZSL or SAE
-        Of one ``normalize``; cloned.
-    X, y, class_embeddings
-        As for `Ridge.fit`.
-
-    Returns
-    -------
-    fitted : list of Ridge, ESZSL or SAE
-        The same as from a `fit` of each.
+    ``projections``: of one ``normalize``; cloned. ``X``, ``y``, ``class_embeddings``:
+    as for `Ridge.fit`. Returns fitted: the same as from a `fit` of each.
     """
     fitted = [clone(projection) for projection in projections]
     first = fitted[0]

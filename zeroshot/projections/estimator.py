@@ -58,24 +58,11 @@ class ProjectionEstimator(BaseEstimator):
     ) -> Self:
         """Learn the map.
 
-        Parameters
-        ----------
-        X : ndarray of shape (n, dim_visual)
-            Visual features of the training images.
-        y : ndarray of shape (n,), int
-            For each image its row of ``class_embeddings``.
-        class_embeddings : ndarray of shape (n_classes, dim_text)
-            One vector of unit length per seen class.
-
-        Returns
-        -------
-        self : ProjectionEstimator
-
-        Raises
-        ------
-        ValueError
-            If shapes do not fit together, a value is not finite, or ``y`` is not a row
-            of ``class_embeddings``.
+        ``X``: (n, dim_visual), visual features of the training images. ``y``: (n,) int,
+        for each image its row of ``class_embeddings``. ``class_embeddings``:
+        (n_classes, dim_text), one vector of unit length per seen class. Raises
+        ValueError if shapes do not fit together, a value is not finite, or ``y`` is not
+        a row of ``class_embeddings``.
         """
         self._fit(*self._checked(X, y, class_embeddings))
         return self
@@ -111,22 +98,9 @@ class ProjectionEstimator(BaseEstimator):
     def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Map features to points in the text space.
 
-        Parameters
-        ----------
-        X : ndarray of shape (n, dim_visual)
-            ``n`` may be 0.
-
-        Returns
-        -------
-        points : ndarray of shape (n, dim_text), float32
-            Not normalised; compare by cosine.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If ``X`` has another width than in `fit`, or holds NaN or infinity.
+        ``X``: (n, dim_visual), ``n`` may be 0. Returns points (n, dim_text) float32:
+        not normalised; compare by cosine. Raises NotFittedError: before `fit`;
+        ValueError if ``X`` has another width than in `fit`, or holds NaN or infinity.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False, ensure_min_samples=0)

@@ -63,37 +63,15 @@ class TrainedProjection(ProjectionEstimator):
     def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
         """Return the loss of each image of a batch, without the weight penalty.
 
-        Parameters
-        ----------
-        tf : module
-            TensorFlow.
-        points : tensor of shape (n, dim_text), float32
-            Images in the text space, not normalised.
-        wanted : tensor of shape (n,), int64
-            For each image its row of ``T``.
-        T : tensor of shape (n_classes, dim_text), float32
-            Class embeddings of unit length.
-        seed : tensor of shape (2,), int32
-            For losses that draw at random.
-
-        Returns
-        -------
-        losses : tensor of shape (n,), float32
+        ``tf``: tensorFlow. ``points``: images in the text space, not normalised.
+        ``wanted``: for each image its row of ``T``. ``T``: class embeddings of unit
+        length. ``seed``: for losses that draw at random.
         """
 
     def weight_penalty(self, tf: Any, kernels: Sequence[Any]) -> Any:
         """Return what is added to the mean loss of a batch for the length of the map.
 
-        Parameters
-        ----------
-        tf : module
-            TensorFlow.
-        kernels : sequence of tensor
-            Of the dense layers.
-
-        Returns
-        -------
-        penalty : scalar tensor, float32
+        ``tf``: tensorFlow. ``kernels``: of the dense layers.
         """
         return self._decay() * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
 
@@ -289,22 +267,9 @@ class TrainedProjection(ProjectionEstimator):
 def hinges(tf: Any, points: Any, wanted: Any, T: Any, margin: float) -> Any:
     """Return ``max(0, margin - t_y . p + t_j . p)`` of each image and wrong class j.
 
-    Parameters
-    ----------
-    tf : module
-        TensorFlow.
-    points : tensor of shape (n, dim_text), float32
-        Images in the text space: the p.
-    wanted : tensor of shape (n,), int64
-        Row of ``T`` of each image's own class: the y.
-    T : tensor of shape (n_classes, dim_text), float32
-        Class embeddings.
-    margin : float
-
-    Returns
-    -------
-    hinges : tensor of shape (n, n_classes), float32
-        0 for an image's own class.
+    ``tf``: tensorFlow. ``points``: images in the text space: the p. ``wanted``: row of
+    ``T`` of each image's own class: the y. ``T``: class embeddings. Returns hinges: 0
+    for an image's own class.
     """
     scores = tf.matmul(points, T, transpose_b=True)
     true_scores = tf.gather(scores, wanted, axis=1, batch_dims=1)
@@ -379,17 +344,9 @@ def reciprocal_ranks(
 
     Smoother than accuracy over the few classes that early stopping can hold out.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n_images, n_classes), float32
-        Higher is better.
-    true_index : ndarray of shape (n_images,), int
-        Column of the true class; every class has an image.
-
-    Returns
-    -------
-    means : ndarray of shape (n_classes,)
-        In (0, 1]; ties count as the worst rank.
+    ``scores``: (n_images, n_classes) float32, higher is better. ``true_index``:
+    (n_images,) int, column of the true class; every class has an image. Returns means
+    (n_classes,): in (0, 1]; ties count as the worst rank.
     """
     true_scores = np.take_along_axis(scores, true_index[:, None], axis=1)
     reciprocal = 1.0 / (scores >= true_scores).sum(axis=1)

@@ -286,8 +286,8 @@ def _to_bundle(
             kept = fitted.candidates(candidates)
     elif isinstance(embeddings, Attributes) and embeddings.spec is None:
         # A table in memory has no file to be found again: all of it goes along.
-        words = list(embeddings.vocabulary())
-        arrays["vocabulary"], _ = embeddings.lookup(words)
+        labels, arrays["vocabulary"] = embeddings.table
+        words = list(labels)
     if kept is not None:
         arrays["candidates"] = kept.class_embeddings
     calibration = None

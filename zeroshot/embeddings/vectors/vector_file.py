@@ -117,9 +117,7 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
 def check_regular(path: Path) -> None:
     """Refuse a pipe or a device, which may never end; what is not there may pass.
 
-    Raises
-    ------
-    ArtifactError
+    Raises ArtifactError.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ArtifactError(
