@@ -1,25 +1,21 @@
 """`ZeroShotClassifier`: fit on some classes, predict labels never trained on."""
 
+import warnings
 from collections.abc import Hashable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from zeroshot.backbones.base import Backbone
 from zeroshot.backbones.fine_tuning_settings import FineTuning
-from zeroshot.errors import FingerprintMismatchError
+from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
 from zeroshot.estimator import Embeddings, FittedEstimator, check_count
-from zeroshot.features import ImagePoints, OnError, VisualInput
+from zeroshot.features import ImagePoints, OnError
 from zeroshot.labels import Candidates, CandidateSet, embed_labels
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted, read_fitted, write_fitted
@@ -36,9 +32,8 @@ class ZeroShotClassifier(FittedEstimator):
     """Classify images into labels that are named only when predicting.
 
     Training maps the features of images into the space of word vectors (DeViSE [1]_).
-    A new image gets the candidate label whose word vector is nearest by cosine; the
-    candidates need not have been in training. Methods that predict change nothing and
-    can run in many threads at once.
+    A new image gets the candidate label whose word vector is nearest by cosine, seen in
+    training or not. Methods that predict change nothing: many threads may call them.
 
     Parameters
     ----------
@@ -79,10 +74,9 @@ class ZeroShotClassifier(FittedEstimator):
     cache : bool, default=True
         Remember the features of images on disk, by the content of the image.
     on_error : {"raise", "skip", "nan"}, default="raise"
-        What to do about images that cannot be read: raise the error of the first;
-        ``"nan"``: answer ``unknown_label``, with scores of NaN, so that results have a
-        row for every image; ``"skip"``: give results no row for them. Both leave them
-        out of training, and a warning names them; `points` tells which and why.
+        What to do about images that cannot be read: raise the error of the first; let
+        results have a row for them, of ``unknown_label`` or NaN; or none. The last two
+        leave them out of training, with a warning; `points` tells which and why.
     fine_tune : "auto", int, str, FineTuning or None, default=None
         DeViSE's second phase, with ``projection="devise"``: train the last layers of a
         copy of a Keras backbone too. How many layers, the name of the first one, or
@@ -99,15 +93,12 @@ class ZeroShotClassifier(FittedEstimator):
         What columns of scores stand for without ``candidate_labels`` in the call: the
         seen classes; or the constructor's candidates, seen ones first in that order.
     class_embeddings_ : ndarray of shape (n_classes, dim_text), float32
-        Vectors of the seen classes, of unit length; ``label_report_``, how each of
-        them was found.
+        Vectors of the seen classes, of unit length.
     n_features_in_, n_images_ : int
         Length of a feature vector; images that were trained on.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Only where features were a DataFrame with names of columns.
     seen_penalty_, temperature_ : float
         The values in effect.
-    backbone_, embeddings_, projection_, label_space_, calibration_, ... : object
+    label_report_, projection_, backbone_, calibration_, ... : object
         All else that was learnt: see `zeroshot.saving.Fitted`.
 
     References
@@ -123,13 +114,10 @@ class ZeroShotClassifier(FittedEstimator):
     >>> from zeroshot.shapes import shape_attributes
     >>> images, labels = make_shapes(8, random_state=0)
     >>> seen = labels != "red star"
-    >>> clf = ZeroShotClassifier(
-    ...     "color-hog", Attributes(*shape_attributes()), projection="ridge"
-    ... ).fit(images[seen], labels[seen])
-    >>> clf.score(
-    ...     images[~seen], labels[~seen], candidate_labels=["red star", "blue ring"]
-    ... )
-    1.0
+    >>> clf = ZeroShotClassifier("color-hog", Attributes(*shape_attributes()))
+    >>> clf = clf.fit(images[seen], labels[seen])
+    >>> set(clf.predict(images[~seen], ["red star", "blue ring"]).tolist())
+    {'red star'}
     """
 
     def __init__(
@@ -168,8 +156,6 @@ class ZeroShotClassifier(FittedEstimator):
     def fit(self, X: Any, y: Sequence[Hashable] | NDArray[Any]) -> Self:
         """Learn the map from images (or features) to their labels' word vectors.
 
-        Labels are resolved before any image is read.
-
         Parameters
         ----------
         X : images, or array-like of shape (n, dim_visual)
@@ -187,27 +173,19 @@ class ZeroShotClassifier(FittedEstimator):
         ------
         UnknownPluginError, ArtifactError
             If the backbone, the vector file or the projection cannot be found or read.
-        OutOfVocabularyError, LabelError, InvalidImageError
-            If labels have no word vector, or are not one for each image, or an image
-            cannot be read (under ``on_error="raise"``).
-        ValueError
-            All of these but the first are one; if features or parameters are out of
-            range.
+        OutOfVocabularyError, LabelError, InvalidImageError, ValueError
+            If labels have no word vector, or are not one for each image; an image
+            cannot be read; features or parameters are out of range.
         """
         settings, backbone, embeddings, projection = self._begin()
-        check = partial(validate_data, self, dtype=np.float32)
-        visual = VisualInput.of(
-            X, backbone, listed=True, check=check, on_error=self.on_error
-        )
+        visual = self._visual(X, backbone, fitting=True)
         targets = Targets.of(y, len(visual))
         tuning = FineTuning.of(self.fine_tune)
         if tuning is not None:
             network = None if visual.images is None else backbone
             check_fine_tuning(tuning, network, projection, len(targets.classes))
         class_embeddings, report = embed_labels(targets.classes.tolist(), embeddings)
-        images = visual.read(
-            batch_size=self.batch_size, cache=self.cache, on_error=self.on_error
-        )
+        images = self._read(visual)
         features, index, positions = targets.readable(images)
         learnt = learn(
             projection, features, index, class_embeddings, settings, self.random_state
@@ -235,7 +213,7 @@ class ZeroShotClassifier(FittedEstimator):
         """Use the classifier that the backbone was trained with; needs no images.
 
         Its classes, usually those of ImageNet-1k, become the seen classes, as far as
-        they have a word vector, with all their names (``"lion, king of beasts"``).
+        they have a word vector.
 
         Parameters
         ----------
@@ -259,22 +237,19 @@ class ZeroShotClassifier(FittedEstimator):
         """
         settings, backbone, embeddings, projection = self._begin()
         if self.fine_tune is not None:
-            raise ValueError(
-                f"Expected fine_tune=None in fit_pretrained, which has no images to "
-                f"tune on. Got {self.fine_tune!r}. Use fit."
-            )
+            got = f"Got fine_tune={self.fine_tune!r}. Use fit."
+            raise ValueError(f"Expected fine_tune=None: there are no images. {got}")
         head = learn_from_head(
             backbone, embeddings, projection, settings, self.random_state, method
         )
-        return self._adopt(
-            Fitted(
-                backbone=backbone,
-                backbone_fingerprint=backbone.fingerprint,
-                embeddings=embeddings,
-                n_images=0,
-                **head._asdict(),
-            )
+        fitted = Fitted(
+            backbone=backbone,
+            backbone_fingerprint=backbone.fingerprint,
+            embeddings=embeddings,
+            n_images=0,
+            **head._asdict(),
         )
+        return self._adopt(fitted)
 
     def predict(
         self,
@@ -291,13 +266,12 @@ class ZeroShotClassifier(FittedEstimator):
             As in `fit`; or what `points` returned.
         candidate_labels : sequence, mapping or None, default=None
             Labels to choose from, seen in training or not; ``{label: [alias, ...]}``
-            gives other names to try. ``"vocabulary"`` means the words that the
-            embeddings know: the first 100,000, or as many as ``"vocabulary:20000"``
-            says; files of vectors have the most frequent words first. None means the
-            constructor's, else the seen classes.
+            gives other names to try. ``"vocabulary"`` means the first 100,000 words
+            that the embeddings know, or as many as ``"vocabulary:20000"`` says. None
+            means the constructor's, else the seen classes.
         embeddings : str, Path, TextEmbeddings or None, default=None
-            Where to look the candidates up instead of the embeddings of training, whose
-            space they must share: the aligned vectors of another language, say.
+            Where to look candidates up instead of the embeddings of training, whose
+            space they must share: aligned vectors of another language, say.
 
         Returns
         -------
@@ -340,8 +314,8 @@ class ZeroShotClassifier(FittedEstimator):
         -------
         probabilities : ndarray of shape (n, n_candidates), float32
             In [0, 1], columns in the order of the candidates given here, else of
-            ``classes_``; rows sum to 1, unless ``multi_label``: then 0.5 means that the
-            label applies as likely as not, if it applies to half of all images.
+            ``classes_``; rows sum to 1. With ``multi_label``, 0.5 means as likely as
+            not, for a label that applies to half of all images.
         """
         _, scores = self._scores(X, candidate_labels, embeddings)
         return scores.probabilities(multi_label=multi_label)
@@ -367,15 +341,13 @@ class ZeroShotClassifier(FittedEstimator):
         Returns
         -------
         scores : ndarray of shape (n, n_candidates) or (n,), float32
-            Columns as in `predict_proba`. For two candidates, as everywhere in
+            Columns as in `predict_proba`; of two candidates, as everywhere in
             scikit-learn, the score of the second less that of the first.
         """
         candidates, lazy = self._scores(X, candidate_labels, embeddings)
         scores = np.concatenate(list(lazy.blocks()))
-        if len(candidates.labels) == 2:
-            difference: NDArray[np.float32] = scores[:, 1] - scores[:, 0]
-            return difference
-        return scores
+        is_pair = len(candidates.labels) == 2
+        return np.asarray(scores[:, 1] - scores[:, 0] if is_pair else scores)
 
     def rank(
         self,
@@ -395,7 +367,7 @@ class ZeroShotClassifier(FittedEstimator):
         k : int, default=5
             How many, at least 1; all candidates where there are fewer.
         multi_label : bool, default=False
-            As in `predict_proba`; the best are then those of the highest probability.
+            As in `predict_proba`, and the best by that.
 
         Returns
         -------
@@ -426,8 +398,8 @@ class ZeroShotClassifier(FittedEstimator):
         Returns
         -------
         explanations : list of Explanation
-            The best candidates, how their vectors were made, the margin between the
-            first two, and the seen classes that the image is nearest to.
+            The best candidates, how their vectors were made, their margin, and the seen
+            classes that the image is nearest to.
         """
         check_count("k", k)
         candidates, scores = self._scores(X, candidate_labels, embeddings)
@@ -448,8 +420,7 @@ class ZeroShotClassifier(FittedEstimator):
         Returns
         -------
         points : ImagePoints
-            The points in ``matrix``; in ``positions`` and ``errors`` which images the
-            rows belong to, which could not be read, and why.
+            ``matrix``, ``positions`` of the images of its rows, and ``errors``.
 
         Raises
         ------
@@ -465,20 +436,10 @@ class ZeroShotClassifier(FittedEstimator):
                     "one, or of an earlier fit. Call its own points(X)."
                 )
             return X
-        check = partial(validate_data, self, dtype=np.float32, reset=False)
-        visual = VisualInput.of(
-            X,
-            self.backbone_,
-            self.backbone_fingerprint_,
-            check=check,
-            on_error=self.on_error,
+        visual = self._visual(
+            X, self.backbone_, self.backbone_fingerprint_, fitting=False
         )
-        projected = visual.read(
-            batch_size=self.batch_size,
-            cache=self.cache,
-            on_error=self.on_error,
-            project=self.projection_.transform,
-        )
+        projected = self._read(visual, self.projection_.transform)
         return ImagePoints(**vars(projected), projection=self.projection_)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -487,7 +448,6 @@ class ZeroShotClassifier(FittedEstimator):
         Parameters
         ----------
         X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
 
         Returns
         -------
@@ -526,13 +486,11 @@ class ZeroShotClassifier(FittedEstimator):
     ) -> float:
         """Return the accuracy: the share of images whose best candidate is right.
 
-        The field reports `zeroshot.metrics.per_class_accuracy`, the mean over classes;
-        the two agree where classes have the same number of images.
+        The field reports `zeroshot.metrics.per_class_accuracy`, the mean over classes.
 
         Parameters
         ----------
         X : images, or array-like of shape (n, dim_visual)
-            As in `predict`.
         y : array-like of shape (n,)
             True labels; ``"lion"`` stands for the candidate ``"lion, king of beasts"``
             unless it is one itself (`zeroshot.labels.seen_class`).
@@ -541,8 +499,7 @@ class ZeroShotClassifier(FittedEstimator):
         candidate_labels : sequence, mapping or None, default=None
             As in `predict`; but where there are none, nor any in the constructor,
             labels of ``y`` that were not trained on are candidates: among themselves if
-            ``y`` has no seen class (as in the folds of
-            `zeroshot.splits.ClassDisjointKFold`), else beside all seen classes.
+            ``y`` has no seen class, else beside all seen classes.
 
         Returns
         -------
@@ -553,7 +510,15 @@ class ZeroShotClassifier(FittedEstimator):
         y = np.asarray(column_or_1d(y))
         if candidate_labels is None and self.candidate_labels is None:
             candidate_labels = self._fitted.seen.beside(y.tolist())
-        candidates, points = self._candidates(candidate_labels), self.points(X)
+        candidates = self._candidates(candidate_labels)
+        if len(candidates.labels) == 1:
+            warnings.warn(
+                f"There is one candidate, {candidates.labels.tolist()[0]!r}: every "
+                f"answer is right. Give more classes, or candidate_labels.",
+                ZeroShotWarning,
+                stacklevel=2,
+            )
+        points = self.points(X)
         check_consistent_length(np.empty(points.n_images), y, sample_weight)
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight)[points.positions]
@@ -574,9 +539,8 @@ class ZeroShotClassifier(FittedEstimator):
             The folder to make; an older bundle there is replaced.
         vocabulary : sequence of str or None, default=None
             Labels whose vectors are kept in the bundle, beside the seen ones and
-            ``candidate_labels`` with their aliases. The bundle then needs no vector
-            file, and knows those labels only. `Attributes` given in memory are always
-            kept, whole.
+            ``candidate_labels`` with their aliases. It then needs no vector file, and
+            knows those labels only. `Attributes` in memory are always kept, whole.
 
         Raises
         ------
@@ -606,8 +570,7 @@ def load(
     """Read a fitted classifier from a bundle.
 
     Nothing in a bundle is run, and nothing that it names is fetched: a backbone that is
-    a program (``tfhub:``, ``keras:``, an address) must be named here. No network is
-    loaded before images come.
+    a program (``tfhub:``, ``keras:``, an address) must be named here.
 
     Parameters
     ----------
@@ -627,11 +590,10 @@ def load(
     Raises
     ------
     ArtifactError
-        If the bundle is broken or of another format, or what it names is missing or
-        must be named by the caller.
+        If the bundle is broken, or what it names is missing or must be named here.
     FingerprintMismatchError
-        If the vectors or the backbone are not those of training. A backbone that the
-        bundle names is checked when the first images come.
+        If vectors or backbone are not those of training; a backbone that the bundle
+        names is loaded and checked when the first images come.
     """
     return read_fitted(Path(path), _build, backbone=backbone, embeddings=embeddings)
 

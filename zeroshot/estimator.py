@@ -1,9 +1,12 @@
 """What a classifier is to scikit-learn: checked parameters, plugins, learnt state."""
 
+import warnings
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import (
     BaseEstimator,
@@ -12,12 +15,13 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.features import ImagePoints
+from zeroshot.errors import ZeroShotWarning
+from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.labels import Candidates, CandidateSet
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
@@ -52,6 +56,7 @@ class FittedEstimator(
     projection: str | Projection
     candidate_labels: Candidates
     batch_size: int
+    cache: bool
     on_error: Any
 
     def __sklearn_tags__(self) -> Tags:
@@ -63,6 +68,13 @@ class FittedEstimator(
     def __sklearn_is_fitted__(self) -> bool:
         """Tell whether the last `fit` came to its end."""
         return "n_images_" in vars(self)
+
+    def __sklearn_clone__(self) -> Self:
+        """Return a clone; clones know which classes the others were trained on."""
+        copy: Self = super().__sklearn_clone__()
+        # What cross-validation trains are clones of one estimator: see `_candidates`.
+        copy.__dict__["_trained_on"] = self.__dict__.setdefault("_trained_on", set())
+        return copy
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -95,6 +107,10 @@ class FittedEstimator(
         return Fitted.of(self)
 
     def _adopt(self, fitted: Fitted) -> Self:
+        trained_on = self.__dict__.setdefault("_trained_on", set())
+        if "seen_classes_" in vars(self):  # trained anew
+            trained_on.discard(frozenset(vars(self)["seen_classes_"].tolist()))
+        trained_on.add(frozenset(fitted.seen_classes.tolist()))
         for name, value in vars(fitted).items():
             setattr(self, f"{name}_", value)
         self.n_features_in_ = fitted.n_features
@@ -110,6 +126,28 @@ class FittedEstimator(
             None if backbone is None else registry.resolve_backbone(backbone),
             registry.resolve_embeddings(self.embeddings),
             registry.resolve_projection(self.projection),
+        )
+
+    def _visual(
+        self, X: Any, backbone: Any, fingerprint: str | None = None, *, fitting: bool
+    ) -> VisualInput:
+        """Decide what X is; in `fit`, images are listed and features remembered."""
+        check = partial(validate_data, self, dtype=np.float32, reset=fitting)
+        return VisualInput.of(
+            X,
+            backbone,
+            fingerprint,
+            listed=fitting,
+            check=check,
+            on_error=self.on_error,
+        )
+
+    def _read(self, visual: VisualInput, project: Any = None) -> Features:
+        return visual.read(
+            batch_size=self.batch_size,
+            cache=self.cache,
+            on_error=self.on_error,
+            project=project,
         )
 
     def _settings(self) -> ScoreSettings:
@@ -131,6 +169,8 @@ class FittedEstimator(
         fitted = self._fitted
         if labels is None:
             labels = fitted.seen.in_order(self.candidate_labels)
+            if labels is None:
+                _warn_if_disjoint(fitted.seen_classes, vars(self)["_trained_on"])
         provider = None
         if embeddings is not None:
             provider = registry.resolve_embeddings(embeddings)
@@ -145,6 +185,20 @@ class FittedEstimator(
             self._fitted.label_space,
             self._settings_in_effect(),
             self._fitted.calibration,
+        )
+
+
+def _warn_if_disjoint(classes: NDArray[Any], trained_on: set[frozenset[Any]]) -> None:
+    """Warn where clones were trained on other classes, as in class-disjoint folds."""
+    ours = set(classes.tolist())
+    if any(ours - theirs and theirs - ours for theirs in trained_on):
+        warnings.warn(
+            f"Without candidate_labels the answer is one of the {len(ours)} classes of "
+            f"training, and clones of this classifier were trained on others: in folds "
+            f"of ClassDisjointKFold no such answer is right. Instead of a scoring such "
+            f"as 'accuracy' give zeroshot.metrics.zero_shot_scorer, or None.",
+            ZeroShotWarning,
+            stacklevel=5,
         )
 
 
