@@ -1,5 +1,5 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both need Python 3.11
-# to 3.13 with its venv module, and the package index; nothing else.
+# Two commands on a fresh machine: `make demo` and `make test`. Both need Python 3.11.4
+# or newer with its venv module, and the package index; nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 
