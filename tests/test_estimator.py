@@ -1,5 +1,6 @@
 """The estimator as scikit-learn's users and threads meet it."""
 
+import json
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from zeroshot.embeddings import Attributes
 from zeroshot.errors import FingerprintMismatchError, LabelError
 from zeroshot.evaluation import evaluate_model
 from zeroshot.features import extract_features
+from zeroshot.saving.bundle import record_digest
 from zeroshot.shapes import shape_attributes
 
 EMBEDDINGS = Attributes(*shape_attributes())
@@ -256,6 +258,13 @@ def test_backbone_that_a_bundle_must_not_name_is_refused(
     assert len(named.predict(images[:2])) == 2
 
 
+def test_bundle_of_images_decoded_otherwise_is_warned_of(shapes, tmp_path):
+    edit_backbone(shapes, tmp_path, "color-hog", pixels="of old")
+    with pytest.warns(zeroshot.errors.ZeroShotWarning, match="pixels 'of old'"):
+        loaded = zeroshot.load(tmp_path / "model")
+    assert len(loaded.predict(shapes[0][:2])) == 2
+
+
 @pytest.mark.parametrize("spec", ["glove.6B.300d", "https://example.org/glove.txt"])
 def test_vectors_that_a_bundle_names_are_not_downloaded(shapes, tmp_path, spec):
     edit_backbone(shapes, tmp_path, "color-hog", embeddings=spec)
@@ -263,18 +272,14 @@ def test_vectors_that_a_bundle_names_are_not_downloaded(shapes, tmp_path, spec):
         zeroshot.load(tmp_path / "model")
 
 
-def edit_backbone(shapes, tmp_path, spec, embeddings=None):
-    import json
-
-    from zeroshot.saving.bundle import record_digest
-
+def edit_backbone(shapes, tmp_path, spec, embeddings=None, **changes):
     images, labels, seen = shapes
     clf = ZeroShotClassifier("color-hog", EMBEDDINGS, projection="ridge")
     clf.fit(images[seen], labels[seen]).save(tmp_path / "model")
     file = tmp_path / "model" / "bundle.json"
     record = json.loads(file.read_text())
     del record["sha256"]
-    record["backbone"]["spec"] = spec
+    record["backbone"] |= {"spec": spec, **changes}
     if embeddings is not None:
         record["embeddings"] |= {"spec": embeddings, "vocabulary": None}
     file.write_text(json.dumps(record | {"sha256": record_digest(record)}))

@@ -1,6 +1,7 @@
 """What has been learnt: `fit` and `load` make one, `save` keeps it."""
 
 import platform
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -26,8 +27,10 @@ from zeroshot.errors import (
     FingerprintMismatchError,
     LabelError,
     ZeroShotError,
+    ZeroShotWarning,
 )
 from zeroshot.features.visual_input import check_backbone
+from zeroshot.images.decoding import PIXELS
 from zeroshot.images.sources import ImageSource
 from zeroshot.labels.candidates import Candidates, CandidateSet, as_label_array
 from zeroshot.labels.given import check_candidates
@@ -358,6 +361,14 @@ def _from_bundle(
             network = network.with_weights(tuned)
         if not isinstance(backbone, str):
             check_backbone(network, record["backbone_fingerprint"])
+        if record["backbone"]["pixels"] != PIXELS:
+            warnings.warn(
+                f"The model was trained on images decoded by another version of "
+                f"zeroshot (pixels '{record['backbone']['pixels']}', here '{PIXELS}'): "
+                f"features, and so answers, may differ a little. Fit again to be sure.",
+                ZeroShotWarning,
+                stacklevel=5,
+            )
     elif backbone is not None:
         raise FingerprintMismatchError(
             f"Expected no backbone: the model was trained on features. Got "
@@ -465,6 +476,7 @@ def _backbone_record(fitted: Fitted) -> dict[str, Any] | None:
         "input_size": list(backbone.input_size),
         "resize": card.resize,
         "pretraining": card.pretraining,
+        "pixels": PIXELS,
     }
 
 
