@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 import zeroshot
 from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import Attributes, open_vectors
-from zeroshot.errors import ZeroShotWarning
+from zeroshot.errors import LabelError, ZeroShotWarning
 from zeroshot.evaluation import evaluate_model
 
 WORDS = ["lion", "zebra", "polar", "bear", "isbjorn", "okapi", "tapir", "élan"]
@@ -82,6 +82,14 @@ def test_classes_name_the_columns_of_constructor_candidates(clf, problem, candid
     if not isinstance(candidates, dict):
         order = [candidates.index(label) for label in clf.classes_]
         np.testing.assert_allclose(probabilities, in_call[:, order], rtol=1e-5)
+
+
+def test_tools_that_number_labels_are_told_so(words, problem):
+    X, y = problem
+    clf = ZeroShotClassifier(None, "random", candidate_labels=CLASSES)
+    numbers = np.unique(y, return_inverse=True)[1]
+    with pytest.raises(LabelError, match="cross_val_predict"):
+        clf.fit(X, numbers)
 
 
 # What is seen.

@@ -179,7 +179,7 @@ class ZeroShotClassifier(FittedEstimator):
         """
         settings, backbone, embeddings, projection = self._begin()
         visual = self._visual(X, backbone, fitting=True)
-        targets = Targets.of(y, len(visual))
+        targets = Targets.of(y, len(visual), self.candidate_labels)
         tuning = FineTuning.of(self.fine_tune)
         if tuning is not None:
             network = None if visual.images is None else backbone

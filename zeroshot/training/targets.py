@@ -13,7 +13,8 @@ from sklearn.utils.validation import column_or_1d
 
 from zeroshot.errors import InvalidImageError, LabelError
 from zeroshot.features.pipeline import Features
-from zeroshot.labels.given import label_problem
+from zeroshot.labels.candidates import Candidates
+from zeroshot.labels.given import check_candidates, label_problem
 
 __all__ = ["Targets", "check_targets"]
 
@@ -64,13 +65,15 @@ class Targets:
     index: NDArray[np.intp]
 
     @classmethod
-    def of(cls, y: Any, n_images: int) -> Self:
+    def of(cls, y: Any, n_images: int, candidate_labels: Candidates = None) -> Self:
         """Return the targets that labels stand for.
 
         Parameters
         ----------
         y : array-like of shape (n,)
         n_images : int
+        candidate_labels : sequence, mapping, str or None, default=None
+            Of the classifier: where they are all text, so must labels be.
 
         Returns
         -------
@@ -87,6 +90,13 @@ class Targets:
             raise LabelError(
                 f"Expected one label for each image. Got {n_images} images and "
                 f"{len(labels)} labels: inconsistent numbers of samples."
+            )
+        if labels.dtype.kind in "iufb" and _are_text(candidate_labels):
+            raise LabelError(
+                f"Expected labels as text, as all candidate_labels are. Got numbers, "
+                f"such as {labels.tolist()[0]!r}. Some of scikit-learn's tools number "
+                f"the labels (cross_val_predict with probabilities, VotingClassifier): "
+                f"give them candidate_labels in the call, or not at all."
             )
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -128,6 +138,12 @@ class Targets:
                     f"Give other images of them, or leave these classes out."
                 )
         return X, self.index[positions], positions
+
+
+def _are_text(candidates: Candidates) -> bool:
+    if candidates is None or isinstance(candidates, str):
+        return False
+    return all(isinstance(label, str) for label in check_candidates(candidates))
 
 
 def _check_objects(labels: Sequence[Any]) -> None:
