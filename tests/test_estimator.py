@@ -110,6 +110,12 @@ def test_one_class_is_named_as_it_was_given(features):
         on_features().fit(features[0][:4], ["red star"] * 4)
 
 
+@pytest.mark.parametrize("images", ["a.jpg", ["a.jpg", "b.jpg"], [b"x"]])
+def test_images_without_a_backbone_are_named(images):
+    with pytest.raises(zeroshot.errors.InvalidImageError, match="Give a backbone"):
+        on_features().fit(images, ["red star", "red ring"])
+
+
 # Parameters.
 
 

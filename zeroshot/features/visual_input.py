@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.utils import assert_all_finite
 
 from zeroshot.backbones.base import Backbone
@@ -140,6 +142,12 @@ class VisualInput:
             if fingerprint is not None and X.fingerprint is not None:
                 X.check(fingerprint)
             return cls(X, backbone, fingerprint or X.fingerprint, check)
+        if backbone is None and _names_images(X):
+            raise InvalidImageError(
+                f"Expected a matrix of features, since there is no backbone to read "
+                f"images with. Got {type(X).__name__} of images. Give a backbone, such "
+                f"as 'mobilenet-v2'."
+            )
         if backbone is None or is_feature_matrix(X):
             return cls(check(X), None, fingerprint, check)
         sources = (as_image_list if listed else image_sources)(X, on_error)
@@ -239,6 +247,11 @@ def _of_features(
     matrix = np.full((len(readable), rows.shape[1]), np.nan, np.float32)
     matrix[readable] = rows
     return Features(matrix, errors, features.positions, features.fingerprint)
+
+
+def _names_images(X: Any) -> bool:
+    first = X[0] if isinstance(X, list | tuple) and X else X
+    return isinstance(first, str | bytes | PathLike | Image.Image)
 
 
 def _finite(X: Any) -> NDArray[np.float32]:
