@@ -8,8 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DISTRIBUTION = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-# TensorFlow brings Keras, and pins it; typer brings click.
-BROUGHT_ALONG = {"keras": "tensorflow", "joblib": "scikit-learn", "click": "typer"}
+BROUGHT_ALONG = {"joblib": "scikit-learn", "click": "typer"}
 CALLED_BY_NAME = {"urllib3"}  # by requests, with our settings
 
 

@@ -304,8 +304,7 @@ class ZeroShotClassifier(FittedEstimator):
 
         Parameters
         ----------
-        X, candidate_labels, embeddings
-            As in `predict`.
+        X, candidate_labels, embeddings : as in `predict`
         multi_label : bool, default=False
             Rate each label by itself, for labels that do not exclude one another, by
             the logistic function that a `fit` with an ``"auto"`` found on folds.
@@ -335,8 +334,7 @@ class ZeroShotClassifier(FittedEstimator):
 
         Parameters
         ----------
-        X, candidate_labels, embeddings
-            As in `predict`.
+        X, candidate_labels, embeddings : as in `predict`
 
         Returns
         -------
@@ -362,8 +360,7 @@ class ZeroShotClassifier(FittedEstimator):
 
         Parameters
         ----------
-        X, candidate_labels, embeddings
-            As in `predict`.
+        X, candidate_labels, embeddings : as in `predict`
         k : int, default=5
             How many, at least 1; all candidates where there are fewer.
         multi_label : bool, default=False
@@ -390,8 +387,7 @@ class ZeroShotClassifier(FittedEstimator):
 
         Parameters
         ----------
-        X, candidate_labels, embeddings
-            As in `predict`.
+        X, candidate_labels, embeddings : as in `predict`
         k : int, default=5
             How many candidates, and how many seen classes, are shown; at least 1.
 
@@ -466,8 +462,7 @@ class ZeroShotClassifier(FittedEstimator):
 
         Parameters
         ----------
-        candidate_labels, embeddings
-            As in `predict`.
+        candidate_labels, embeddings : as in `predict`
 
         Returns
         -------

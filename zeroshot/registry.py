@@ -376,7 +376,7 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
     for part in _parts(spec) if kind == "backbone" else [spec]:
         name, argument = _name(part), part.removeprefix("int8:").partition(":")[2]
         if name not in _entries(group):
-            if kind == "embeddings" and os.path.isfile(os.path.expanduser(spec)):
+            if kind == "embeddings" and _is_here(spec):
                 continue
             return "which is no installed plugin and no file here"
         if name in PROGRAMS:
@@ -384,6 +384,15 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
         if argument and distribution_of(group, name) != "zeroshot":
             return f"which the plugin '{name}' may run ('{argument}')"
     return ""
+
+
+def _is_here(spec: str) -> bool:
+    """Tell whether a vector file, or published vectors, need not be downloaded."""
+    from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
+
+    if spec in catalogue_names():
+        return catalogue_entry(spec).path.is_file()
+    return os.path.isfile(os.path.expanduser(spec))
 
 
 def _parts(spec: str) -> list[str]:

@@ -185,8 +185,7 @@ class VisualInput:
 
         Parameters
         ----------
-        batch_size, cache, on_error, project
-            As for `zeroshot.features.extract_features`.
+        batch_size, cache, on_error, project : as for `extract_features`
 
         Returns
         -------
