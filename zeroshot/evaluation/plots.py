@@ -8,7 +8,7 @@ Everything that is written into a plot is escaped.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from zeroshot.evaluation.plot_parts import (
     shortened,
     svg,
 )
+from zeroshot.metrics import ReliabilityBins
 
 __all__ = [
     "Line",
@@ -101,44 +102,33 @@ def line_plot(
     return svg(WIDTH, height, description, [*parts, legend])
 
 
-def reliability_plot(
-    edges: NDArray[np.float64],
-    counts: NDArray[np.integer[Any]],
-    confidence: NDArray[np.float64],
-    accuracy: NDArray[np.float64],
-    *,
-    description: str,
-) -> str:
-    """Draw accuracy over confidence as bars, and below how many predictions each has.
-
-    Takes what `zeroshot.metrics.ReliabilityBins` has.
-    """
+def reliability_plot(bins: ReliabilityBins, *, description: str) -> str:
+    """Draw accuracy over confidence as bars, and below the share of predictions."""
     split = HEIGHT - BOTTOM - 56  # the histogram has the 46 px below
     x = axis(0, 1, LEFT, WIDTH - RIGHT, 6)
     y = axis(0, 1, split, TOP, 6)
-    share = counts / max(1, counts.sum())
-    tallest = max(float(share.max()), 1e-9)
-    bars = axis(0, tallest, HEIGHT - BOTTOM, split + 14, 1)
+    share = bins.counts / bins.counts.sum()
+    bars = axis(0, float(share.max()), HEIGHT - BOTTOM, split + 14, 1)
     parts = [frame(x, y, "", "Right"), frame(x, bars, "Confidence", "Share")]
-    for i, count in enumerate(counts.tolist()):
-        if not count:
-            continue
-        left, right = x(edges[i]) + 0.5, x(edges[i + 1]) - 0.5
-        width = round(right - left, 1)
-        top, middle = y(accuracy[i]), y(confidence[i])
-        told = (
-            f"{count} predictions, mean confidence {confidence[i]:.3f}, "
-            f"right {accuracy[i]:.3f}"
-        )
+    for i in np.flatnonzero(bins.counts).tolist():
+        confidence, accuracy = bins.confidence[i], bins.accuracy[i]
+        left = x(bins.edges[i]) + 0.5
+        width = round(x(bins.edges[i + 1]) - 0.5 - left, 1)
         parts.append(
-            f"<g><title>{told}</title>"
-            f'<rect class="bar" x="{left}" y="{top}" width="{width}" '
-            f'height="{round(split - top, 1)}"/>'
-            f'<rect class="gap" x="{left}" y="{min(top, middle)}" width="{width}" '
-            f'height="{round(abs(top - middle), 1)}"/>'
-            f'<rect class="bar" x="{left}" y="{bars(share[i])}" width="{width}" '
-            f'height="{round(HEIGHT - BOTTOM - bars(share[i]), 1)}"/></g>'
+            f"<g><title>{bins.counts[i]} predictions, mean confidence "
+            f"{confidence:.3f}, right {accuracy:.3f}</title>"
         )
+        top, middle = y(accuracy), y(confidence)
+        for style, high, low in (
+            ("bar", top, split),
+            ("gap", min(top, middle), max(top, middle)),
+            ("bar", bars(share[i]), HEIGHT - BOTTOM),
+        ):
+            parts.append(
+                f'<rect class="{style}" x="{left}" y="{high}" width="{width}" '
+                f'height="{round(low - high, 1)}"/>'
+            )
+        parts.append("</g>")
     parts.append(f'<path class="line even" d="M{x(0)} {y(0)}L{x(1)} {y(1)}"/>')
     entries = [
         ("right", "bar", True),
