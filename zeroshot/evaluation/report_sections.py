@@ -13,7 +13,6 @@ from sklearn.preprocessing import normalize
 
 from zeroshot.errors import InvalidImageError
 from zeroshot.escaping import for_html
-from zeroshot.evaluation.plot_parts import round_up, shortened
 from zeroshot.evaluation.plots import (
     Line,
     Mark,
@@ -21,6 +20,8 @@ from zeroshot.evaluation.plots import (
     label_map,
     line_plot,
     reliability_plot,
+    round_up,
+    shortened,
 )
 from zeroshot.evaluation.scored_split import ClassResult, ScoredSplit
 from zeroshot.images.sources import read_fitted
