@@ -88,10 +88,9 @@ def evaluate(
         As in `ZeroShotClassifier.fit`.
     labels : array-like of shape (n,)
         Label of each image.
-    backbone : str, Backbone or None, default=None
-        As for `ZeroShotClassifier`.
-    embeddings : str, Path or TextEmbeddings
-        As for `ZeroShotClassifier`; needed where there is no ``estimator``.
+    backbone, embeddings : str, Path, Backbone, TextEmbeddings or None
+        As for `ZeroShotClassifier`; embeddings are needed where there is no
+        ``estimator``.
     estimator : ZeroShotClassifier, optional
         What to evaluate, instead of one made of ``backbone``, ``embeddings``,
         ``projection``, ``seen_penalty``, ``temperature``, ``reject``,
@@ -99,11 +98,9 @@ def evaluate(
         no effect. Not changed; whether it is fitted does not matter.
     projection : str or Projection, default="eszsl"
         What to evaluate.
-    seen_penalty, temperature, reject : float, str or None
+    seen_penalty, temperature, reject, hub_correction : float, str or None
         As for `ZeroShotClassifier`; ``"auto"`` is fitted on the seen classes of each
         split. Of all methods.
-    hub_correction : float, default=0.5
-        As for `ZeroShotClassifier`; 0 ranks by cosine alone.
     n_splits : int, default=5
         Splits to average over, see `zeroshot.splits.zero_shot_splits`.
     unseen : float, default=0.2
@@ -126,10 +123,8 @@ def evaluate(
     on_unknown : {"raise", "skip"}, default="raise"
         What to do about classes that have no word vector: raise, or leave them out and
         say so in the report.
-    batch_size : int, default=32
-        Images that the backbone is given at once.
-    cache : bool, default=True
-        Remember features on disk.
+    batch_size, cache : int and bool
+        As for `ZeroShotClassifier`.
     on_error : {"raise", "skip", "nan"}, default="raise"
         What to do about images that cannot be read: raise, leave them out, or leave
         them out of training and count them as wrong answers. A warning and
@@ -198,26 +193,13 @@ def evaluate(
         rows = np.flatnonzero(kept)
         y, matrix, sources = y[rows], matrix[rows], _shown(sources, rows)
         exact = None if exact is None else exact[rows]
-        splits = list(
-            zero_shot_splits(
-                y,
-                n_splits,
-                unseen=unseen,
-                seen_test=seen_test,
-                random_state=random_state,
-            )
+        made = zero_shot_splits(
+            y, n_splits, unseen=unseen, seen_test=seen_test, random_state=random_state
         )
+        splits = list(made)
     else:
         splits = [_without(split, left_out, kept) for split in splits]
-    name = registry.name_of("projections", type(chosen)) or type(chosen).__name__
-    methods = {name: _Method(chosen, provider, matrix)}
-    if exact is not None:
-        methods[f"{name}, exact features"] = _Method(chosen, provider, exact)
-    if "ridge" in controls and name != "ridge":
-        methods["ridge"] = _Method("ridge", provider, matrix)
-    if "random" in controls:
-        control = RandomEmbeddings(provider.dim, seed=random_state)
-        methods[f"{name}, random vectors"] = _Method(chosen, control, matrix)
+    methods = _methods(chosen, provider, matrix, exact, controls, random_state)
     results, scored = _measured(
         estimator,
         methods,
@@ -244,6 +226,28 @@ class _Method(NamedTuple):
     projection: str | Projection
     embeddings: TextEmbeddings
     features: NDArray[np.float32]
+
+
+def _methods(
+    projection: Projection,
+    embeddings: TextEmbeddings,
+    features: NDArray[np.float32],
+    exact: NDArray[np.float32] | None,
+    controls: Collection[str],
+    random_state: int,
+) -> dict[str, _Method]:
+    """Return what is compared, by name: what is evaluated, then its yardsticks."""
+    kind = type(projection)
+    name = registry.name_of("projections", kind) or kind.__name__
+    methods = {name: _Method(projection, embeddings, features)}
+    if exact is not None:
+        methods[f"{name}, exact features"] = _Method(projection, embeddings, exact)
+    if "ridge" in controls and name != "ridge":
+        methods["ridge"] = _Method("ridge", embeddings, features)
+    if "random" in controls:
+        control = RandomEmbeddings(embeddings.dim, seed=random_state)
+        methods[f"{name}, random vectors"] = _Method(projection, control, features)
+    return methods
 
 
 def _measured(
