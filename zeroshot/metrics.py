@@ -70,7 +70,6 @@ def hit_at_k(
 
     Examples
     --------
-    >>> import numpy as np
     >>> hit_at_k(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]), k=1)
     array([ True, False])
     """
@@ -96,7 +95,6 @@ def hit_curve(
 
     Examples
     --------
-    >>> import numpy as np
     >>> hit_curve(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
     array([0.5, 1. ])
     """
@@ -133,7 +131,6 @@ def per_class_accuracy(y_true: NDArray[Any], correct: NDArray[np.bool_]) -> floa
 
     Examples
     --------
-    >>> import numpy as np
     >>> per_class_accuracy(np.array(["a", "a", "b"]), np.array([True, False, False]))
     0.25
     """
@@ -254,7 +251,6 @@ def hierarchical_precision(
 
     Examples
     --------
-    >>> import numpy as np
     >>> hops = np.array([[0, 2, 2, 6.0]])  # cat to cat, dog, fox, car
     >>> hierarchical_precision(np.array([[1, 3]]), np.array([0]), hops)
     array([0.5])
@@ -288,7 +284,6 @@ def correct_lists(hops: NDArray[np.floating[Any]], k: int) -> NDArray[np.bool_]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> hops = np.array([[0, 2, 2, 6.0]])  # cat to cat, dog, fox, car
     >>> correct_lists(hops, 2)
     array([[ True,  True,  True, False]])
@@ -380,7 +375,6 @@ def seen_unseen_curve(
 
     Examples
     --------
-    >>> import numpy as np
     >>> scores = np.array([[0.9, 0.2], [0.8, 0.7]])
     >>> curve = seen_unseen_curve(scores, np.array([0, 1]), np.array([True, False]))
     >>> curve.seen, curve.unseen, curve.area
@@ -439,9 +433,7 @@ class ReliabilityBins:
 
 
 def reliability_bins(
-    confidence: NDArray[np.floating[Any]],
-    correct: NDArray[np.bool_],
-    n_bins: int = 15,
+    confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_], n_bins: int = 15
 ) -> ReliabilityBins:
     """Sort predictions into bins of equal width by their confidence [4].
 
@@ -541,7 +533,6 @@ def rejection_curve(
 
     Examples
     --------
-    >>> import numpy as np
     >>> scores, is_known = np.array([0.9, 0.6, 0.7, 0.1]), np.array([1, 1, 0, 0]) == 1
     >>> curve = rejection_curve(scores, is_known)
     >>> curve.auroc, curve.false_accepts_at(0.95)

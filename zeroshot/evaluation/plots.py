@@ -148,11 +148,7 @@ def reliability_plot(bins: ReliabilityBins, *, description: str) -> str:
 
 
 def whisker_plot(
-    rows: Sequence[Whisker],
-    *,
-    x_name: str,
-    description: str,
-    reference: float = math.nan,
+    rows: Sequence[Whisker], *, x_name: str, description: str, reference: float
 ) -> str:
     """Draw a row for each method: every measurement, their mean and their spread.
 

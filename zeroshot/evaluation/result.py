@@ -67,11 +67,7 @@ class Evaluation:
             of the first method in the first split: every class, the most frequent
             confusions, and the curves. NaN becomes None.
         """
-        content = {
-            "settings": self.settings,
-            "rows": self.rows,
-            "splits": self.results,
-        }
+        content = {"settings": self.settings, "rows": self.rows, "splits": self.results}
         if self.scored is not None:
             content["details"] = _details(next(iter(self.results)), self.scored)
         return {key: _for_json(value) for key, value in content.items()}
