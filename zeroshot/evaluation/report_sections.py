@@ -201,32 +201,26 @@ def _curve(scored: ScoredSplit) -> str:
         "best with hindsight": curve.best_penalty,
     }
     at = {name: curve.at(penalty) for name, penalty in penalties.items()}
-    h = {name: harmonic_mean(*both) for name, both in at.items()}
-    s, u = at["in use"]
-    best_s, best_u = at["best with hindsight"]
+    marks = []
+    for name, style in (("best with hindsight", "hindsight"), ("in use", "chosen")):
+        s, u = at[name]
+        marks.append(Mark(f"{name}: H {harmonic_mean(s, u):.3f}", u, s, style))
     svg = line_plot(
         [Line("every penalty", curve.unseen, curve.seen, "seen")],
-        [
-            Mark(
-                f"best with hindsight: H {h['best with hindsight']:.3f}",
-                best_u,
-                best_s,
-                "hindsight",
-            ),
-            Mark(f"in use: H {h['in use']:.3f}", u, s, "chosen"),
-        ],
+        marks,
         x_name="Accuracy of unseen classes",
         y_name="Accuracy of seen classes",
         x_range=(0, round_up(float(curve.unseen.max()))),
         y_range=(0, round_up(float(curve.seen.max()))),
         description=f"Seen against unseen accuracy over all penalties, area "
-        f"{curve.area:.3f}; in use {s:.3f} seen and {u:.3f} unseen",
+        f"{curve.area:.3f}; in use {at['in use'][0]:.3f} seen and "
+        f"{at['in use'][1]:.3f} unseen",
     )
     table = html_table(
         ("penalty", "value", "seen", "unseen", "H"),
         [
-            [name, *(f"{x:.3f}" for x in (penalty, *at[name], h[name]))]
-            for name, penalty in penalties.items()
+            [name, *(f"{x:.3f}" for x in (penalties[name], s, u, harmonic_mean(s, u)))]
+            for name, (s, u) in at.items()
         ],
     )
     drawn = figure(svg, f"<b>Seen-unseen curve</b>, area (AUSUC) {curve.area:.3f}.")
