@@ -17,8 +17,7 @@ from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import ArtifactError
 from zeroshot.escaping import for_json
 from zeroshot.evaluation import evaluate_model
-from zeroshot.evaluation.plot_parts import axis
-from zeroshot.evaluation.plots import Line, line_plot
+from zeroshot.evaluation.plots import Line, axis, line_plot
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import seen_unseen_curve
 from zeroshot.projections import Ridge

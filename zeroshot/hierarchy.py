@@ -5,6 +5,7 @@ WordNet as ImageNet uses it, or the user's own tree.
 
 import copy
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -78,10 +79,8 @@ class Hierarchy:
         self._labelled: dict[str, list[str]] = {}
         self._row = {node: row for row, node in enumerate(self.nodes)}
         rows = np.array([[self._row[a], self._row[b]] for a, b in edges])
-        one_way = csr_array(
-            (np.ones(len(rows), np.float64), (rows[:, 0], rows[:, 1])),
-            shape=(len(self.nodes), len(self.nodes)),
-        )
+        shape = len(self.nodes), len(self.nodes)
+        one_way = csr_array((np.ones(len(rows)), (rows[:, 0], rows[:, 1])), shape)
         self._graph = (one_way + one_way.T).tocsr()
 
     @classmethod
@@ -203,7 +202,7 @@ class Hierarchy:
         nodes, unknown, doubtful = [], [], []
         for label in map(str, labels):
             found = self._labelled.get(label) or (
-                [label] if label in self._row else self._named(label)
+                [label] if label in self._row else self._named(_plain(label))
             )
             nodes.append(found[0] if found else "")
             if not found:
@@ -213,12 +212,10 @@ class Hierarchy:
         if unknown or doubtful:
             raise LabelError(
                 f"Expected one node of the hierarchy for each label. Got none for "
-                f"{', '.join(unknown[:10]) or 'no label'}"
-                f"{' and others' if len(unknown) > 10 else ''}, and several for "
-                f"{', '.join(doubtful[:10]) or 'no label'}"
-                f"{' and others' if len(doubtful) > 10 else ''}. Use ids of nodes as "
-                f"labels, say whose labels they are (Hierarchy.with_labels, or "
-                f"--class-names with ids as folders), or leave these labels out."
+                f"{_first_ten(unknown)}, and several for {_first_ten(doubtful)}. Use "
+                f"ids of nodes as labels, say whose labels they are "
+                f"(Hierarchy.with_labels, or --class-names with ids as folders), or "
+                f"leave these labels out."
             )
         return nodes
 
@@ -254,25 +251,19 @@ class Hierarchy:
             hops[start : start + BLOCK] = paths[:, columns]
         return hops
 
-    def _named(self, label: str) -> list[str]:
-        text = _plain(label)
-        for names in self._index:
-            if text in names:
-                return names[text]
-        return []
+    def _named(self, text: str) -> list[str]:
+        return next((names[text] for names in self._index if text in names), [])
 
     @cached_property
     def _index(self) -> tuple[dict[str, list[str]], ...]:
         """Nodes by all their names together, by the first one, and by any."""
-        whole: dict[str, list[str]] = {}
-        first: dict[str, list[str]] = {}
-        each: dict[str, list[str]] = {}
+        whole, first, each = defaultdict(list), defaultdict(list), defaultdict(list)
         for node in self.nodes:
             names = self._names.get(node, [node])
-            whole.setdefault(_plain(", ".join(names)), []).append(node)
-            first.setdefault(_plain(names[0]), []).append(node)
+            whole[_plain(", ".join(names))].append(node)
+            first[_plain(names[0])].append(node)
             for text in {_plain(name) for name in names}:
-                each.setdefault(text, []).append(node)
+                each[text].append(node)
         return whole, first, each
 
 
@@ -286,6 +277,11 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
             )
         pairs.append((row[0], row[1]))
     return pairs
+
+
+def _first_ten(items: list[str]) -> str:
+    others = " and others" if len(items) > 10 else ""
+    return f"{', '.join(items[:10]) or 'no label'}{others}"
 
 
 def _plain(text: str) -> str:

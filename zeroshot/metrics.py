@@ -1,4 +1,20 @@
-"""How good a zero-shot classifier is, in the measures of the field."""
+"""How good a zero-shot classifier is, in the measures of the field.
+
+References
+----------
+.. [1] Frome et al., "DeViSE", NeurIPS 2013 (flat hit@k); section 4.2 and the algorithm
+   *hCorrectSet* of its supplement (hierarchical precision).
+.. [2] Xian et al., "Zero-Shot Learning - A Comprehensive Evaluation of the Good, the
+   Bad and the Ugly", TPAMI 2018, section 4 (average per-class top-1 accuracy, harmonic
+   mean).
+.. [3] Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning
+   for Object Recognition in the Wild", ECCV 2016, section 3.3 (seen-unseen curve).
+.. [4] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+.. [5] Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and
+   Out-of-Distribution Examples in Neural Networks", ICLR 2017 (AUROC).
+.. [6] Liang et al., "Enhancing the Reliability of Out-of-Distribution Image Detection
+   in Neural Networks", ICLR 2018 (false-positive rate at 95 %).
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +46,7 @@ __all__ = [
 def hit_at_k(
     scores: NDArray[np.floating[Any]], true_index: NDArray[np.integer[Any]], k: int
 ) -> NDArray[np.bool_]:
-    """Tell for each image whose true label is among its k best candidates.
+    """Tell for each image whether its true label is among its k best candidates.
 
     Parameters
     ----------
@@ -45,20 +61,15 @@ def hit_at_k(
     Returns
     -------
     hits : ndarray of shape (n_images,), bool
-        Their mean is flat hit@k; `per_class_accuracy` takes them too.
+        Their mean is flat hit@k [1]; `per_class_accuracy` takes them too.
 
     Raises
     ------
     ValueError
         If ``k`` is out of range.
 
-    References
-    ----------
-    .. [1] Frome et al., "DeViSE", NeurIPS 2013 (flat hit@k).
-
     Examples
     --------
-    >>> import numpy as np
     >>> hit_at_k(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]), k=1)
     array([ True, False])
     """
@@ -74,10 +85,8 @@ def hit_curve(
 
     Parameters
     ----------
-    scores : ndarray of shape (n_images, n_candidates)
+    scores, true_index : ndarray
         As for `hit_at_k`.
-    true_index : ndarray of shape (n_images,), int
-        Column of the true label.
 
     Returns
     -------
@@ -86,7 +95,6 @@ def hit_curve(
 
     Examples
     --------
-    >>> import numpy as np
     >>> hit_curve(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
     array([0.5, 1. ])
     """
@@ -119,16 +127,10 @@ def per_class_accuracy(y_true: NDArray[Any], correct: NDArray[np.bool_]) -> floa
     Returns
     -------
     accuracy : float
-        In [0, 1]; every class counts the same, however many images it has.
-
-    References
-    ----------
-    .. [1] Xian et al., "Zero-Shot Learning - A Comprehensive Evaluation of the Good,
-       the Bad and the Ugly", TPAMI 2018, section 4 (average per-class top-1 accuracy).
+        In [0, 1]; every class counts the same, however many images it has [2].
 
     Examples
     --------
-    >>> import numpy as np
     >>> per_class_accuracy(np.array(["a", "a", "b"]), np.array([True, False, False]))
     0.25
     """
@@ -194,7 +196,7 @@ def zero_shot_scorer(estimator: Any, X: Any, y: Any) -> float:
 
 
 def harmonic_mean(seen: float, unseen: float) -> float:
-    """Return ``H = 2 S U / (S + U)``, 0 where both are 0.
+    """Return ``H = 2 S U / (S + U)`` [2], 0 where both are 0.
 
     Parameters
     ----------
@@ -206,10 +208,6 @@ def harmonic_mean(seen: float, unseen: float) -> float:
     -------
     h : float
         In [0, 1].
-
-    References
-    ----------
-    .. [1] Xian et al., TPAMI 2018, section 4 (harmonic mean).
 
     Examples
     --------
@@ -244,21 +242,15 @@ def hierarchical_precision(
     Returns
     -------
     precision : ndarray of shape (n_images,), float64
-        In [0, 1]; their mean over images is the paper's hierarchical precision@k.
+        In [0, 1]; their mean over images is hierarchical precision@k [1].
 
     Raises
     ------
     ValueError
         If ``k`` is out of range.
 
-    References
-    ----------
-    .. [1] Frome et al., "DeViSE", NeurIPS 2013, section 4.2 and the algorithm
-       *hCorrectSet* of its supplement.
-
     Examples
     --------
-    >>> import numpy as np
     >>> hops = np.array([[0, 2, 2, 6.0]])  # cat to cat, dog, fox, car
     >>> hierarchical_precision(np.array([[1, 3]]), np.array([0]), hops)
     array([0.5])
@@ -272,7 +264,7 @@ def correct_lists(hops: NDArray[np.floating[Any]], k: int) -> NDArray[np.bool_]:
     """Tell which candidates count as near each label, for a list of k guesses.
 
     All those within the smallest radius, in hops over the hierarchy, that has at least
-    k of them.
+    k of them (*hCorrectSet* [1]).
 
     Parameters
     ----------
@@ -290,14 +282,8 @@ def correct_lists(hops: NDArray[np.floating[Any]], k: int) -> NDArray[np.bool_]:
     ValueError
         If ``k`` is out of range.
 
-    References
-    ----------
-    .. [1] Frome et al., "DeViSE", NeurIPS 2013, the algorithm *hCorrectSet* of its
-       supplement.
-
     Examples
     --------
-    >>> import numpy as np
     >>> hops = np.array([[0, 2, 2, 6.0]])  # cat to cat, dog, fox, car
     >>> correct_lists(hops, 2)
     array([[ True,  True,  True, False]])
@@ -363,7 +349,7 @@ def seen_unseen_curve(
     true_index: NDArray[np.integer[Any]],
     is_seen: NDArray[np.bool_],
 ) -> SeenUnseenCurve:
-    """Return the accuracies for every penalty of the seen classes there can be.
+    """Return the accuracies for every penalty of the seen classes there can be [3].
 
     Exact: an image's answer changes from its best seen to its best unseen candidate at
     one penalty, the difference of their scores, so these are all the steps there are.
@@ -387,14 +373,8 @@ def seen_unseen_curve(
         If there are no images or no candidates of either kind, or a score is not
         finite.
 
-    References
-    ----------
-    .. [1] Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot
-       Learning for Object Recognition in the Wild", ECCV 2016, section 3.3.
-
     Examples
     --------
-    >>> import numpy as np
     >>> scores = np.array([[0.9, 0.2], [0.8, 0.7]])
     >>> curve = seen_unseen_curve(scores, np.array([0, 1]), np.array([True, False]))
     >>> curve.seen, curve.unseen, curve.area
@@ -407,8 +387,8 @@ def seen_unseen_curve(
             f"{of_seen.sum()} images of seen and {(~of_seen).sum()} of unseen classes, "
             f"and {np.isfinite(scores).mean():.0%} of the scores finite."
         )
-    best_seen = _best(scores, is_seen)
-    best_unseen = _best(scores, ~is_seen)
+    best_seen = np.where(is_seen, scores, -np.inf).argmax(axis=1)
+    best_unseen = np.where(is_seen, -np.inf, scores).argmax(axis=1)
     rows = np.arange(len(scores))
     gap = scores[rows, best_seen].astype(np.float64) - scores[rows, best_unseen]
     is_right = np.where(of_seen, best_seen, best_unseen) == true_index
@@ -423,14 +403,6 @@ def seen_unseen_curve(
             [[0.0], np.bincount(step[member], weights, len(critical)).cumsum()]
         )
     return SeenUnseenCurve(critical, curve[True][-1] - curve[True], curve[False])
-
-
-def _best(
-    scores: NDArray[np.floating[Any]], is_candidate: NDArray[np.bool_]
-) -> NDArray[np.intp]:
-    """Return the column of the best candidate of one kind for each image."""
-    best: NDArray[np.intp] = scores[:, is_candidate].argmax(axis=1)
-    return np.flatnonzero(is_candidate)[best]
 
 
 @dataclass(frozen=True)
@@ -461,11 +433,9 @@ class ReliabilityBins:
 
 
 def reliability_bins(
-    confidence: NDArray[np.floating[Any]],
-    correct: NDArray[np.bool_],
-    n_bins: int = 15,
+    confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_], n_bins: int = 15
 ) -> ReliabilityBins:
-    """Sort predictions into bins of equal width by their confidence.
+    """Sort predictions into bins of equal width by their confidence [4].
 
     Parameters
     ----------
@@ -484,16 +454,13 @@ def reliability_bins(
     ------
     ValueError
         If there are no predictions, or a confidence is out of range.
-
-    References
-    ----------
-    .. [1] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
     """
     p = np.asarray(confidence, dtype=np.float64)
-    if len(p) == 0 or not ((p >= 0) & (p <= 1)).all():
+    n_in_range = int(((p >= 0) & (p <= 1)).sum())
+    if n_in_range < max(len(p), 1):
         raise ValueError(
             f"Expected at least one confidence, each in [0, 1]. Got {len(p)}, "
-            f"{int(((p >= 0) & (p <= 1)).sum())} of them in range. Give probabilities."
+            f"{n_in_range} of them in range. Give probabilities."
         )
     edges = np.linspace(0, 1, n_bins + 1)
     index = np.searchsorted(edges[1:-1], p)
@@ -539,7 +506,6 @@ class RejectionCurve:
         Returns
         -------
         rate : float
-            False-positive rate at 95 %, for the default.
         """
         return float(self.false_accepts[np.argmax(self.true_accepts >= true_accepts)])
 
@@ -547,7 +513,7 @@ class RejectionCurve:
 def rejection_curve(
     scores: NDArray[np.floating[Any]], is_known: NDArray[np.bool_]
 ) -> RejectionCurve:
-    """Return how well scores tell images of the candidates from all others.
+    """Return how well scores tell images of the candidates from all others [5], [6].
 
     Parameters
     ----------
@@ -565,16 +531,8 @@ def rejection_curve(
     ValueError
         If all images are known or none is, or a score is not finite.
 
-    References
-    ----------
-    .. [1] Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and
-       Out-of-Distribution Examples in Neural Networks", ICLR 2017 (AUROC).
-    .. [2] Liang et al., "Enhancing the Reliability of Out-of-Distribution Image
-       Detection in Neural Networks", ICLR 2018 (false-positive rate at 95 %).
-
     Examples
     --------
-    >>> import numpy as np
     >>> scores, is_known = np.array([0.9, 0.6, 0.7, 0.1]), np.array([1, 1, 0, 0]) == 1
     >>> curve = rejection_curve(scores, is_known)
     >>> curve.auroc, curve.false_accepts_at(0.95)

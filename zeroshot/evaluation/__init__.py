@@ -14,12 +14,7 @@ if TYPE_CHECKING:
     from zeroshot.evaluation.result import Evaluation
     from zeroshot.evaluation.scored_split import METRICS
 
-__all__ = [
-    "METRICS",
-    "Evaluation",
-    "evaluate",
-    "evaluate_model",
-]
+__all__ = ["METRICS", "Evaluation", "evaluate", "evaluate_model"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,

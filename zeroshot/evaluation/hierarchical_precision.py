@@ -26,9 +26,11 @@ __all__ = [
 
 CUTOFFS = (1, 2, 5, 10, 20)  # the paper's, and 1, which is flat hit@1
 HIERARCHICAL_METRICS = {
-    kind: tuple(f"gzsl_{kind}_hp{k}" for k in CUTOFFS) for kind in ("seen", "unseen")
+    kind: {f"gzsl_{kind}_hp{k}": f"hp@{k}" for k in CUTOFFS}
+    for kind in ("seen", "unseen")
 }
-"""What is measured of images of seen and of unseen classes, all being candidates."""
+"""What is measured of images of seen and of unseen classes, all being candidates, and
+its title in tables."""
 
 
 def precisions(

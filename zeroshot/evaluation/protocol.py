@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,22 +27,15 @@ from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import LabelError, OutOfVocabularyError, ZeroShotWarning
-from zeroshot.evaluation.baselines import softmax_baseline
-from zeroshot.evaluation.hierarchical_precision import hierarchical_metrics, precisions
+from zeroshot.evaluation.baselines import chance_metrics, softmax_metrics
 from zeroshot.evaluation.result import Evaluation
-from zeroshot.evaluation.scored_split import (
-    METRICS,
-    ScoredSplit,
-    chance_of,
-    score_split,
-)
+from zeroshot.evaluation.scored_split import ScoredSplit, score_split
 from zeroshot.features.block import OnError
 from zeroshot.features.pipeline import Features
 from zeroshot.features.visual_input import VisualInput
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.labels.candidates import as_label_array
 from zeroshot.labels.cascade import embed_labels
-from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.saving.fitted import Fitted
@@ -50,10 +43,12 @@ from zeroshot.splits import ZeroShotSplit, zero_shot_splits
 from zeroshot.training.pretrained import warn_if_seen_in_pretraining
 from zeroshot.training.targets import check_targets
 
-__all__ = ["METRICS", "Evaluation", "evaluate", "evaluate_model"]
+__all__ = ["evaluate", "evaluate_model"]
 
 CONTROLS = ("ridge", "random", "softmax")
 SOFTMAX = "softmax, seen classes"
+
+Results = dict[str, dict[str, list[float]]]
 
 
 def evaluate(
@@ -93,10 +88,9 @@ def evaluate(
         As in `ZeroShotClassifier.fit`.
     labels : array-like of shape (n,)
         Label of each image.
-    backbone : str, Backbone or None, default=None
-        As for `ZeroShotClassifier`.
-    embeddings : str, Path or TextEmbeddings
-        As for `ZeroShotClassifier`; needed where there is no ``estimator``.
+    backbone, embeddings : str, Path, Backbone, TextEmbeddings or None
+        As for `ZeroShotClassifier`; embeddings are needed where there is no
+        ``estimator``.
     estimator : ZeroShotClassifier, optional
         What to evaluate, instead of one made of ``backbone``, ``embeddings``,
         ``projection``, ``seen_penalty``, ``temperature``, ``reject``,
@@ -104,11 +98,9 @@ def evaluate(
         no effect. Not changed; whether it is fitted does not matter.
     projection : str or Projection, default="eszsl"
         What to evaluate.
-    seen_penalty, temperature, reject : float, str or None
+    seen_penalty, temperature, reject, hub_correction : float, str or None
         As for `ZeroShotClassifier`; ``"auto"`` is fitted on the seen classes of each
         split. Of all methods.
-    hub_correction : float, default=0.5
-        As for `ZeroShotClassifier`; 0 ranks by cosine alone.
     n_splits : int, default=5
         Splits to average over, see `zeroshot.splits.zero_shot_splits`.
     unseen : float, default=0.2
@@ -131,10 +123,8 @@ def evaluate(
     on_unknown : {"raise", "skip"}, default="raise"
         What to do about classes that have no word vector: raise, or leave them out and
         say so in the report.
-    batch_size : int, default=32
-        Images that the backbone is given at once.
-    cache : bool, default=True
-        Remember features on disk.
+    batch_size, cache : int and bool
+        As for `ZeroShotClassifier`.
     on_error : {"raise", "skip", "nan"}, default="raise"
         What to do about images that cannot be read: raise, leave them out, or leave
         them out of training and count them as wrong answers. A warning and
@@ -177,64 +167,109 @@ def evaluate(
             cache=cache,
             on_error=on_error,
         )
-    on_error = estimator.on_error
     provider = registry.resolve_embeddings(estimator.embeddings)
-    named = registry.resolve_projection(estimator.projection)
+    chosen = registry.resolve_projection(estimator.projection)
     network = None
     if estimator.backbone is not None:
         network = registry.resolve_backbone(estimator.backbone)
     y = check_targets(labels)
-    left_out = _unknown_classes(y, provider, on_unknown)
+    classes = np.unique(y).tolist()
+    left_out = _unknown_classes(classes, provider, on_unknown)
     if hierarchy is not None:  # before any image is read
-        hierarchy.find(
-            [label for label in np.unique(y).tolist() if label not in left_out]
-        )
-    warn_if_seen_in_pretraining(network, np.unique(y).tolist())
-    visual = _listed(images, network, len(y), on_error)
-    sources = visual.shown
+        hierarchy.find([label for label in classes if label not in left_out])
+    warn_if_seen_in_pretraining(network, classes)
+    visual = _listed(images, network, len(y), estimator.on_error)
     # Skipped ones go below: splits that are given count them.
-    on_bad: OnError = "raise" if on_error == "raise" else "nan"
+    on_bad: OnError = "raise" if estimator.on_error == "raise" else "nan"
     features = _read(visual, estimator, on_bad)
-    matrix = features.matrix
-    exact = None
+    matrix, exact, sources = features.matrix, None, visual.shown
     if isinstance(network, SupportsExactCounterpart) and visual.images is not None:
         counterpart = VisualInput.of(visual.images, network.exact)
         exact = _read(counterpart, estimator, on_bad).matrix
     kept = ~np.isin(y, left_out)
-    readable = np.asarray(np.isfinite(matrix).all(axis=1))
-    if on_error == "skip":
-        kept &= readable
+    if estimator.on_error == "skip":
+        kept &= np.isfinite(matrix).all(axis=1)
     if splits is None:
-        matrix, y = matrix[kept], y[kept]
-        exact = None if exact is None else exact[kept]
-        if sources is not None:
-            sources = [sources[i] for i in np.flatnonzero(kept).tolist()]
-        readable = readable[kept]
-        splits = list(
-            zero_shot_splits(
-                y,
-                n_splits,
-                unseen=unseen,
-                seen_test=seen_test,
-                random_state=random_state,
-            )
+        rows = np.flatnonzero(kept)
+        y, matrix, sources = y[rows], matrix[rows], _shown(sources, rows)
+        exact = None if exact is None else exact[rows]
+        made = zero_shot_splits(
+            y, n_splits, unseen=unseen, seen_test=seen_test, random_state=random_state
         )
+        splits = list(made)
     else:
         splits = [_without(split, left_out, kept) for split in splits]
-    name = registry.name_of("projections", type(named)) or type(named).__name__
-    methods: dict[str, tuple[Any, TextEmbeddings, NDArray[np.float32]]] = {
-        name: (named, provider, matrix)
+    methods = _methods(chosen, provider, matrix, exact, controls, random_state)
+    results, scored = _measured(
+        estimator,
+        methods,
+        y,
+        splits,
+        hierarchy,
+        random_state,
+        softmax="softmax" in controls,
+    )
+    settings = _settings(network, provider, chosen, y, splits[0], features, hierarchy)
+    settings |= {
+        "n_splits": len(splits),
+        "random_state": random_state,
+        "left_out": left_out,
     }
     if exact is not None:
-        methods[f"{name}, exact features"] = (named, provider, exact)
+        settings["cosine_to_exact"] = _cosines(matrix, exact)
+    return Evaluation(results, settings, scored, sources)
+
+
+class _Method(NamedTuple):
+    """What is trained in each split, on features (n, dim_visual) of all images."""
+
+    projection: str | Projection
+    embeddings: TextEmbeddings
+    features: NDArray[np.float32]
+
+
+def _methods(
+    projection: Projection,
+    embeddings: TextEmbeddings,
+    features: NDArray[np.float32],
+    exact: NDArray[np.float32] | None,
+    controls: Collection[str],
+    random_state: int,
+) -> dict[str, _Method]:
+    """Return what is compared, by name: what is evaluated, then its yardsticks."""
+    kind = type(projection)
+    name = registry.name_of("projections", kind) or kind.__name__
+    methods = {name: _Method(projection, embeddings, features)}
+    if exact is not None:
+        methods[f"{name}, exact features"] = _Method(projection, embeddings, exact)
     if "ridge" in controls and name != "ridge":
-        methods["ridge"] = ("ridge", provider, matrix)
+        methods["ridge"] = _Method("ridge", embeddings, features)
     if "random" in controls:
-        control = RandomEmbeddings(provider.dim, seed=random_state)
-        methods[f"{name}, random vectors"] = (named, control, matrix)
-    rows = [*methods, *([SOFTMAX] if "softmax" in controls else []), "chance"]
-    results: dict[str, dict[str, list[float]]] = {method: {} for method in rows}
-    scored = None
+        control = RandomEmbeddings(embeddings.dim, seed=random_state)
+        methods[f"{name}, random vectors"] = _Method(projection, control, features)
+    return methods
+
+
+def _measured(
+    estimator: ZeroShotClassifier,
+    methods: dict[str, _Method],
+    y: NDArray[Any],
+    splits: Sequence[ZeroShotSplit],
+    hierarchy: Hierarchy | None,
+    random_state: int,
+    *,
+    softmax: bool,
+) -> tuple[Results, ScoredSplit]:
+    """Train and test every method in every split.
+
+    Returns the figures of all, chance last, and the scores of the first method in the
+    first split. A softmax classifier has the features of the first method.
+    """
+    rows = [*methods, *([SOFTMAX] if softmax else []), "chance"]
+    results: Results = {name: {} for name in rows}
+    matrix = next(iter(methods.values())).features
+    readable = np.asarray(np.isfinite(matrix).all(axis=1))
+    first = None
     with (
         progress_bar("splits", len(splits) * len(methods)) as advance,
         warnings.catch_warnings(),
@@ -242,38 +277,26 @@ def evaluate(
         # What is doubtful about the labels was said once, of all of them.
         warnings.simplefilter("ignore", ZeroShotWarning)
         for number, split in enumerate(splits):
-            train = split.train[readable[split.train]]
-            hops = _hops(hierarchy, split)
-            for method, (method_projection, vectors, X) in methods.items():
+            train, hops = split.train[readable[split.train]], _hops(hierarchy, split)
+            for name, (projection, embeddings, X) in methods.items():
                 classifier = clone(estimator).set_params(
                     backbone=None,
-                    embeddings=vectors,
-                    projection=method_projection,
+                    embeddings=embeddings,
+                    projection=projection,
                     candidate_labels=None,
                     fine_tune=None,
                     random_state=random_state + number,
                 )
                 classifier.fit(X[train], y[train])
-                answers = score_split(classifier, X, y, split, hops)
-                scored = scored or answers
-                _append(results[method], answers.metrics())
-                advance(1, method)
-            if "softmax" in controls:
-                _append(results[SOFTMAX], _softmax(matrix, y, train, answers))
-            _append(results["chance"], chance_of(answers))
-    settings = _settings(network, provider, y, splits[0])
-    settings |= {
-        "projection": repr(named),
-        "n_splits": len(splits),
-        "random_state": random_state,
-        "left_out": left_out,
-        "unreadable": list(features.errors.values()),
-    }
-    if hierarchy is not None:
-        settings["hierarchy_nodes"] = len(hierarchy.nodes)
-    if exact is not None:
-        settings["cosine_to_exact"] = _cosines(matrix[readable], exact[readable])
-    return Evaluation(results, settings, scored, sources)
+                scored = score_split(classifier, X, y, split, hops)
+                first = first or scored
+                _append(results[name], scored.metrics())
+                advance(1, name)
+            if softmax:
+                _append(results[SOFTMAX], softmax_metrics(matrix, y, train, scored))
+            _append(results["chance"], chance_metrics(scored))
+    assert first is not None
+    return results, first
 
 
 def evaluate_model(
@@ -330,24 +353,15 @@ def evaluate_model(
         np.flatnonzero(is_seen),
         np.flatnonzero(~is_seen),
     )
-    results: dict[str, dict[str, list[float]]] = {"model": {}, "chance": {}}
     hops = _hops(hierarchy, split)
     scored = score_split(classifier, features.matrix, y, split, hops)
+    results: Results = {"model": {}, "chance": {}}
     _append(results["model"], scored.metrics())
-    _append(results["chance"], chance_of(scored))
-    settings = _settings(backbone, fitted.embeddings, y, split)
-    settings |= {
-        "projection": repr(fitted.projection),
-        "n_splits": 1,
-        "random_state": None,
-        "left_out": [],
-        "unreadable": list(features.errors.values()),
-    }
-    if hierarchy is not None:
-        settings["hierarchy_nodes"] = len(hierarchy.nodes)
-    sources = visual.shown
-    if sources is not None:
-        sources = [sources[i] for i in features.positions.tolist()]
+    _append(results["chance"], chance_metrics(scored))
+    settings = _settings(
+        backbone, fitted.embeddings, fitted.projection, y, split, features, hierarchy
+    )
+    sources = _shown(visual.shown, features.positions)
     return Evaluation(results, settings, scored, sources)
 
 
@@ -356,38 +370,6 @@ def _hops(
 ) -> NDArray[np.float64] | None:
     labels = [*split.seen.tolist(), *split.unseen.tolist()]
     return None if hierarchy is None else hierarchy.hops(labels, labels)
-
-
-def _softmax(
-    X: NDArray[np.float32],
-    y: NDArray[Any],
-    train: NDArray[np.intp],
-    scored: ScoredSplit,
-) -> dict[str, float]:
-    """Measure the softmax classifier, wrong on every image of an unseen class.
-
-    The images and labels are those that another method scored.
-    """
-    place = {label: j for j, label in enumerate(scored.labels.tolist())}
-    columns = np.array([place[label] for label in np.unique(y[train]).tolist()])
-    test = X[scored.positions]
-    readable = np.asarray(np.isfinite(test).all(axis=1))
-    probabilities = np.full((len(test), len(columns)), np.nan, dtype=np.float32)
-    probabilities[readable] = softmax_baseline(X[train], y[train], test[readable])
-    correct = readable & (columns[probabilities.argmax(axis=1)] == scored.truth)
-    of_unseen = scored.of_unseen
-    wrong = 0.0 if of_unseen.any() else np.nan
-    result = dict.fromkeys(METRICS, np.nan)
-    result |= dict.fromkeys(("unseen_top1", "unseen_top5", "gzsl_unseen"), wrong)
-    if not of_unseen.all():
-        result["gzsl_seen"] = per_class_accuracy(
-            scored.truth[~of_unseen], correct[~of_unseen]
-        )
-    result["gzsl_h"] = harmonic_mean(result["gzsl_seen"], result["gzsl_unseen"])
-    if scored.hops is not None:
-        near = precisions(probabilities, columns, scored.truth, scored.hops)
-        result |= hierarchical_metrics(near, of_unseen)
-    return result
 
 
 def _listed(
@@ -417,19 +399,26 @@ def _read(
     )
 
 
+def _shown(
+    sources: Sequence[Any] | None, rows: NDArray[np.intp]
+) -> Sequence[Any] | None:
+    return None if sources is None else [sources[i] for i in rows.tolist()]
+
+
 def _cosines(
     features: NDArray[np.float32], exact: NDArray[np.float32]
 ) -> dict[str, float]:
+    readable = np.isfinite(features).all(axis=1)
+    features, exact = features[readable], exact[readable]
     lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(exact, axis=1)
     cosines = np.einsum("ij,ij->i", features, exact) / np.maximum(lengths, 1e-30)
     return {"mean": float(cosines.mean()), "lowest": float(cosines.min())}
 
 
 def _unknown_classes(
-    y: NDArray[Any], embeddings: TextEmbeddings, on_unknown: str
+    classes: list[Any], embeddings: TextEmbeddings, on_unknown: str
 ) -> list[Any]:
     """Return the classes without a word vector, or raise where that is asked for."""
-    classes = np.unique(y).tolist()
     try:
         embed_labels(classes, embeddings)
     except OutOfVocabularyError as error:
@@ -469,10 +458,14 @@ def _without(
 def _settings(
     backbone: Backbone | None,
     embeddings: TextEmbeddings,
+    projection: Projection,
     y: NDArray[Any],
     split: ZeroShotSplit,
+    features: Features,
+    hierarchy: Hierarchy | None,
 ) -> dict[str, Any]:
-    return {
+    """Return what is said of an evaluation in one split that left nothing out."""
+    settings = {
         "backbone": "given" if backbone is None else backbone.name,
         "backbone_fingerprint": None if backbone is None else backbone.fingerprint,
         "pretraining": "" if backbone is None else card_of(backbone).pretraining,
@@ -483,7 +476,15 @@ def _settings(
         "n_seen": len(split.seen),
         "n_unseen": len(split.unseen),
         "versions": {name: version(name) for name in ("zeroshot", "tensorflow")},
+        "projection": repr(projection),
+        "n_splits": 1,
+        "random_state": None,
+        "left_out": [],
+        "unreadable": list(features.errors.values()),
     }
+    if hierarchy is not None:
+        settings["hierarchy_nodes"] = len(hierarchy.nodes)
+    return settings
 
 
 def _append(results: dict[str, list[float]], values: dict[str, float]) -> None:

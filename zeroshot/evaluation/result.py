@@ -1,18 +1,16 @@
 """What an evaluation found: tables for people, JSON for programs, a page for both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zeroshot.errors import ArtifactError
 from zeroshot.escaping import for_markdown
-from zeroshot.evaluation.hierarchical_precision import CUTOFFS, HIERARCHICAL_METRICS
-from zeroshot.evaluation.report_page import ACCURACIES, OF_SCORES, report_page
-from zeroshot.evaluation.scored_split import ScoredSplit
+from zeroshot.evaluation.hierarchical_precision import HIERARCHICAL_METRICS
+from zeroshot.evaluation.scored_split import ACCURACIES, OF_SCORES, ScoredSplit
 from zeroshot.storage.cache import replace_file
 
 __all__ = ["Evaluation"]
@@ -50,18 +48,14 @@ class Evaluation:
 
         The spread (``<metric>_std``) is the standard deviation over the splits.
         """
-        return [
-            {"method": method}
-            | {
-                key: value
-                for metric, of_splits in values.items()
-                for key, value in (
-                    (metric, float(np.mean(of_splits))),
-                    (f"{metric}_std", float(np.std(of_splits))),
-                )
-            }
-            for method, values in self.results.items()
-        ]
+        rows = []
+        for method, values in self.results.items():
+            row: dict[str, Any] = {"method": method}
+            for metric, of_splits in values.items():
+                row[metric] = float(np.mean(of_splits))
+                row[f"{metric}_std"] = float(np.std(of_splits))
+            rows.append(row)
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the scores of single images, ready for JSON.
@@ -73,20 +67,10 @@ class Evaluation:
             of the first method in the first split: every class, the most frequent
             confusions, and the curves. NaN becomes None.
         """
-        content = {
-            "settings": self.settings,
-            "rows": [_without_nan(row) for row in self.rows],
-            "splits": {
-                method: {
-                    metric: [None if np.isnan(v) else v for v in values]
-                    for metric, values in metrics.items()
-                }
-                for method, metrics in self.results.items()
-            },
-        }
+        content = {"settings": self.settings, "rows": self.rows, "splits": self.results}
         if self.scored is not None:
             content["details"] = _details(next(iter(self.results)), self.scored)
-        return content
+        return {key: _for_json(value) for key, value in content.items()}
 
     def save_html(self, path: str | Path) -> None:
         """Write the report as one HTML page with plots, which needs no other file.
@@ -101,9 +85,9 @@ class Evaluation:
         ArtifactError
             If it cannot be written.
         """
-        page = report_page(
-            self.results, self.rows, self.settings, self.scored, self.images
-        )
+        from zeroshot.evaluation.report_page import report_page
+
+        page = report_page(self)
         try:
             with replace_file(Path(path)) as temporary:
                 temporary.write_text(page, encoding="utf-8")
@@ -116,11 +100,16 @@ class Evaluation:
     def __str__(self) -> str:
         """Return tables in Markdown, and a line on what was evaluated."""
         s = self.settings
-        lines = [
-            *self._table(ACCURACIES),
-            "",
-            *self._table(OF_SCORES),
-            *self._hierarchical_tables(),
+        lines = [*self._table(ACCURACIES), "", *self._table(OF_SCORES)]
+        if "hierarchy_nodes" in s:
+            for kind, titles in HIERARCHICAL_METRICS.items():
+                lines += ["", *self._table(titles, f"images of {kind} classes")]
+            lines += [
+                "",
+                "hp@k: hierarchical precision of the k best among all classes, mean "
+                "over images.",
+            ]
+        lines += [
             "",
             f"{s['n_images']} images, {s['n_seen']} seen and {s['n_unseen']} unseen "
             f"classes, {s['n_splits']} split(s), seed {s['random_state']}. Mean "
@@ -141,21 +130,6 @@ class Evaluation:
             )
         return "\n".join(lines)
 
-    def _hierarchical_tables(self) -> list[str]:
-        if "hierarchy_nodes" not in self.settings:
-            return []
-        lines = []
-        for kind, metrics in HIERARCHICAL_METRICS.items():
-            titles = [f"hp@{k}" for k in CUTOFFS]
-            columns = dict(zip(metrics, titles, strict=True))
-            lines += ["", *self._table(columns, f"images of {kind} classes")]
-        return [
-            *lines,
-            "",
-            "hp@k: hierarchical precision of the k best among all classes, mean over "
-            "images.",
-        ]
-
     def _table(self, titles: dict[str, str], first: str = "method") -> list[str]:
         table = [(first, *titles.values())] + [
             (
@@ -169,6 +143,10 @@ class Evaluation:
         return [f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in table]
 
 
+def _cell(mean: float, spread: float) -> str:
+    return "-" if np.isnan(mean) else f"{mean:.3f} +- {spread:.3f}"
+
+
 def _details(method: str, scored: ScoredSplit) -> dict[str, Any]:
     curve, bins, rejection = scored.curve(), scored.reliability(), scored.rejection()
     return {
@@ -176,59 +154,28 @@ def _details(method: str, scored: ScoredSplit) -> dict[str, Any]:
         "split": 0,
         "seen_penalty": scored.penalty,
         "temperature": scored.temperature,
-        "classes": [
-            {
-                "label": str(row.label),
-                "seen": row.seen,
-                "images": row.n_images,
-                "zsl": _or_none(row.zsl),
-                "gzsl": _or_none(row.gzsl),
-            }
-            for row in scored.classes()
-        ],
-        "confusions": [
-            {"true": str(row.true), "predicted": str(row.predicted), "share": row.share}
-            for row in scored.confusions()[:MOST_CONFUSIONS]
-        ],
+        "classes": [row._asdict() for row in scored.classes()],
+        "confusions": [row._asdict() for row in scored.confusions()[:MOST_CONFUSIONS]],
         "seen_unseen_curve": curve
-        and {
-            "steps": _rounded(curve.steps),
-            "seen": _rounded(curve.seen),
-            "unseen": _rounded(curve.unseen),
-            "area": curve.area,
-            "best_penalty_with_hindsight": curve.best_penalty,
-        },
-        "reliability": bins
-        and {
-            "edges": _rounded(bins.edges),
-            "counts": bins.counts.tolist(),
-            "confidence": _rounded(bins.confidence),
-            "accuracy": _rounded(bins.accuracy),
-            "error": bins.error,
-        },
+        and asdict(curve)
+        | {"area": curve.area, "best_penalty_with_hindsight": curve.best_penalty},
+        "reliability": bins and asdict(bins) | {"error": bins.error},
         "rejection_curve": rejection
         and {
             "accepts_in_use": scored.accept_rates(),
-            "true_accepts": _rounded(rejection.true_accepts),
-            "false_accepts": _rounded(rejection.false_accepts),
+            "true_accepts": rejection.true_accepts,
+            "false_accepts": rejection.false_accepts,
             "auroc": rejection.auroc,
         },
     }
 
 
-def _rounded(values: NDArray[np.float64]) -> list[float | None]:
-    return [_or_none(round(value, 6)) for value in values.tolist()]
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _cell(mean: float, spread: float) -> str:
-    return "-" if np.isnan(mean) else f"{mean:.3f} +- {spread:.3f}"
-
-
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()
-    }
+def _for_json(value: Any) -> Any:
+    """Return a value with None for NaN, and lists of rounded numbers for arrays."""
+    if isinstance(value, dict):
+        return {key: _for_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_for_json(round(item, 6)) for item in value.tolist()]
+    if isinstance(value, list):
+        return [_for_json(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -13,11 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.classifier import ZeroShotClassifier
-from zeroshot.evaluation.hierarchical_precision import (
-    chance_precisions,
-    hierarchical_metrics,
-    precisions,
-)
+from zeroshot.evaluation.hierarchical_precision import hierarchical_metrics, precisions
 from zeroshot.labels.candidates import as_label_array
 from zeroshot.metrics import (
     RejectionCurve,
@@ -36,120 +32,79 @@ from zeroshot.scoring.rejection import stand_out
 from zeroshot.splits import ZeroShotSplit
 
 __all__ = [
+    "ACCURACIES",
     "METRICS",
+    "OF_SCORES",
     "ClassResult",
     "Confusion",
     "ScoredSplit",
-    "chance_of",
     "score_split",
 ]
 
-METRICS = (
-    "unseen_top1",
-    "unseen_top5",
-    "gzsl_seen",
-    "gzsl_unseen",
-    "gzsl_h",
-    "ausuc",
-    "calibration_error",
-    "rejection_auroc",
-    "rejection_fpr95",
-)
+ACCURACIES = {
+    "unseen_top1": "ZSL top-1",
+    "unseen_top5": "ZSL top-5",
+    "gzsl_seen": "GZSL seen",
+    "gzsl_unseen": "GZSL unseen",
+    "gzsl_h": "H",
+}
+OF_SCORES = {
+    "ausuc": "AUSUC",
+    "calibration_error": "ECE",
+    "rejection_auroc": "AUROC",
+    "rejection_fpr95": "FPR95",
+}
+METRICS = (*ACCURACIES, *OF_SCORES)
 """What is measured in every split; ``calibration_error`` is of unseen classes among
 themselves, the last two with every second unseen class withheld from the candidates."""
 
 
 class ClassResult(NamedTuple):
-    """How one class did.
+    """How one class with so many test images did: shares that are right.
 
-    Attributes
-    ----------
-    label : hashable
-    seen : bool
-    n_images : int
-    zsl : float
-        Share that is right among the unseen labels; NaN for a seen class.
-    gzsl : float
-        Share that is right among all labels.
+    Among the unseen labels (``zsl``; NaN for a seen class) and among all (``gzsl``).
     """
 
-    label: Any
+    label: str
     seen: bool
-    n_images: int
+    images: int
     zsl: float
     gzsl: float
 
 
 class Confusion(NamedTuple):
-    """A label that was given to images of another one, among the unseen.
+    """An unseen label given to images of another, and to what share of them."""
 
-    Attributes
-    ----------
-    true, predicted : hashable
-    share : float
-        Of the images of ``true``, in (0, 1].
-    """
-
-    true: Any
-    predicted: Any
+    true: str
+    predicted: str
     share: float
 
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """The scores of the test images of one split.
-
-    Attributes
-    ----------
-    labels : ndarray of shape (m,)
-        Seen classes, then unseen ones.
-    n_seen : int
-    positions : ndarray of shape (n,), int
-        Of the test images among all evaluated ones.
-    truth : ndarray of shape (n,), int
-        Place of the true label in ``labels``.
-    scores : ndarray of shape (n, m), float32
-        Among all labels, without a penalty.
-    unseen_scores : ndarray of shape (n_unseen_images, m - n_seen), float32
-        Of the images of unseen classes, among the unseen labels.
-    kept_scores : ndarray of shape (n_unseen_images, n_kept), float32
-        The same among every second unseen label, from the first on.
-    points, label_points : ndarray of shape (n, dim_text) and (m, dim_text), float32
-        Images and labels in the text space.
-    accepted : ndarray of shape (n_unseen_images,), bool, or None
-        Which of them the classifier accepts among the kept labels; None if it never
-        rejects.
-    penalty, temperature : float
-        Those of the classifier.
-    counts_as_seen : ndarray of shape (m,), bool
-        Labels whose score loses the penalty: also an unseen one with the name of a seen
-        class, or its vector.
-    hops : ndarray of shape (m, m), float64, or None
-        Edges between the labels in a hierarchy, if one was given.
+    """The scores of the n test images of one split, whose labels are m.
 
     Scores and points of an unreadable image are NaN. It counts as a wrong answer; the
-    curves leave it out.
+    curves leave it out. Some scores are of the images of unseen classes alone,
+    n_unseen_images; to be kept means to be every second unseen label, from the first.
     """
 
-    labels: NDArray[Any]
+    labels: NDArray[Any]  # (m,), seen classes, then unseen ones
     n_seen: int
-    positions: NDArray[np.intp]
-    truth: NDArray[np.intp]
-    scores: NDArray[np.float32]
-    unseen_scores: NDArray[np.float32]
-    kept_scores: NDArray[np.float32]
-    points: NDArray[np.float32]
-    label_points: NDArray[np.float32]
+    positions: NDArray[np.intp]  # (n,), among all evaluated images
+    truth: NDArray[np.intp]  # (n,), place of the true label in `labels`
+    scores: NDArray[np.float32]  # (n, m), among all labels, without a penalty
+    unseen_scores: NDArray[np.float32]  # (n_unseen_images, m - n_seen)
+    kept_scores: NDArray[np.float32]  # (n_unseen_images, n_kept)
+    points: NDArray[np.float32]  # (n, dim_text)
+    label_points: NDArray[np.float32]  # (m, dim_text)
+    # (n_unseen_images,): accepted among the kept labels; None if it never rejects
     accepted: NDArray[np.bool_] | None
-    penalty: float
+    penalty: float  # the classifier's, as is the temperature
     temperature: float
+    # (m,): loses the penalty; an unseen label may have a seen one's name or vector
     counts_as_seen: NDArray[np.bool_]
-    hops: NDArray[np.float64] | None = None
-
-    @property
-    def is_seen(self) -> NDArray[np.bool_]:
-        """Which of the labels are seen classes, (m,)."""
-        return np.arange(len(self.labels)) < self.n_seen
+    hops: NDArray[np.float64] | None = None  # (m, m), edges in a hierarchy
 
     @property
     def of_unseen(self) -> NDArray[np.bool_]:
@@ -178,39 +133,33 @@ class ScoredSplit:
         return self.scores - penalty
 
     def hits(self) -> NDArray[np.bool_]:
-        """Return which images are right among all labels.
-
-        Returns hits (n,) bool.
-        """
+        """Tell which images are right among all labels, (n,)."""
         return hit_at_k(self.penalised, self.truth, 1)
 
     def unseen_hits(self, k: int = 1) -> NDArray[np.bool_]:
-        """Return which images of unseen classes are right among the unseen labels.
+        """Tell which images of unseen classes are right among the unseen labels.
 
-        ``k``: how many guesses an image has; all labels where there are fewer. Returns
-        hits (n_unseen_images,) bool.
+        Within k guesses, or as many as there are labels.
         """
         most = min(k, self.unseen_scores.shape[1])
         return hit_at_k(self.unseen_scores, self.unseen_truth, most)
 
     def curve(self) -> SeenUnseenCurve | None:
-        """Return seen and unseen accuracy over all penalties.
+        """Return the accuracies over all penalties; None without images of both kinds.
 
-        Returns curve: none unless there are images of both kinds.
+        Kinds are seen and unseen classes.
         """
         readable = np.isfinite(self.scores).all(axis=1)
         of_unseen = self.of_unseen[readable]
         if of_unseen.all() or not of_unseen.any():
             return None
-        return seen_unseen_curve(
-            self.scores[readable], self.truth[readable], self.is_seen
-        )
+        is_seen = np.arange(len(self.labels)) < self.n_seen
+        return seen_unseen_curve(self.scores[readable], self.truth[readable], is_seen)
 
     def reliability(self, temperature: float | None = None) -> ReliabilityBins | None:
         """Return how often answers among the unseen labels are right, by confidence.
 
-        ``temperature``: instead of the classifier's own. Returns bins: none without
-        images of unseen classes.
+        At the classifier's temperature, or another; None without such images.
         """
         readable = self.readable_unseen
         if not readable.any():
@@ -222,13 +171,10 @@ class ScoredSplit:
         return reliability_bins(confidence, self.unseen_hits()[readable])
 
     def rejection(self) -> RejectionCurve | None:
-        """Return how well scores tell whether the true label is a candidate.
+        """Return how well scores tell whether the true label is among the kept.
 
-        The candidates are every second unseen label. What counts is how far the best of
-        them stands out from the seen classes, as for ``reject="auto"``.
-
-        Returns curve: none with fewer than 2 unseen labels, or without images of both
-        kinds.
+        What counts is how far the best of them stands out from the seen classes, as for
+        ``reject="auto"``. None without images of both kinds.
         """
         readable = self.readable_unseen
         is_known = self.is_kept[readable]
@@ -245,8 +191,8 @@ class ScoredSplit:
     def accept_rates(self) -> tuple[float, float] | None:
         """Return the shares that the classifier itself accepts: rightly and falsely.
 
-        Returns true_accepts, false_accepts: of images whose label is a candidate, and
-        of the others; None where there are none of a kind or it never rejects.
+        Of images whose label is among the kept, and of the others; None where there are
+        none of a kind or it never rejects.
         """
         if self.accepted is None or self.rejection() is None:
             return None
@@ -254,20 +200,17 @@ class ScoredSplit:
         return float(self.accepted[kept].mean()), float(self.accepted[~kept].mean())
 
     def classes(self) -> list[ClassResult]:
-        """Return how each class did that has test images.
-
-        Returns classes: in the order of ``labels``.
-        """
-        counts = np.bincount(self.truth, minlength=len(self.labels))
-        right = np.bincount(self.truth, self.hits(), len(self.labels))
-        alone = np.full(len(self.labels), np.nan)
+        """Return how each class did that has test images, in the order of labels."""
+        m = len(self.labels)
+        counts = np.bincount(self.truth, minlength=m)
+        right = np.bincount(self.truth, self.hits(), m)
+        alone = np.full(m, np.nan)
         if self.of_unseen.any():
-            alone[self.n_seen :] = np.bincount(
-                self.unseen_truth, self.unseen_hits(), len(self.labels) - self.n_seen
-            )
+            alone = np.bincount(self.truth[self.of_unseen], self.unseen_hits(), m)
+            alone[: self.n_seen] = np.nan
         return [
             ClassResult(
-                label, j < self.n_seen, int(n), alone[j] / n, float(right[j] / n)
+                str(label), j < self.n_seen, n, alone[j] / n, float(right[j] / n)
             )
             for j, (label, n) in enumerate(
                 zip(self.labels.tolist(), counts.tolist(), strict=True)
@@ -278,54 +221,39 @@ class ScoredSplit:
     def confusion_shares(self) -> NDArray[np.float64]:
         """Return which unseen labels are predicted for which, among the unseen.
 
-        Returns shares (n_unseen, n_unseen): rows are true labels and sum to 1, or to 0
-        for one without images.
+        Shares (n_unseen, n_unseen): rows are true labels and sum to 1, or to 0 for one
+        without images.
         """
         n = len(self.labels) - self.n_seen
-        if n == 0 or len(self.unseen_scores) == 0:
-            return np.zeros((n, n))
-        readable = self.readable_unseen
-        predicted = self.unseen_scores[readable].argmax(axis=1)
         counts = np.zeros((n, n))
-        np.add.at(counts, (self.unseen_truth[readable], predicted), 1)
-        shares: NDArray[np.float64] = counts / np.maximum(
-            1, counts.sum(axis=1, keepdims=True)
-        )
-        return shares
+        if len(self.unseen_scores):
+            readable = self.readable_unseen
+            predicted = self.unseen_scores[readable].argmax(axis=1)
+            np.add.at(counts, (self.unseen_truth[readable], predicted), 1)
+        return np.asarray(counts / np.maximum(1, counts.sum(axis=1, keepdims=True)))
 
     def confusions(self) -> list[Confusion]:
-        """Return the mistakes among the unseen labels.
-
-        Returns confusions: the most frequent first.
-        """
+        """Return the mistakes among the unseen labels, the most frequent first."""
         shares, unseen = self.confusion_shares(), self.labels[self.n_seen :].tolist()
         np.fill_diagonal(shares, 0)
         order = np.argsort(-shares, axis=None, kind="stable")
         order = order[: np.count_nonzero(shares)]
         return [
-            Confusion(unseen[i], unseen[j], float(shares[i, j]))
+            Confusion(str(unseen[i]), str(unseen[j]), float(shares[i, j]))
             for i, j in zip(*np.unravel_index(order, shares.shape), strict=True)
         ]
 
     def metrics(self) -> dict[str, float]:
-        """Return the value of each of `METRICS`.
+        """Return each of `METRICS`, NaN where nothing can be measured.
 
-        Returns values: NaN where nothing can be measured. With a hierarchy also each of
+        With a hierarchy also each of
         `zeroshot.evaluation.hierarchical_precision.HIERARCHICAL_METRICS`.
         """
-        result = dict.fromkeys(METRICS, np.nan)
-        names, hits = self.labels[self.truth], self.hits()
-        for metric, kind in (
-            ("gzsl_seen", ~self.of_unseen),
-            ("gzsl_unseen", self.of_unseen),
-        ):
-            if kind.any():
-                result[metric] = per_class_accuracy(names[kind], hits[kind])
-        result["gzsl_h"] = harmonic_mean(result["gzsl_seen"], result["gzsl_unseen"])
+        result = dict.fromkeys(METRICS, np.nan) | self.generalised(self.hits())
         if self.of_unseen.any():
             for k, metric in ((1, "unseen_top1"), (5, "unseen_top5")):
                 result[metric] = per_class_accuracy(
-                    names[self.of_unseen], self.unseen_hits(k)
+                    self.unseen_truth, self.unseen_hits(k)
                 )
         if (curve := self.curve()) is not None:
             result["ausuc"] = curve.area
@@ -334,11 +262,36 @@ class ScoredSplit:
         if (rejection := self.rejection()) is not None:
             result["rejection_auroc"] = rejection.auroc
             result["rejection_fpr95"] = rejection.false_accepts_at(0.95)
-        if self.hops is not None:
-            everything = np.arange(len(self.labels))
-            near = precisions(self.penalised, everything, self.truth, self.hops)
-            result |= hierarchical_metrics(near, self.of_unseen)
-        return result
+        return result | self.hierarchical(self.penalised, np.arange(len(self.labels)))
+
+    def generalised(self, correct: NDArray[np.bool_]) -> dict[str, float]:
+        """Return S, U and H of answers among all labels, which are right or not, (n,).
+
+        NaN where there is no image.
+        """
+        seen, unseen = (
+            per_class_accuracy(self.truth[kind], correct[kind])
+            if kind.any()
+            else np.nan
+            for kind in (~self.of_unseen, self.of_unseen)
+        )
+        return {
+            "gzsl_seen": seen,
+            "gzsl_unseen": unseen,
+            "gzsl_h": harmonic_mean(seen, unseen),
+        }
+
+    def hierarchical(
+        self, scores: NDArray[np.float32], columns: NDArray[np.intp]
+    ) -> dict[str, float]:
+        """Return how near the answers of scores, (n, n_ranked), are to the truth.
+
+        Their columns are those labels. Empty without a hierarchy.
+        """
+        if self.hops is None:
+            return {}
+        near = precisions(scores, columns, self.truth, self.hops)
+        return hierarchical_metrics(near, self.of_unseen)
 
 
 def score_split(
@@ -348,12 +301,11 @@ def score_split(
     split: ZeroShotSplit,
     hops: NDArray[np.float64] | None = None,
 ) -> ScoredSplit:
-    """Let a fitted classifier score the test images of a split.
+    """Let a fitted classifier, which is not changed, score the test images of a split.
 
-    ``classifier``: fitted; not changed. ``features``: (n, dim_visual) float32, of all
-    evaluated images. ``y``: (n,), their labels. ``hops``: (m, m) float64, edges between
-    its labels, the seen ones first, in a hierarchy. Raises LabelError,
-    OutOfVocabularyError as `ZeroShotClassifier.predict`.
+    Features, (n, dim_visual), and labels are of all evaluated images; hops, (m, m), are
+    edges between the split's labels, the seen ones first, in a hierarchy. Raises
+    LabelError and OutOfVocabularyError as `ZeroShotClassifier.predict`.
     """
     plain = copy.copy(classifier).set_params(seen_penalty=0.0, reject=None)
     seen, unseen = split.seen.tolist(), split.unseen.tolist()
@@ -367,20 +319,20 @@ def score_split(
         answers = _of_readable(X_unseen, lambda rows: classifier.predict(rows, kept))
         accepted = answers != classifier.unknown_label
     return ScoredSplit(
-        as_label_array(labels),
-        len(seen),
-        positions,
-        np.array([place[label] for label in y[positions].tolist()], dtype=np.intp),
-        _scores(plain, X, labels),
-        _scores(plain, X_unseen, unseen),
-        _scores(plain, X_unseen, kept),
-        _of_readable(X, plain.transform),
-        known.class_embeddings,
-        accepted,
-        classifier.seen_penalty_,
-        classifier.temperature_,
-        known.is_seen,
-        hops,
+        labels=as_label_array(labels),
+        n_seen=len(seen),
+        positions=positions,
+        truth=np.array([place[label] for label in y[positions].tolist()], np.intp),
+        scores=_scores(plain, X, labels),
+        unseen_scores=_scores(plain, X_unseen, unseen),
+        kept_scores=_scores(plain, X_unseen, kept),
+        points=_of_readable(X, plain.transform),
+        label_points=known.class_embeddings,
+        accepted=accepted,
+        penalty=classifier.seen_penalty_,
+        temperature=classifier.temperature_,
+        counts_as_seen=known.is_seen,
+        hops=hops,
     )
 
 
@@ -411,30 +363,3 @@ def _of_readable(
     if readable.any():
         rows[readable] = found
     return rows
-
-
-def chance_of(scored: ScoredSplit) -> dict[str, float]:
-    """Return what guessing reaches, for each of the metrics.
-
-    ``scored``: of any method: only its images and labels count. Returns values: as
-    `ScoredSplit.metrics`. NaN where nothing can be measured, or guessing says nothing.
-    """
-    has_seen, has_unseen = (~scored.of_unseen).any(), scored.of_unseen.any()
-    n_all = len(scored.labels)
-    n_unseen = n_all - scored.n_seen if has_unseen else np.nan
-    seen = 1 / n_all if has_seen else np.nan
-    unseen = 1 / n_all if has_unseen else np.nan
-    rejects = n_unseen > 1
-    values = dict.fromkeys(METRICS, np.nan) | {
-        "unseen_top1": 1 / n_unseen,
-        "unseen_top5": min(5 / n_unseen, 1.0),
-        "gzsl_seen": seen,
-        "gzsl_unseen": unseen,
-        "gzsl_h": harmonic_mean(seen, unseen),
-        "rejection_auroc": 0.5 if rejects else np.nan,
-        "rejection_fpr95": 0.95 if rejects else np.nan,
-    }
-    if scored.hops is not None:
-        guessed = chance_precisions(scored.truth, scored.hops)
-        values |= hierarchical_metrics(guessed, scored.of_unseen)
-    return values
