@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zeroshot.errors import ArtifactError, LabelError
-from zeroshot.hierarchy import Hierarchy
+from zeroshot.hierarchy import Hierarchy, read_hop_list
 
 ANIMALS = Hierarchy(
     {
@@ -61,6 +61,9 @@ def test_hops_equal_a_breadth_first_search(parents):
                 found[other] = found[node] + 1
                 queue.append(other)
         assert row.tolist() == [found.get(node, np.inf) for node in nodes]
+        for radius in range(4):
+            near = {node for node, hop in found.items() if hop <= radius}
+            assert hierarchy.within([start], radius) == near
 
 
 @pytest.mark.parametrize(
@@ -164,30 +167,36 @@ def test_from_wordnet_of_a_broken_table_raises(tmp_path):
         Hierarchy.from_wordnet(tmp_path / "absent")
 
 
+def test_read_hop_list_gives_the_ids_in_order(tmp_path):
+    (tmp_path / "2-hops.txt").write_text("n03236735\nn01878061\n")
+    assert read_hop_list(tmp_path, "2-hops") == ["n03236735", "n01878061"]
+    (tmp_path / "3-hops.txt").write_text("n03236735\nn03236735\n")
+    with pytest.raises(ArtifactError, match="one of them twice"):
+        read_hop_list(tmp_path, "3-hops")
+    (tmp_path / "all.txt").write_text("dog\n")
+    with pytest.raises(ArtifactError, match="Got 'dog'"):
+        read_hop_list(tmp_path, "all")
+    with pytest.raises(ValueError, match="Got '4-hops'"):
+        read_hop_list(tmp_path, "4-hops")
+
+
 @pytest.mark.slow  # 5 s: the whole graph
 def test_published_hop_lists_are_steps_of_the_published_graph(real_data):
     folder = real_data / "hierarchy"
     wordnet = Hierarchy.from_wordnet(folder)
     assert len(wordnet.nodes) == 32_081
-
-    def listed(name):
-        return set((folder / f"{name}.txt").read_text().split())
-
-    seen, everything = listed("1k"), listed("all")
+    seen, everything = (set(read_hop_list(folder, name)) for name in ("1k", "all"))
     assert len(seen) == 1000
     assert len(everything) == 20_846
-    nodes = sorted(everything & set(wordnet.nodes))
-    trained = np.array_split(sorted(seen), 4)  # 40 MB of hops at a time
-    hops = np.min([wordnet.hops(part, nodes).min(axis=0) for part in trained], axis=0)
     # What the lists call two hops is one edge. Those of the graph that have images are
     # all in the list but for one class, that of three hops lacks 7 and has others too.
     for edges, name, size, shared, only_near in (
         (1, "2-hops", 1549, 1548, 0),
         (2, "3-hops", 7860, 5977, 7),
     ):
-        published = listed(name)
+        published = set(read_hop_list(folder, name))
         assert len(published) == size
         assert published <= everything
-        near = {nodes[i] for i in np.flatnonzero(hops <= edges)} - seen
+        near = (wordnet.within(sorted(seen), edges) - seen) & everything
         assert len(near & published) == shared
         assert len(near - published) == only_near

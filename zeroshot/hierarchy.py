@@ -19,7 +19,9 @@ from scipy.sparse.csgraph import dijkstra
 from zeroshot.errors import ArtifactError, LabelError
 from zeroshot.images.files import read_table
 
-__all__ = ["Hierarchy"]
+__all__ = ["HOP_LISTS", "Hierarchy", "read_hop_list"]
+
+HOP_LISTS = ("1k", "2-hops", "3-hops", "all")
 
 PSEUDO_NODES = {"fall11", "fa11misc"}  # ImageNet's root, and what has no place below it
 BLOCK = 64  # labels whose paths are searched at once: 16 MB for all of WordNet
@@ -183,6 +185,31 @@ class Hierarchy:
                 labelled._labelled.setdefault(label, []).append(node)
         return labelled
 
+    def within(self, labels: Sequence[str] | NDArray[Any], hops: int) -> set[str]:
+        """Return the nodes at most so many edges from any of the labels.
+
+        Parameters
+        ----------
+        labels : sequence of str
+        hops : int
+            >= 0.
+
+        Returns
+        -------
+        nodes : set of str
+            With those of the labels.
+
+        Raises
+        ------
+        LabelError
+            As `find`.
+        """
+        near = np.zeros(len(self.nodes), dtype=np.bool_)
+        near[[self._row[node] for node in self.find(labels)]] = True
+        for _ in range(hops):
+            near |= self._graph @ near > 0
+        return {self.nodes[row] for row in np.flatnonzero(near)}
+
     def find(self, labels: Sequence[str] | NDArray[Any]) -> list[str]:
         """Return the node of each label.
 
@@ -265,6 +292,48 @@ class Hierarchy:
             for text in {_plain(name) for name in names}:
                 each[text].append(node)
         return whole, first, each
+
+
+def read_hop_list(folder: str | Path, name: str) -> list[str]:
+    """Read one of ImageNet's lists of classes for zero-shot evaluation.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Holds the lists, as ``<name>.txt`` with the id of a synset in each line.
+    name : {"1k", "2-hops", "3-hops", "all"}
+        The 1000 classes of training; the 1,549, 7,860 and 20,846 candidates of the
+        published lists. What these call two hops is one edge of the graph that comes
+        with them: a hop counts from the class's own place.
+
+    Returns
+    -------
+    nodes : list of str
+        WordNet ids, in the order of the file.
+
+    Raises
+    ------
+    ValueError
+        If ``name`` is none of the above.
+    ArtifactError
+        If the file is missing or holds something else.
+
+    References
+    ----------
+    .. [1] Frome et al., "DeViSE", NeurIPS 2013, section 4.3.
+    .. [2] Xian et al., TPAMI 2018, section 5.1 (ImageNet).
+    """
+    if name not in HOP_LISTS:
+        raise ValueError(f"Expected one of {', '.join(HOP_LISTS)}. Got {name!r}.")
+    path = Path(folder) / f"{name}.txt"
+    nodes = [row[0] for _, row in read_table(path, "\t") if row]
+    bad = [n for n in nodes if not (n[:1] == "n" and n[1:].isdecimal() and len(n) == 9)]
+    if bad or len(set(nodes)) != len(nodes):
+        raise ArtifactError(
+            f"Expected the id of another synset, such as n02084071, in each line of "
+            f"'{path}'. Got {repr(bad[0]) if bad else 'one of them twice'}."
+        )
+    return nodes
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:

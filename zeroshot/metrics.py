@@ -31,6 +31,7 @@ __all__ = [
     "ReliabilityBins",
     "SeenUnseenCurve",
     "correct_lists",
+    "expected_calibration_error",
     "harmonic_mean",
     "hierarchical_precision",
     "hit_at_k",
@@ -472,6 +473,45 @@ def reliability_bins(
             np.bincount(index, p, n_bins) / counts,
             np.bincount(index, correct, n_bins) / counts,
         )
+
+
+def expected_calibration_error(
+    confidence: NDArray[np.floating[Any]],
+    correct: NDArray[np.bool_],
+    n_bins: int = 15,
+) -> float:
+    """Return how far confidences are from the share of right predictions, on average.
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (n,)
+        Probability of each image's predicted label, in [0, 1].
+    correct : ndarray of shape (n,), bool
+        Whether the prediction was right.
+    n_bins : int, default=15
+        See `reliability_bins`.
+
+    Returns
+    -------
+    error : float
+        In [0, 1]; 0 for calibrated probabilities.
+
+    Raises
+    ------
+    ValueError
+        As `reliability_bins`.
+
+    References
+    ----------
+    .. [1] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> expected_calibration_error(np.array([0.75] * 4), np.array([1, 1, 1, 0]) == 1)
+    0.0
+    """
+    return reliability_bins(confidence, correct, n_bins).error
 
 
 @dataclass(frozen=True)
