@@ -58,24 +58,12 @@ KEPT = "_'\u200c\u200d"  # inside a word; the last two are joiners of letters
 
 @dataclass(frozen=True)
 class TrainedVectors:
-    """What `train_vectors` wrote.
+    """What `train_vectors` wrote."""
 
-    Attributes
-    ----------
-    path : Path
-        The file of vectors, absolute.
-    n_words : int
-        Words with a vector, phrases included, the most frequent first.
-    n_phrases : int
-        Of these, words that hold a ``_``.
-    n_tokens : int
-        Words of the corpus, repeats included.
-    """
-
-    path: Path
-    n_words: int
-    n_phrases: int
-    n_tokens: int
+    path: Path  # absolute
+    n_words: int  # with a vector, phrases included
+    n_phrases: int  # of these, words that hold a "_"
+    n_tokens: int  # words of the corpus, repeats included
 
 
 def train_vectors(

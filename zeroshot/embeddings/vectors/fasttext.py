@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import check_words
 from zeroshot.embeddings.vectors.fasttext_model import FastTextModel
-from zeroshot.embeddings.vectors.vector_file import FASTTEXT_MAGIC, open_stream
+from zeroshot.embeddings.vectors.vector_file import is_fasttext
 from zeroshot.embeddings.vectors.vector_rows import VectorRows
 from zeroshot.embeddings.vectors.word_vectors import WordVectors
 
@@ -73,6 +73,5 @@ class FastText(WordVectors):
     @cached_property
     def _rows(self) -> VectorRows | FastTextModel:
         self._check_unchanged()
-        with open_stream(self._file) as stream:
-            is_model = stream.read(len(FASTTEXT_MAGIC)) == FASTTEXT_MAGIC
-        return FastTextModel(self._file) if is_model else VectorRows(self._file)
+        kind = FastTextModel if is_fasttext(self._file) else VectorRows
+        return kind(self._file)

@@ -45,15 +45,8 @@ _AFTER_WORD = 1 + 8 + 1  # zero byte, count, type
 class FastTextModel:
     """A memory-mapped ``.bin`` file; the dictionary is indexed, never loaded.
 
-    Parameters
-    ----------
-    path : Path
-        Absolute; plain or packed.
-
-    Raises
-    ------
-    ArtifactError
-        If its version is unknown or its header impossible.
+    ``path`` is absolute; the file may be packed. Raises ArtifactError, at once if its
+    version is unknown or its header impossible.
     """
 
     form = "fasttext-bin"
@@ -69,9 +62,7 @@ class FastTextModel:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _, version, *arguments = self._unpack(_HEAD, 0)
         if self._bytes[:4] != FASTTEXT_MAGIC or version not in VERSIONS:
-            self._fail(
-                f"a model of version {VERSIONS[0]} or {VERSIONS[1]}", f"{version}"
-            )
+            self._fail(f"a model of version {' or '.join(map(str, VERSIONS))}", version)
         self.dim, kind = arguments[0], arguments[7]
         self.bucket, self.minn, self.maxn = arguments[8:11]
         if version == 11 and kind == SUPERVISED:
@@ -173,7 +164,7 @@ class FastTextModel:
                     raw, start, b"\0", length, self._entries, lambda _, words: words
                 )
             except RowError as error:
-                self._fail(f"{self._entries} words and labels", str(error))
+                self._fail(f"{self._entries} words and labels", error)
 
     @cached_property
     def _tables(self) -> tuple[NDArray[np.float32], dict[int, int] | None]:
@@ -184,10 +175,8 @@ class FastTextModel:
             end = at + 8 * self._n_pruned
             if end > len(self._bytes):
                 self._fail(f"{self._n_pruned} pruned n-grams", "the end of the file")
-            pairs = np.frombuffer(self._bytes, "<i4", 2 * self._n_pruned, at).reshape(
-                -1, 2
-            )
-            pruned = {int(bucket): int(row) for bucket, row in pairs}
+            pairs = np.frombuffer(self._bytes, "<i4", 2 * self._n_pruned, at)
+            pruned = dict(pairs.reshape(-1, 2).tolist())
             at = end
         quantised, n_rows, dim = self._unpack(_SHAPE, at)
         if quantised:
@@ -207,21 +196,17 @@ class FastTextModel:
             )
         at += _SHAPE.size
         if at + 4 * n_rows * dim > len(self._bytes):
-            self._fail(
-                f"{4 * n_rows * dim} bytes of vectors from byte {at} on",
-                f"{len(self._bytes) - at}",
-            )
-        matrix = np.frombuffer(self._bytes, "<f4", n_rows * dim, at).reshape(
-            n_rows, dim
-        )
-        return matrix, pruned
+            expected = f"{4 * n_rows * dim} bytes of vectors from byte {at} on"
+            self._fail(expected, len(self._bytes) - at)
+        matrix = np.frombuffer(self._bytes, "<f4", n_rows * dim, at)
+        return matrix.reshape(n_rows, dim), pruned
 
     def _unpack(self, layout: struct.Struct, at: int) -> tuple[int, ...]:
         if at + layout.size > len(self._bytes):
-            self._fail(f"{layout.size} bytes at byte {at}", f"{len(self._bytes) - at}")
+            self._fail(f"{layout.size} bytes at byte {at}", len(self._bytes) - at)
         return layout.unpack_from(self._bytes, at)
 
-    def _fail(self, expected: str, got: str) -> NoReturn:
+    def _fail(self, expected: str, got: object) -> NoReturn:
         raise ArtifactError(
             f"Expected {expected} in the fastText model '{self.path}'. Got {got}. The "
             f"file is truncated, damaged or of another version: fetch it again."

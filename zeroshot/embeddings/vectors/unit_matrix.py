@@ -52,23 +52,15 @@ class Words(Sequence[str]):
 
 @dataclass(frozen=True)
 class UnitMatrix:
-    """Words and their unit vectors.
+    """Words and their unit vectors, in the order of the file.
 
-    Parameters
-    ----------
-    words : sequence of str
-        Most frequent first, where the file is sorted so. Words whose vector is zero
-        have no direction and are left out.
-    matrix : ndarray of shape (n_words, dim), int16
-        Unit vectors times `SCALE`, rounded: each component is off by at most
-        0.5 / `SCALE`.
-    complete : bool
-        Whether there are no more words.
+    ``matrix`` (n_words, dim) is rounded: each component is off by at most 0.5 /
+    `SCALE`. Words whose vector is zero have no direction and are left out.
     """
 
     words: Sequence[str]
     matrix: NDArray[np.int16]
-    complete: bool
+    complete: bool  # there are no more words
 
     def has(self, n_words: int | None) -> bool:
         """Return whether the first ``n_words`` words (all if None) are in it."""

@@ -20,7 +20,7 @@ from zeroshot.embeddings.vectors.vector_cache import (
     remove_left_over,
     warn_uncached,
 )
-from zeroshot.embeddings.vectors.vector_file import BLOCK, open_packed
+from zeroshot.embeddings.vectors.vector_file import BLOCK, open_packed, unreadable
 from zeroshot.errors import ArtifactError
 from zeroshot.progress import progress_bar
 from zeroshot.storage.cache import replace_file
@@ -77,17 +77,13 @@ def open_source(path: Path, source: Source) -> Iterator[io.RawIOBase | io.BytesI
     An error, now or while the block runs, is an ArtifactError that names ``path``.
     """
     try:
-        with (
-            io.BytesIO(source)
-            if isinstance(source, bytes)
-            else source.open("rb", buffering=0)
-        ) as file:
-            yield file
+        if isinstance(source, bytes):
+            yield io.BytesIO(source)
+        else:
+            with source.open("rb", buffering=0) as file:
+                yield file
     except OSError as error:
-        raise ArtifactError(
-            f"Expected a readable file. Got '{path}': {error}. Check the path, and "
-            f"open it again."
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _is_whole(kept: Path, note: Path, key: str) -> bool:

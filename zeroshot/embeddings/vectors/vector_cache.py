@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from zeroshot.embeddings.vectors.vector_file import content_fingerprint
-from zeroshot.errors import ArtifactError, ZeroShotWarning
+from zeroshot.embeddings.vectors.vector_file import content_fingerprint, unreadable
+from zeroshot.errors import ZeroShotWarning
 from zeroshot.storage.cache import cache_root, replace_file
 
 __all__ = [
@@ -67,14 +67,8 @@ def file_stamp(path: Path) -> FileStamp:
     """Return what the file system says of a file, to see whether it was changed."""
     try:
         status = path.stat()
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"Expected a file at '{path}'. Got nothing there. Check the path."
-        ) from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise ArtifactError(
-            f"Expected a readable file. Got '{path}': {error}. Check the path."
-        ) from error
+        raise unreadable(path, error) from error
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 

@@ -70,30 +70,14 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class VectorLayout:
-    """The form of a file of word vectors.
+    """The form of a file of word vectors."""
 
-    Parameters
-    ----------
-    binary : bool
-        word2vec binary if true, else one text row a line.
-    dim : int
-        Numbers in a row.
-    count : int or None
-        Rows that the header promises; None without a header.
-    start : int
-        Offset of the first row in the unpacked file, in bytes.
-    columns : bool
-        Whether tabs or several spaces stand between the fields of text.
-    prefix : bytes
-        What is no part of the word in the tokens that start so.
-    """
-
-    binary: bool
+    binary: bool  # word2vec binary, else one text row a line
     dim: int
-    count: int | None
-    start: int
-    columns: bool = False
-    prefix: bytes = b""
+    count: int | None  # of rows, which the header promises; None without a header
+    start: int  # offset of the first row in the unpacked file, in bytes
+    columns: bool = False  # tabs or several spaces between the fields of text
+    prefix: bytes = b""  # of tokens, where it is no part of the word
 
     @property
     def form(self) -> str:
@@ -301,9 +285,8 @@ def _walk(body: bytes, size: int) -> dict[bytes, bytes]:
 
 def _is_plausible(vector: NDArray[np.float32]) -> bool:
     sizes = np.abs(vector[vector != 0])
-    if not np.isfinite(sizes).all() or (sizes > LARGEST).any():
-        return False
-    return bool(2 * (sizes < SMALLEST).sum() <= len(sizes))
+    is_small = 2 * (sizes < SMALLEST).sum() > len(sizes)
+    return bool((sizes <= LARGEST).all() and not is_small)  # NaN compares as false
 
 
 def _check_binary(

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 from zlib import crc32
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zeroshot.embeddings.vectors.unpacked import Source, open_source
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,
@@ -15,7 +18,7 @@ from zeroshot.embeddings.vectors.vector_layout import (
 )
 from zeroshot.errors import ArtifactError
 
-__all__ = ["Scan", "fail_row", "scan_records", "scan_rows"]
+__all__ = ["Scan", "fail_row", "row_offsets", "scan_records", "scan_rows"]
 
 # Bytes read at once. With 1 MiB a scan takes twice as long: so large, each block is
 # given back to the system and faulted in again. (64 kB to 512 kB are alike.)
@@ -78,6 +81,16 @@ def scan_records(
         if left and (endless or not block):
             raise RowError(f"{count - left} (the next, at byte {base}, is not whole)")
     return hashes, sizes, start
+
+
+def row_offsets(scan: Scan) -> NDArray[np.uint64]:
+    """Return the offset of each row and of the end of the last; (n_rows + 1,)."""
+    _, sizes, start = scan
+    offsets = np.empty(len(sizes) + 1, dtype=np.uint64)
+    offsets[0] = 0
+    np.cumsum(np.frombuffer(sizes, np.uint64), out=offsets[1:])
+    offsets += np.uint64(start)
+    return offsets
 
 
 def fail_row(path: Path, where: str, dim: int, got: str) -> NoReturn:
@@ -179,20 +192,15 @@ def _scan_binary(path: Path, layout: VectorLayout, raw: Any) -> Scan:
             f"header of '{path}' says. Got {error}. The file is truncated or damaged: "
             f"fetch it again."
         ) from error
-    sizes = scan[1]
-    end = layout.start + sum(sizes)
+    sizes, offsets = scan[1], row_offsets(scan)
+    for row in odd[:MOST_ODD]:
+        if row:
+            raw.seek(int(offsets[row - 1]))
+            before, record = raw.read(sizes[row - 1]), raw.read(sizes[row])
+            _check_space(path, layout, row, before, record)
+    end = int(offsets[-1])
     raw.seek(end)
     rest = raw.read(LONGEST_ROW)
-    wanted = {row for other in odd[:MOST_ODD] if other for row in (other - 1, other)}
-    records, at = {}, layout.start
-    for row, size in enumerate(sizes if wanted else ()):
-        if row in wanted:
-            raw.seek(at)
-            records[row] = raw.read(size)
-        at += size
-    for row in sorted(wanted):
-        if row + 1 in wanted and row + 1 in odd:
-            _check_space(path, layout, row, records[row], records[row + 1])
     if rest.strip(b"\n"):
         raise ArtifactError(
             f"Expected the end of '{path}' after the {layout.count} vectors that its "
@@ -204,9 +212,9 @@ def _scan_binary(path: Path, layout: VectorLayout, raw: Any) -> Scan:
 
 
 def _check_space(
-    path: Path, layout: VectorLayout, row: int, record: bytes, following: bytes
+    path: Path, layout: VectorLayout, number: int, record: bytes, following: bytes
 ) -> None:
-    """Refuse a record whose word goes on after its space.
+    """Refuse a record, its number counted from 1, whose word goes on after its space.
 
     Then text and a space stand where the numbers start, and as many bytes of numbers
     before the next word, which are no text.
@@ -222,7 +230,7 @@ def _check_space(
             word = (token + b" " + content[: end - 1]).decode("utf-8", "replace")
             raise ArtifactError(
                 f"Expected words without spaces in the word2vec binary file '{path}'. "
-                f"Got {word!r} in row {row + 1}, which this form cannot express: all "
+                f"Got {word!r} in row {number}, which this form cannot express: all "
                 f"that follows is out of step. Save it again as text, or with "
                 f"underscores for spaces."
             )
