@@ -18,8 +18,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.vectors.unpacked import Source
 from zeroshot.embeddings.vectors.vector_cache import (
+    Source,
     cached_path,
     content_key,
     file_stamp,

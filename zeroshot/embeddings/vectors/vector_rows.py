@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
-from zeroshot.embeddings.vectors.unpacked import open_source, unpacked_file
+from zeroshot.embeddings.vectors.vector_cache import open_source, unpacked_file
 from zeroshot.embeddings.vectors.vector_file import BLOCK
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,

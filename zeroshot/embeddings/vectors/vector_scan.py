@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.vectors.unpacked import Source, open_source
+from zeroshot.embeddings.vectors.vector_cache import Source, open_source
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,
     RowError,

@@ -22,7 +22,7 @@ from zeroshot.embeddings.vectors.vector_rows import VectorRows
 from zeroshot.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from zeroshot.embeddings.vectors.fasttext_model import FastTextModel
+    from zeroshot.embeddings.vectors.fasttext import FastTextModel
     from zeroshot.embeddings.vectors.unit_matrix import UnitMatrix
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
