@@ -144,17 +144,7 @@ class WordTable(TextEmbeddings):
     def from_spec(cls, name: str, argument: str | None) -> Self:
         """Make a provider from a spec string, such as ``"glove:/path/to/file"``.
 
-        Parameters
-        ----------
-        name : str
-            Registered name (unused: the class has it).
-        argument : str or None
-            Path of the file.
-
-        Raises
-        ------
-        PluginContractError
-            If there is no path.
+        The argument is what follows the colon; a PluginContractError without one.
         """
         if not argument:
             raise PluginContractError(
@@ -193,7 +183,7 @@ class WordTable(TextEmbeddings):
     def nearest(
         self, word_or_vector: str | ArrayLike, k: int = 10
     ) -> list[tuple[str, float]]:
-        """Return the words of greatest cosine (`zeroshot.embeddings.vectors`).
+        """Return the words of greatest cosine; see `neighbours.nearest` in `vectors`.
 
         Parameters
         ----------
@@ -206,11 +196,6 @@ class WordTable(TextEmbeddings):
         -------
         neighbours : list of tuple of str and float
             Words and cosines in [-1, 1], nearest first.
-
-        Raises
-        ------
-        ArtifactError, OutOfVocabularyError, PluginContractError
-            As in `zeroshot.embeddings.vectors.neighbours.nearest`.
         """
         from zeroshot.embeddings.vectors.neighbours import nearest
 

@@ -112,11 +112,6 @@ class RandomEmbeddings(SupportsClassIds):
             Standard normal numbers, the same for the same word every time.
         found : ndarray of shape (n,), bool
             All true.
-
-        Raises
-        ------
-        PluginContractError
-            If ``words`` is a bare string or holds anything but strings.
         """
         words = check_words(words)
         vectors = np.empty((len(words), self.dim), dtype=np.float32)

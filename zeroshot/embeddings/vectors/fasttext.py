@@ -85,11 +85,6 @@ class FastText(WordVectors):
         -------
         known : ndarray of shape (n,), bool
             For ``.vec`` the same as ``found`` of `lookup`.
-
-        Raises
-        ------
-        ArtifactError, PluginContractError
-            As in `lookup`.
         """
         words = check_words(words)
         rows = self._rows

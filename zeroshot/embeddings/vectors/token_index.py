@@ -27,7 +27,7 @@ from zeroshot.embeddings.vectors.vector_cache import (
     save_tables,
     warn_uncached,
 )
-from zeroshot.embeddings.vectors.vector_scan import Scan, row_offsets
+from zeroshot.embeddings.vectors.vector_scan import Scan
 
 __all__ = ["TokenIndex", "cached_index"]
 
@@ -45,12 +45,13 @@ class TokenIndex:
     @classmethod
     def from_scan(cls, scan: Scan) -> "TokenIndex":
         """Make an index from what a scan has seen."""
+        hashes, offsets = scan
         # Row beneath hash: one sort of integers is 3 times as fast as a stable argsort.
-        keys = np.frombuffer(scan[0], np.uint32).astype(np.uint64)
+        keys = np.frombuffer(hashes, np.uint32).astype(np.uint64)
         keys <<= np.uint64(32)
         keys |= np.arange(len(keys), dtype=np.uint64)
         keys.sort()
-        return cls(keys, row_offsets(scan))
+        return cls(keys, offsets)
 
     def candidates(self, tokens: Sequence[bytes]) -> list[tuple[int, bytes]]:
         """Return the rows that may have one of these tokens, each with the token.

@@ -131,12 +131,12 @@ def cached_units(
         # No checksum of the matrix: at 600 MB that takes long, and what it gives is
         # computed again from the vectors themselves.
         save_tables(path, key, tables, unchecked=1)
-        units = _load(path, key, dim)
+        if (units := _load(path, key, dim)) is not None:
+            return units
     except OSError as error:
         warn_uncached(path.parent, error)
-        units = None
     # Without a place to keep it, or replaced at once by another process.
-    return make_units(blocks(), dim) if units is None else units
+    return make_units(blocks(), dim)
 
 
 def _scaled(blocks: Blocks) -> Iterator[tuple[list[str], NDArray[np.int16]]]:

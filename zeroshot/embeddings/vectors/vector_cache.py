@@ -188,7 +188,7 @@ def unpacked_file(path: Path) -> Source:
             return path
         size = os.fstat(packed.fileno()).st_size
     if size < LEAST_UNPACKED:
-        return b"".join(_blocks(path))
+        return _in_memory(path)
     kept, note = cached_path(path, ".unpacked"), cached_path(path, ".unpacked.key")
     key = content_key(path, "packed").hex()
     try:

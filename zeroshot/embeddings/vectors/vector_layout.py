@@ -40,6 +40,8 @@ __all__ = [
     "MOST_DIMS",
     "RowError",
     "VectorLayout",
+    "check_line",
+    "fail_row",
     "is_text",
     "recognise_layout",
 ]
@@ -186,16 +188,14 @@ def recognise_layout(path: Path) -> VectorLayout:
     rows = [line for line in lines[header is not None :] if line.strip()]
     lengths = _usual_length(rows), _usual_length([b" ".join(r.split()) for r in rows])
     if header is None:
-        most = max(lengths)
+        count, dim = None, max(lengths)
         # One number a row is a list of words and counts, not of vectors.
-        if not 2 <= most <= MOST_DIMS:
+        if not 2 <= dim <= MOST_DIMS:
             raise ArtifactError(
                 f"Expected a file of word vectors: lines of a word and numbers, "
                 f"separated by spaces or tabs. Got '{path}', whose first lines end in "
-                f"{most} numbers. Name a file in GloVe's, word2vec's or fastText's "
-                f"form."
+                f"{dim} numbers. Name a file in GloVe's, word2vec's or fastText's form."
             )
-        layout = VectorLayout(binary=False, dim=most, count=None, start=start)
     else:
         count, dim = int(header[1]), int(header[2])
         start += len(lines.pop(0)) + 1
@@ -205,32 +205,43 @@ def recognise_layout(path: Path) -> VectorLayout:
                 f"numbers a row. Got {count} and {dim} in line 1 of '{path}'. The file "
                 f"is broken or no file of word vectors."
             )
-        layout = VectorLayout(binary=False, dim=dim, count=count, start=start)
+    layout = VectorLayout(binary=False, dim=dim, count=count, start=start)
+    if dim not in lengths:  # but in the header
         body = sample[start:]
-        if dim not in lengths:
-            # Text has no control bytes among its numbers; float32 nearly always.
-            contents = b"".join(_walk(body, 4 * dim).values())
-            if not contents.translate(None, _TEXT_BYTES):
-                _fail(
-                    f"rows of {dim} numbers, as line 1 of '{path}' says",
-                    f"rows of {max(lengths)} numbers" if body.strip() else "no row",
-                )
-            layout = replace(layout, binary=True)
-            _check_binary(path, layout, body, size)
-            return _with_prefix(layout, list(_walk(body, 4 * dim)))
+        records = _walk(body, 4 * dim)
+        # Text has no control bytes among its numbers; float32 nearly always.
+        if not b"".join(records.values()).translate(None, _TEXT_BYTES):
+            _fail(
+                f"rows of {dim} numbers, as line 1 of '{path}' says",
+                f"rows of {max(lengths)} numbers" if body.strip() else "no row",
+            )
+        layout = replace(layout, binary=True)
+        _check_binary(path, layout, body, size)
+        return _with_prefix(layout, list(records))
     layout = replace(layout, columns=lengths[0] != layout.dim)
-    tokens = []
-    for number, line in enumerate(lines, start=layout.first_line):
-        if line.strip():
-            try:
-                tokens.append(layout.token(line))
-            except RowError as error:
-                _fail(
-                    f"a word and {layout.dim} numbers in line {number} of '{path}', as "
-                    f"in its other lines",
-                    str(error),
-                )
+    tokens = [
+        check_line(path, layout, number, line)
+        for number, line in enumerate(lines, start=layout.first_line)
+        if line.strip()
+    ]
     return _with_prefix(layout, tokens)
+
+
+def check_line(path: Path, layout: VectorLayout, number: int, line: bytes) -> bytes:
+    """Return the token of a line, or raise the error of a broken one."""
+    try:
+        return layout.token(line)
+    except RowError as error:
+        fail_row(path, f"line {number}", layout.dim, error)
+
+
+def fail_row(path: Path, where: str, dim: int, got: object) -> NoReturn:
+    """Raise the error of a row that is not a word and ``dim`` finite numbers."""
+    raise ArtifactError(
+        f"Expected a word and {dim} finite numbers in {where} of '{path}', as in its "
+        f"other rows. Got {got}. The file is truncated, damaged or no file of word "
+        f"vectors: fetch it again, or leave this word out."
+    )
 
 
 def is_text(content: bytes) -> bool:

@@ -15,9 +15,10 @@ from zeroshot.embeddings.vectors.vector_file import BLOCK
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,
     RowError,
+    fail_row,
     recognise_layout,
 )
-from zeroshot.embeddings.vectors.vector_scan import fail_row, scan_rows
+from zeroshot.embeddings.vectors.vector_scan import scan_rows
 from zeroshot.errors import ArtifactError
 
 __all__ = ["BLOCK_WORDS", "VectorRows", "as_tokens"]
@@ -159,7 +160,7 @@ class VectorRows:
             while left and (block := file.read(min(left, BLOCK))):
                 number += block.count(b"\n")
                 left -= len(block)
-        fail_row(self._path, f"line {number}", layout.dim, str(error))
+        fail_row(self._path, f"line {number}", layout.dim, error)
 
 
 def as_tokens(words: Iterable[str]) -> dict[bytes, str]:
