@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -36,15 +36,9 @@ def read_table(path: Path) -> Table:
     (n, dim) float32: read-only. Raises ArtifactError if it is none of these or broken;
     names the file and the line, row or array.
     """
-    form = recognise_table(path)
-    labels: list[str]
-    matrix: ArrayLike
-    if form == "npz":
-        labels, matrix = _read_npz(path)
-    elif form == "mat":
-        labels, matrix = _read_mat(path)
-    else:
-        labels, matrix = _read_csv(path)
+    readers: dict[str | None, Callable[[Path], tuple[list[str], ArrayLike]]]
+    readers = {"npz": _read_npz, "mat": _read_mat}
+    labels, matrix = readers.get(recognise_table(path), _read_csv)(path)
     return checked_table(labels, matrix, f"'{path}'")
 
 
@@ -153,9 +147,8 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[float]]]:
             if width is None:
                 width = len(cells)
                 if width < 2:
-                    _fail(
-                        path, "a label and numbers in each line", f"{cells[0][:60]!r}"
-                    )
+                    expected = "a label and numbers in each line"
+                    _fail(path, expected, f"{cells[0][:60]!r}")
                 if not cells[0].strip() or not all(map(_is_number, cells[1:])):
                     continue  # a header
             if len(cells) != width:

@@ -2,22 +2,22 @@
 
 import hashlib
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zeroshot.embeddings.attribute_table import checked_table, read_table
-from zeroshot.embeddings.base import check_words
+from zeroshot.embeddings.base import SupportsClassIds, WordTable, check_words
 from zeroshot.errors import ArtifactError, PluginContractError
 
 __all__ = ["Attributes"]
 
 
-class Attributes:
+class Attributes(WordTable, SupportsClassIds):
     """A table of labels and their vectors, from a file or from memory.
 
     A file is recognised by its content:
@@ -65,6 +65,7 @@ class Attributes:
     """
 
     name = "attributes"
+    holds = "a CSV, .npz or .mat file of class attributes"
 
     def __init__(
         self,
@@ -88,38 +89,9 @@ class Attributes:
             # Copied now: the caller may change the list and the array afterwards.
             self.table = checked_table(check_words(source), matrix, "the labels given")
 
-    @classmethod
-    def from_spec(cls, name: str, argument: str | None) -> Self:
-        """Make a provider from a spec string, ``"attributes:/path/to/file"``.
-
-        Parameters
-        ----------
-        name : str
-            Registered name (unused: the class has it).
-        argument : str or None
-            Path of the file.
-
-        Raises
-        ------
-        PluginContractError
-            If there is no path.
-        """
-        if not argument:
-            raise PluginContractError(
-                f"Expected '{cls.name}:/path/to/file'. Got '{cls.name}' without a path."
-                f" Name a CSV, .npz or .mat file of class attributes after a colon."
-            )
-        return cls(argument)
-
     @property
     def dim(self) -> int:
-        """Number of attributes.
-
-        Raises
-        ------
-        ArtifactError
-            If the file is broken.
-        """
+        """Number of attributes; an ArtifactError if the file is broken."""
         return int(self.table[1].shape[1])
 
     @cached_property
@@ -137,31 +109,9 @@ class Attributes:
         """The spec string with the absolute path; None for a table in memory."""
         return None if self._path is None else f"{self.name}:{self._path}"
 
-    def lookup(
-        self, words: Sequence[str]
+    def _lookup(
+        self, words: list[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Look labels up, exactly as they are written.
-
-        Parameters
-        ----------
-        words : sequence of str
-            May be empty and may repeat a word.
-
-        Returns
-        -------
-        vectors : ndarray of shape (n, dim), float32
-            As stored, not normalised; NaN where a label was not found.
-        found : ndarray of shape (n,), bool
-            Which labels were found.
-
-        Raises
-        ------
-        ArtifactError
-            If the file is broken, or a label stands for several different vectors.
-        PluginContractError
-            If ``words`` is a bare string or holds anything but strings.
-        """
-        words = check_words(words)
         row_of, ambiguous = self._rows
         if doubtful := [word for word in dict.fromkeys(words) if word in ambiguous]:
             rows_of = (
@@ -188,35 +138,11 @@ class Attributes:
         """
         yield from self._rows[0]
 
-    def nearest(
-        self, word_or_vector: str | ArrayLike, k: int = 10
-    ) -> list[tuple[str, float]]:
-        """Return the labels of greatest cosine (`zeroshot.embeddings.vectors`).
-
-        Parameters
-        ----------
-        word_or_vector : str or array-like of shape (dim,)
-            A label is not among its own neighbours.
-        k : int, default=10
-            How many; at least 1.
-
-        Returns
-        -------
-        neighbours : list of tuple of str and float
-            Nearest first; labels and cosines in [-1, 1].
-        """
-        from zeroshot.embeddings.vectors.neighbours import nearest
-
-        return nearest(self, word_or_vector, k)
-
     @cached_property
     def table(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """All labels and their vectors, (n, dim), as stored: ``Attributes(*table)``.
 
-        Raises
-        ------
-        ArtifactError
-            If the file is broken.
+        An ArtifactError if the file is broken.
         """
         assert self._path is not None  # a table in memory was stored by __init__
         return read_table(self._path)
@@ -234,22 +160,6 @@ class Attributes:
         for label in ambiguous:
             del row_of[label]
         return row_of, ambiguous
-
-    def id_token(self, label: Hashable) -> str:
-        """Return the text of a label that is not a string: it may be a row's label.
-
-        Parameters
-        ----------
-        label : hashable
-
-        Returns
-        -------
-        token : str
-        """
-        return str(label)
-
-    def __sklearn_clone__(self) -> Self:
-        return self
 
     def __getstate__(self) -> dict[str, Any]:
         if self._path is not None:  # another process reads the file again

@@ -1,7 +1,7 @@
-"""The contract of a provider of word vectors."""
+"""The contract of a provider of word vectors, and what our own ones share."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ __all__ = [
     "SupportsSubwords",
     "SupportsVocabulary",
     "TextEmbeddings",
+    "WordTable",
     "check_words",
 ]
 
@@ -85,6 +86,7 @@ class SupportsClassIds(Protocol):
 
     def id_token(self, label: Hashable) -> str:
         """Return the token of a label that is not a string, such as ``"7"`` of 7."""
+        return str(label)
 
 
 @runtime_checkable
@@ -123,3 +125,86 @@ def check_words(words: Sequence[str]) -> list[str]:
                 f"{type(word).__name__!r} at position {position}. Convert it to str."
             )
     return words
+
+
+class WordTable(TextEmbeddings):
+    """Words and their vectors, listed in a file: a base of our own providers.
+
+    A subclass adds ``_lookup``, which gets a list of str, ``vocabulary`` and the
+    properties. It is immutable, so scikit-learn's ``clone`` gives the provider itself.
+    """
+
+    name: str
+    holds: str  # what `from_spec` asks for
+
+    def __init__(self, path: str) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def from_spec(cls, name: str, argument: str | None) -> Self:
+        """Make a provider from a spec string, such as ``"glove:/path/to/file"``.
+
+        The argument is what follows the colon; a PluginContractError without one.
+        """
+        if not argument:
+            raise PluginContractError(
+                f"Expected '{cls.name}:/path/to/file'. Got '{cls.name}' without a path."
+                f" Name {cls.holds} after a colon."
+            )
+        return cls(argument)
+
+    def lookup(
+        self, words: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Look words up, exactly as they are written.
+
+        Parameters
+        ----------
+        words : sequence of str
+            May be empty and may repeat a word.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, dim), float32
+            As stored, not normalised; NaN where a word was not found.
+        found : ndarray of shape (n,), bool
+            Which words were found.
+
+        Raises
+        ------
+        ArtifactError
+            If the file or a wanted row is broken, or a label stands for several
+            different vectors; names the place.
+        PluginContractError
+            If ``words`` is a bare string or holds anything but strings.
+        """
+        return self._lookup(check_words(words))
+
+    def nearest(
+        self, word_or_vector: str | ArrayLike, k: int = 10
+    ) -> list[tuple[str, float]]:
+        """Return the words of greatest cosine; see `neighbours.nearest` in `vectors`.
+
+        Parameters
+        ----------
+        word_or_vector : str or array-like of shape (dim,)
+            A word is not among its own neighbours.
+        k : int, default=10
+            How many; at least 1.
+
+        Returns
+        -------
+        neighbours : list of tuple of str and float
+            Words and cosines in [-1, 1], nearest first.
+        """
+        from zeroshot.embeddings.vectors.neighbours import nearest
+
+        return nearest(self, word_or_vector, k)
+
+    def _lookup(
+        self, words: list[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        raise NotImplementedError
+
+    def __sklearn_clone__(self) -> Self:
+        return self

@@ -1,19 +1,19 @@
 """Random word vectors: the control that says what the meaning of words contributes."""
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.base import check_words
+from zeroshot.embeddings.base import SupportsClassIds, check_words
 from zeroshot.errors import PluginContractError
 
 __all__ = ["RandomEmbeddings"]
 
 
-class RandomEmbeddings:
+class RandomEmbeddings(SupportsClassIds):
     """A seeded random vector for any word, as in the control experiment of DeViSE.
 
     A vector depends only on ``seed``, ``dim`` and the word. Its numbers are standard
@@ -74,13 +74,7 @@ class RandomEmbeddings:
 
     @property
     def dim(self) -> int:
-        """Length of a vector.
-
-        Raises
-        ------
-        PluginContractError
-            If it is no int or below 1.
-        """
+        """Length of a vector; a PluginContractError if it is no int or below 1."""
         if isinstance(self._dim, bool) or not isinstance(self._dim, int | np.integer):
             got = f"{self._dim!r} of type '{type(self._dim).__name__}'"
         elif self._dim < 1:
@@ -118,11 +112,6 @@ class RandomEmbeddings:
             Standard normal numbers, the same for the same word every time.
         found : ndarray of shape (n,), bool
             All true.
-
-        Raises
-        ------
-        PluginContractError
-            If ``words`` is a bare string or holds anything but strings.
         """
         words = check_words(words)
         vectors = np.empty((len(words), self.dim), dtype=np.float32)
@@ -131,19 +120,6 @@ class RandomEmbeddings:
             number = int.from_bytes(hashlib.sha256(key).digest(), "little")
             vectors[row] = np.random.default_rng(number).standard_normal(self.dim)
         return vectors, np.ones(len(words), dtype=np.bool_)
-
-    def id_token(self, label: Hashable) -> str:
-        """Return the text of a label that is not a string: it may be a word too.
-
-        Parameters
-        ----------
-        label : hashable
-
-        Returns
-        -------
-        token : str
-        """
-        return str(label)
 
     def __sklearn_clone__(self) -> Self:
         return self

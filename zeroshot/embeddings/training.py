@@ -58,24 +58,12 @@ KEPT = "_'\u200c\u200d"  # inside a word; the last two are joiners of letters
 
 @dataclass(frozen=True)
 class TrainedVectors:
-    """What `train_vectors` wrote.
+    """What `train_vectors` wrote."""
 
-    Attributes
-    ----------
-    path : Path
-        The file of vectors, absolute.
-    n_words : int
-        Words with a vector, phrases included, the most frequent first.
-    n_phrases : int
-        Of these, words that hold a ``_``.
-    n_tokens : int
-        Words of the corpus, repeats included.
-    """
-
-    path: Path
-    n_words: int
-    n_phrases: int
-    n_tokens: int
+    path: Path  # absolute
+    n_words: int  # with a vector, phrases included
+    n_phrases: int  # of these, words that hold a "_"
+    n_tokens: int  # words of the corpus, repeats included
 
 
 def train_vectors(
@@ -110,14 +98,8 @@ def train_vectors(
     gensim is not installed; ArtifactError if the corpus is missing, damaged, no UTF-8
     text, or no word in it reaches ``min_count``; if ``out`` cannot be written.
     """
-    numbers = {
-        "dim": dim,
-        "window": window,
-        "epochs": epochs,
-        "min_count": min_count,
-        "workers": workers,
-        "random_state": random_state,
-    }
+    counts = {"dim": dim, "window": window, "epochs": epochs, "min_count": min_count}
+    numbers = counts | {"workers": workers, "random_state": random_state}
     for name, number in numbers.items():
         least = 0 if name == "random_state" else 1
         is_whole = isinstance(number, Integral) and not isinstance(number, bool)
@@ -156,8 +138,7 @@ def train_vectors(
                     workers=workers,
                 )
                 model.build_vocab(sentences)
-                words = model.wv.index_to_key
-                if not words:
+                if not (words := model.wv.index_to_key):
                     raise ArtifactError(
                         f"Expected words that occur at least {min_count} times. Got "
                         f"{n_tokens} words in '{source}', all rarer. Use more text, or "

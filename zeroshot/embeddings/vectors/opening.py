@@ -7,7 +7,7 @@ from zeroshot.embeddings.attribute_table import recognise_table
 from zeroshot.embeddings.attributes import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.vectors.fasttext import FastText
-from zeroshot.embeddings.vectors.vector_file import FASTTEXT_MAGIC, open_stream
+from zeroshot.embeddings.vectors.vector_file import is_fasttext
 from zeroshot.embeddings.vectors.vector_layout import recognise_layout
 from zeroshot.embeddings.vectors.word_vectors import GloVe, Word2Vec
 
@@ -35,14 +35,9 @@ def open_vectors(path: str | os.PathLike[str]) -> TextEmbeddings:
         If the file is missing, empty, or none of these; says what it looks like.
     """
     file = Path(os.path.abspath(Path(path).expanduser()))
-    table = recognise_table(file)
-    if table in ("npz", "mat"):
+    if recognise_table(file):
         return Attributes(file)
-    with open_stream(file) as stream:
-        magic = stream.read(len(FASTTEXT_MAGIC))
-    if magic == FASTTEXT_MAGIC:
+    if is_fasttext(file):
         return FastText(file)
-    if table == "csv":
-        return Attributes(file)
     layout = recognise_layout(file)
     return Word2Vec(file) if layout.count is not None else GloVe(file)

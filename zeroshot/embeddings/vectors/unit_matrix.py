@@ -52,23 +52,15 @@ class Words(Sequence[str]):
 
 @dataclass(frozen=True)
 class UnitMatrix:
-    """Words and their unit vectors.
+    """Words and their unit vectors, in the order of the file.
 
-    Parameters
-    ----------
-    words : sequence of str
-        Most frequent first, where the file is sorted so. Words whose vector is zero
-        have no direction and are left out.
-    matrix : ndarray of shape (n_words, dim), int16
-        Unit vectors times `SCALE`, rounded: each component is off by at most
-        0.5 / `SCALE`.
-    complete : bool
-        Whether there are no more words.
+    ``matrix`` (n_words, dim) is rounded: each component is off by at most 0.5 /
+    `SCALE`. Words whose vector is zero have no direction and are left out.
     """
 
     words: Sequence[str]
     matrix: NDArray[np.int16]
-    complete: bool
+    complete: bool  # there are no more words
 
     def has(self, n_words: int | None) -> bool:
         """Return whether the first ``n_words`` words (all if None) are in it."""
@@ -139,12 +131,12 @@ def cached_units(
         # No checksum of the matrix: at 600 MB that takes long, and what it gives is
         # computed again from the vectors themselves.
         save_tables(path, key, tables, unchecked=1)
-        units = _load(path, key, dim)
+        if (units := _load(path, key, dim)) is not None:
+            return units
     except OSError as error:
         warn_uncached(path.parent, error)
-        units = None
     # Without a place to keep it, or replaced at once by another process.
-    return make_units(blocks(), dim) if units is None else units
+    return make_units(blocks(), dim)
 
 
 def _scaled(blocks: Blocks) -> Iterator[tuple[list[str], NDArray[np.int16]]]:

@@ -26,12 +26,20 @@ __all__ = [
     "check_regular",
     "content_fingerprint",
     "describe_content",
+    "is_fasttext",
     "open_archive",
     "open_packed",
     "open_stream",
+    "unreadable",
 ]
 
 BLOCK = 1 << 20  # bytes read at once
+# What a packed file raises that ends early or is damaged; the last of them for a method
+# of packing that zipfile does not know.
+DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, lzma.LZMAError)
+DAMAGE += (zipfile.BadZipFile, NotImplementedError)
+# The same of what a zip archive contains; ValueError also for a name that is no UTF-8.
+ARCHIVE_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, ValueError, struct.error)
 FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")  # fasttext.cc
 
 _BZIP2_START = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
@@ -44,10 +52,7 @@ _FOREIGN = {
     b"MATLAB ": "a MATLAB .mat file",
     b"\x93NUMPY": "a NumPy .npy array, which holds no words",
     b"PAR1": "a Parquet file",
-    b"\x80\x02": "a Python pickle",
-    b"\x80\x03": "a Python pickle",
-    b"\x80\x04": "a Python pickle",
-    b"\x80\x05": "a Python pickle",
+    **{bytes([0x80, version]): "a Python pickle" for version in range(2, 6)},
     b"\x1f\x8b": "a gzip file",
     b"\xfd7zXZ\x00": "an xz file",
     b"PK\x03\x04": "a zip archive",
@@ -95,23 +100,26 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
                 return
             stack.enter_context(unpacked)
             yield stack.enter_context(io.BufferedReader(unpacked, BLOCK)), plain
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"Expected a file at '{path}'. Got nothing there. Check the path."
-        ) from error
-    except IsADirectoryError as error:
-        raise ArtifactError(
-            f"Expected a file at '{path}'. Got a directory. Name the file inside it."
-        ) from error
-    except (
-        EOFError,
-        OSError,
-        zlib.error,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-        NotImplementedError,  # zipfile: a method of packing that it does not know
-    ) as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise unreadable(path, error) from error
+    except DAMAGE as error:
         raise _damaged(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> ArtifactError:
+    """Return the error for a file that cannot be read at all."""
+    text = f"Expected a readable file. Got '{path}': {error}. Check the path."
+    if isinstance(error, FileNotFoundError):
+        text = f"Expected a file at '{path}'. Got nothing there. Check the path."
+    elif isinstance(error, IsADirectoryError):
+        text = f"Expected a file at '{path}'. Got a directory. Name the file inside it."
+    return ArtifactError(text)
+
+
+def is_fasttext(path: Path) -> bool:
+    """Return whether a file starts as a fastText ``.bin`` model does."""
+    with open_stream(path) as stream:
+        return stream.read(len(FASTTEXT_MAGIC)) == FASTTEXT_MAGIC
 
 
 def check_regular(path: Path) -> None:
@@ -130,13 +138,7 @@ def open_archive(file: BinaryIO | Path, path: Path) -> zipfile.ZipFile:
     """Open a zip archive, to read from ``file``; ``path`` is named in messages."""
     try:
         return zipfile.ZipFile(file)
-    except (
-        OSError,
-        ValueError,  # among others a name that is no UTF-8
-        NotImplementedError,
-        struct.error,
-        zipfile.BadZipFile,
-    ) as error:
+    except ARCHIVE_DAMAGE as error:
         raise _damaged(path, error) from error
 
 
@@ -174,9 +176,7 @@ def content_fingerprint(path: Path, form: str) -> str:
                 stream.seek(offset)
                 digest.update(stream.read(length))
     except OSError as error:
-        raise ArtifactError(
-            f"Expected a readable file. Got '{path}': {error}. Check the path."
-        ) from error
+        raise unreadable(path, error) from error
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -40,6 +40,8 @@ __all__ = [
     "MOST_DIMS",
     "RowError",
     "VectorLayout",
+    "check_line",
+    "fail_row",
     "is_text",
     "recognise_layout",
 ]
@@ -70,30 +72,14 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class VectorLayout:
-    """The form of a file of word vectors.
+    """The form of a file of word vectors."""
 
-    Parameters
-    ----------
-    binary : bool
-        word2vec binary if true, else one text row a line.
-    dim : int
-        Numbers in a row.
-    count : int or None
-        Rows that the header promises; None without a header.
-    start : int
-        Offset of the first row in the unpacked file, in bytes.
-    columns : bool
-        Whether tabs or several spaces stand between the fields of text.
-    prefix : bytes
-        What is no part of the word in the tokens that start so.
-    """
-
-    binary: bool
+    binary: bool  # word2vec binary, else one text row a line
     dim: int
-    count: int | None
-    start: int
-    columns: bool = False
-    prefix: bytes = b""
+    count: int | None  # of rows, which the header promises; None without a header
+    start: int  # offset of the first row in the unpacked file, in bytes
+    columns: bool = False  # tabs or several spaces between the fields of text
+    prefix: bytes = b""  # of tokens, where it is no part of the word
 
     @property
     def form(self) -> str:
@@ -202,16 +188,14 @@ def recognise_layout(path: Path) -> VectorLayout:
     rows = [line for line in lines[header is not None :] if line.strip()]
     lengths = _usual_length(rows), _usual_length([b" ".join(r.split()) for r in rows])
     if header is None:
-        most = max(lengths)
+        count, dim = None, max(lengths)
         # One number a row is a list of words and counts, not of vectors.
-        if not 2 <= most <= MOST_DIMS:
+        if not 2 <= dim <= MOST_DIMS:
             raise ArtifactError(
                 f"Expected a file of word vectors: lines of a word and numbers, "
                 f"separated by spaces or tabs. Got '{path}', whose first lines end in "
-                f"{most} numbers. Name a file in GloVe's, word2vec's or fastText's "
-                f"form."
+                f"{dim} numbers. Name a file in GloVe's, word2vec's or fastText's form."
             )
-        layout = VectorLayout(binary=False, dim=most, count=None, start=start)
     else:
         count, dim = int(header[1]), int(header[2])
         start += len(lines.pop(0)) + 1
@@ -221,32 +205,43 @@ def recognise_layout(path: Path) -> VectorLayout:
                 f"numbers a row. Got {count} and {dim} in line 1 of '{path}'. The file "
                 f"is broken or no file of word vectors."
             )
-        layout = VectorLayout(binary=False, dim=dim, count=count, start=start)
+    layout = VectorLayout(binary=False, dim=dim, count=count, start=start)
+    if dim not in lengths:  # but in the header
         body = sample[start:]
-        if dim not in lengths:
-            # Text has no control bytes among its numbers; float32 nearly always.
-            contents = b"".join(_walk(body, 4 * dim).values())
-            if not contents.translate(None, _TEXT_BYTES):
-                _fail(
-                    f"rows of {dim} numbers, as line 1 of '{path}' says",
-                    f"rows of {max(lengths)} numbers" if body.strip() else "no row",
-                )
-            layout = replace(layout, binary=True)
-            _check_binary(path, layout, body, size)
-            return _with_prefix(layout, list(_walk(body, 4 * dim)))
+        records = _walk(body, 4 * dim)
+        # Text has no control bytes among its numbers; float32 nearly always.
+        if not b"".join(records.values()).translate(None, _TEXT_BYTES):
+            _fail(
+                f"rows of {dim} numbers, as line 1 of '{path}' says",
+                f"rows of {max(lengths)} numbers" if body.strip() else "no row",
+            )
+        layout = replace(layout, binary=True)
+        _check_binary(path, layout, body, size)
+        return _with_prefix(layout, list(records))
     layout = replace(layout, columns=lengths[0] != layout.dim)
-    tokens = []
-    for number, line in enumerate(lines, start=layout.first_line):
-        if line.strip():
-            try:
-                tokens.append(layout.token(line))
-            except RowError as error:
-                _fail(
-                    f"a word and {layout.dim} numbers in line {number} of '{path}', as "
-                    f"in its other lines",
-                    str(error),
-                )
+    tokens = [
+        check_line(path, layout, number, line)
+        for number, line in enumerate(lines, start=layout.first_line)
+        if line.strip()
+    ]
     return _with_prefix(layout, tokens)
+
+
+def check_line(path: Path, layout: VectorLayout, number: int, line: bytes) -> bytes:
+    """Return the token of a line, or raise the error of a broken one."""
+    try:
+        return layout.token(line)
+    except RowError as error:
+        fail_row(path, f"line {number}", layout.dim, error)
+
+
+def fail_row(path: Path, where: str, dim: int, got: object) -> NoReturn:
+    """Raise the error of a row that is not a word and ``dim`` finite numbers."""
+    raise ArtifactError(
+        f"Expected a word and {dim} finite numbers in {where} of '{path}', as in its "
+        f"other rows. Got {got}. The file is truncated, damaged or no file of word "
+        f"vectors: fetch it again, or leave this word out."
+    )
 
 
 def is_text(content: bytes) -> bool:
@@ -301,9 +296,8 @@ def _walk(body: bytes, size: int) -> dict[bytes, bytes]:
 
 def _is_plausible(vector: NDArray[np.float32]) -> bool:
     sizes = np.abs(vector[vector != 0])
-    if not np.isfinite(sizes).all() or (sizes > LARGEST).any():
-        return False
-    return bool(2 * (sizes < SMALLEST).sum() <= len(sizes))
+    is_small = 2 * (sizes < SMALLEST).sum() > len(sizes)
+    return bool((sizes <= LARGEST).all() and not is_small)  # NaN compares as false
 
 
 def _check_binary(

@@ -1,7 +1,7 @@
 """The rows of a vector file, found by an index of their tokens: a seek for each."""
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
-from zeroshot.embeddings.vectors.unpacked import open_source, unpacked_file
+from zeroshot.embeddings.vectors.vector_cache import open_source, unpacked_file
 from zeroshot.embeddings.vectors.vector_file import BLOCK
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,
     RowError,
+    fail_row,
     recognise_layout,
 )
-from zeroshot.embeddings.vectors.vector_scan import Scan, fail_row, scan_rows
+from zeroshot.embeddings.vectors.vector_scan import scan_rows
 from zeroshot.errors import ArtifactError
 
 __all__ = ["BLOCK_WORDS", "VectorRows", "as_tokens"]
@@ -29,17 +30,8 @@ class VectorRows:
     """The rows of one file; it is unpacked and indexed when they are first needed.
 
     Each call opens the file anew, so threads and forked processes share no position in
-    it. Messages name the file and the line or row.
-
-    Parameters
-    ----------
-    path : Path
-        Absolute.
-
-    Raises
-    ------
-    ArtifactError
-        If it is no file of word vectors.
+    it. Raises ArtifactError, at once if the file at ``path`` (absolute) is no file of
+    word vectors; messages name the file and the line or row.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,10 +104,9 @@ class VectorRows:
 
     @cached_property
     def _index(self) -> TokenIndex:
-        def scan() -> Scan:
-            return scan_rows(self._path, self._source, self._layout)
-
-        return cached_index(self._path, self._source, self.form, scan)
+        source = self._source
+        scan = partial(scan_rows, self._path, source, self._layout)
+        return cached_index(self._path, source, self.form, scan)
 
     def _plain(self, token: bytes) -> bytes:
         return token.removeprefix(self._layout.prefix)
@@ -169,7 +160,7 @@ class VectorRows:
             while left and (block := file.read(min(left, BLOCK))):
                 number += block.count(b"\n")
                 left -= len(block)
-        fail_row(self._path, f"line {number}", layout.dim, str(error))
+        fail_row(self._path, f"line {number}", layout.dim, error)
 
 
 def as_tokens(words: Iterable[str]) -> dict[bytes, str]:

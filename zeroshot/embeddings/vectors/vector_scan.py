@@ -1,29 +1,35 @@
 """One scan over a vector file: the hash and the size of every row, for its index."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import sub
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from zlib import crc32
 
-from zeroshot.embeddings.vectors.unpacked import Source, open_source
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroshot.embeddings.vectors.vector_cache import Source, open_source
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,
     RowError,
     VectorLayout,
+    check_line,
+    fail_row,
     is_text,
 )
 from zeroshot.errors import ArtifactError
 
-__all__ = ["Scan", "fail_row", "scan_records", "scan_rows"]
+__all__ = ["Scan", "scan_records", "scan_rows"]
 
 # Bytes read at once. With 1 MiB a scan takes twice as long: so large, each block is
 # given back to the system and faulted in again. (64 kB to 512 kB are alike.)
 SCAN_BLOCK = 1 << 18
 MOST_ODD = 1000  # odd tokens of a file that are looked at
 
-# Of every row: CRC-32 of its token; size in bytes. Offset of the first.
-Scan = tuple["array[int]", "array[int]", int]
+# CRC-32 of the token of each row; the offset of each row, and of the end of the last.
+Scan = tuple["array[int]", NDArray[np.uint64]]
 
 
 def scan_rows(path: Path, source: Source, layout: VectorLayout) -> Scan:
@@ -77,83 +83,65 @@ def scan_records(
         endless = len(buffer) >= LONGEST_ROW and separator not in buffer[:LONGEST_ROW]
         if left and (endless or not block):
             raise RowError(f"{count - left} (the next, at byte {base}, is not whole)")
-    return hashes, sizes, start
-
-
-def fail_row(path: Path, where: str, dim: int, got: str) -> NoReturn:
-    """Raise the error of a row that is not a word and ``dim`` finite numbers."""
-    raise ArtifactError(
-        f"Expected a word and {dim} finite numbers in {where} of '{path}', as in its "
-        f"other rows. Got {got}. The file is truncated or damaged: fetch it again, or "
-        f"leave this word out."
-    )
+    offsets = np.zeros(count + 1, dtype=np.uint64)
+    np.cumsum(sizes, out=offsets[1:])
+    return hashes, offsets + np.uint64(start)
 
 
 def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> Scan:
-    hashes, sizes, start = array("I"), array("Q"), layout.start
+    hashes, starts = array("I"), array("Q")
     shortest = 2 * layout.dim  # a space and a digit for each number
-    number, buffer, last = layout.first_line, b"", b""
+    number, base, buffer, last = layout.first_line, layout.start, b"", b""
     is_plain = not layout.columns and not layout.prefix
     while block := raw.read(SCAN_BLOCK) or (buffer and b"\n"):
         buffer += block
         find, at = buffer.find, 0
-        heads, lengths = [], []
+        heads, begins = [], []
         while (end := find(b"\n", at)) >= 0:  # kept short, as in `scan_records`
             heads.append(buffer[at : find(b" ", at, end)])
-            lengths.append(end + 1 - at)
+            begins.append(at)
             at = end + 1
-        n_lines = len(lengths)
+        n_lines = len(begins)
         if len(buffer) - at >= LONGEST_ROW:
             where, got = f"line {number + n_lines}", f"{LONGEST_ROW} bytes or more"
             fail_row(path, where, layout.dim, got)
+        lengths = map(sub, [*begins[1:], at], begins)
         if not is_plain or min(lengths, default=shortest + 1) <= shortest:
-            # The bytes of blank lines count to the row before them.
-            before = sizes.pop() if sizes else start
-            lines = buffer[:at].split(b"\n")[:-1]
-            lines, (before, *lengths) = _rows_among(path, layout, number, lines, before)
-            if hashes:
-                sizes.append(before)
-            else:
-                start = before
-            heads = [layout.head(line) for line in lines]
+            lines = zip(begins, buffer[:at].split(b"\n"), strict=False)
+            rows = _rows_among(path, layout, number, lines)
+            begins = [begin for begin, _ in rows]
+            heads = [layout.head(row) for _, row in rows]
         hashes.extend(map(crc32, heads))
-        sizes.extend(lengths)
+        starts.extend([base + begin for begin in begins])
         number += n_lines
-        if lengths:
-            last = buffer[at - lengths[-1] : at]
+        if begins:
+            last = buffer[begins[-1] : at]
+        base += at
         buffer = buffer[at:]
     if last:  # the one row that a cut file breaks
-        _check_line(path, layout, number - 1, last)
+        check_line(path, layout, number - 1, last)
     if layout.count is not None and len(hashes) < layout.count:
         raise ArtifactError(
             f"Expected {layout.count} rows, as line 1 of '{path}' says. Got "
             f"{len(hashes)}. The file is truncated: fetch it again."
         )
-    return hashes, sizes, start
+    # The bytes of blank lines count to the row before them.
+    starts.append(base)
+    return hashes, np.frombuffer(starts, np.uint64)
 
 
 def _rows_among(
-    path: Path, layout: VectorLayout, number: int, lines: list[bytes], before: int
-) -> tuple[list[bytes], list[int]]:
-    """Return the rows among lines, and ``before`` and their sizes with blank lines."""
-    rows: list[bytes] = []
-    sizes = [before]
-    for at, line in enumerate(lines, start=number):
+    path: Path, layout: VectorLayout, number: int, lines: Iterable[tuple[int, bytes]]
+) -> list[tuple[int, bytes]]:
+    """Return those lines, with where they begin, that are not blank."""
+    rows = []
+    for at, (begin, line) in enumerate(lines, start=number):
         if not line.strip():
-            sizes[-1] += len(line) + 1
             continue
         if len(line) < 2 * layout.dim:
-            _check_line(path, layout, at, line)
-        rows.append(line)
-        sizes.append(len(line) + 1)
-    return rows, sizes
-
-
-def _check_line(path: Path, layout: VectorLayout, number: int, line: bytes) -> None:
-    try:
-        layout.token(line)
-    except RowError as error:
-        fail_row(path, f"line {number}", layout.dim, str(error))
+            check_line(path, layout, at, line)
+        rows.append((begin, line))
+    return rows
 
 
 def _scan_binary(path: Path, layout: VectorLayout, raw: Any) -> Scan:
@@ -179,20 +167,16 @@ def _scan_binary(path: Path, layout: VectorLayout, raw: Any) -> Scan:
             f"header of '{path}' says. Got {error}. The file is truncated or damaged: "
             f"fetch it again."
         ) from error
-    sizes = scan[1]
-    end = layout.start + sum(sizes)
+    offsets = scan[1]
+    for row in odd[:MOST_ODD]:
+        if row:
+            start, middle, end = offsets[row - 1 : row + 2].tolist()
+            raw.seek(start)
+            before, record = raw.read(middle - start), raw.read(end - middle)
+            _check_space(path, layout, row, before, record)
+    end = int(offsets[-1])
     raw.seek(end)
     rest = raw.read(LONGEST_ROW)
-    wanted = {row for other in odd[:MOST_ODD] if other for row in (other - 1, other)}
-    records, at = {}, layout.start
-    for row, size in enumerate(sizes if wanted else ()):
-        if row in wanted:
-            raw.seek(at)
-            records[row] = raw.read(size)
-        at += size
-    for row in sorted(wanted):
-        if row + 1 in wanted and row + 1 in odd:
-            _check_space(path, layout, row, records[row], records[row + 1])
     if rest.strip(b"\n"):
         raise ArtifactError(
             f"Expected the end of '{path}' after the {layout.count} vectors that its "
@@ -204,9 +188,9 @@ def _scan_binary(path: Path, layout: VectorLayout, raw: Any) -> Scan:
 
 
 def _check_space(
-    path: Path, layout: VectorLayout, row: int, record: bytes, following: bytes
+    path: Path, layout: VectorLayout, number: int, record: bytes, following: bytes
 ) -> None:
-    """Refuse a record whose word goes on after its space.
+    """Refuse a record, its number counted from 1, whose word goes on after its space.
 
     Then text and a space stand where the numbers start, and as many bytes of numbers
     before the next word, which are no text.
@@ -222,7 +206,7 @@ def _check_space(
             word = (token + b" " + content[: end - 1]).decode("utf-8", "replace")
             raise ArtifactError(
                 f"Expected words without spaces in the word2vec binary file '{path}'. "
-                f"Got {word!r} in row {row + 1}, which this form cannot express: all "
+                f"Got {word!r} in row {number}, which this form cannot express: all "
                 f"that follows is out of step. Save it again as text, or with "
                 f"underscores for spaces."
             )

@@ -1,16 +1,16 @@
 """Word vectors from a file: GloVe, word2vec (text and binary) and fastText .vec."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from zeroshot.embeddings.base import check_words
+from zeroshot.embeddings.base import WordTable
 from zeroshot.embeddings.vectors.vector_cache import (
     FileStamp,
     cached_path,
@@ -19,10 +19,10 @@ from zeroshot.embeddings.vectors.vector_cache import (
 )
 from zeroshot.embeddings.vectors.vector_file import content_fingerprint
 from zeroshot.embeddings.vectors.vector_rows import VectorRows
-from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from zeroshot.embeddings.vectors.fasttext_model import FastTextModel
+    from zeroshot.embeddings.vectors.fasttext import FastTextModel
     from zeroshot.embeddings.vectors.unit_matrix import UnitMatrix
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
@@ -32,7 +32,7 @@ MOST_KNOWN = 2048
 MOST_KNOWN_BYTES = 4 << 20
 
 
-class WordVectors:
+class WordVectors(WordTable):
     """A file of word vectors, read on demand.
 
     The form (text without or with a header, word2vec binary) and the packing (gzip,
@@ -69,6 +69,7 @@ class WordVectors:
     """
 
     name = "word2vec"
+    holds = "the file of word vectors"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
@@ -76,37 +77,11 @@ class WordVectors:
         self._known: dict[str, NDArray[np.float32]] = {}
         self._units: UnitMatrix | None = None
 
-    @classmethod
-    def from_spec(cls, name: str, argument: str | None) -> Self:
-        """Make a provider from a spec string, such as ``"glove:/path/to/file"``.
-
-        Parameters
-        ----------
-        name : str
-            Registered name (unused: the class has it).
-        argument : str or None
-            Path of the file.
-
-        Raises
-        ------
-        PluginContractError
-            If there is no path.
-        """
-        if not argument:
-            raise PluginContractError(
-                f"Expected '{cls.name}:/path/to/file'. Got '{cls.name}' without a path."
-                f" Name the file of word vectors after a colon."
-            )
-        return cls(argument)
-
     @property
     def dim(self) -> int:
         """Length of a word vector; reads the first MiB of the file.
 
-        Raises
-        ------
-        ArtifactError
-            If the file is missing or no file of word vectors.
+        Raises ArtifactError if the file is missing or no file of word vectors.
         """
         return self._rows.dim
 
@@ -126,31 +101,9 @@ class WordVectors:
 
         return catalogue_name(self._file) or f"{self.name}:{self._file}"
 
-    def lookup(
-        self, words: Sequence[str]
+    def _lookup(
+        self, words: list[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Look words up, exactly as they are written.
-
-        Parameters
-        ----------
-        words : sequence of str
-            May be empty and may repeat a word.
-
-        Returns
-        -------
-        vectors : ndarray of shape (n, dim), float32
-            As stored, not normalised; NaN where a word was not found.
-        found : ndarray of shape (n,), bool
-            Which words were found.
-
-        Raises
-        ------
-        ArtifactError
-            If the file or a wanted row is broken; names the file and the line or byte.
-        PluginContractError
-            If ``words`` is a bare string or holds anything but strings.
-        """
-        words = check_words(words)
         known = self._known
         new = [word for word in dict.fromkeys(words) if word not in known]
         if new:
@@ -173,40 +126,10 @@ class WordVectors:
         Yields
         ------
         word : str
-
-        Raises
-        ------
-        ArtifactError
-            If the pass meets a broken row.
+            Before a broken row, at which the pass ends in an ArtifactError.
         """
         self._check_unchanged()
         yield from self._rows.words()
-
-    def nearest(
-        self, word_or_vector: str | ArrayLike, k: int = 10
-    ) -> list[tuple[str, float]]:
-        """Return the words of greatest cosine (`zeroshot.embeddings.vectors`).
-
-        Parameters
-        ----------
-        word_or_vector : str or array-like of shape (dim,)
-            A word is not among its own neighbours.
-        k : int, default=10
-            How many.
-
-        Returns
-        -------
-        neighbours : list of tuple of str and float
-            Words and cosines in [-1, 1], nearest first.
-
-        Raises
-        ------
-        ArtifactError, OutOfVocabularyError, PluginContractError
-            As in `zeroshot.embeddings.vectors.neighbours.nearest`.
-        """
-        from zeroshot.embeddings.vectors.neighbours import nearest
-
-        return nearest(self, word_or_vector, k)
 
     def unit_matrix(self, n_words: int | None = None) -> "UnitMatrix":
         """Return the unit vectors of the first words, from the cache or built there.
@@ -251,9 +174,6 @@ class WordVectors:
                 f"Expected '{self._file}' as it was on first use. Got a file that was "
                 f"changed since. Open it again."
             )
-
-    def __sklearn_clone__(self) -> Self:
-        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # Only the path travels: another process reads the file again when it needs to.
