@@ -7,8 +7,8 @@ from warnings import warn
 import typer
 
 from zeroshot.cli import options
-from zeroshot.cli.label_lists import left_out_line, with_vector
-from zeroshot.cli.tables import print_csv, print_json, print_text
+from zeroshot.cli.label_lists import left_out_line, load_labelled, with_vector
+from zeroshot.cli.tables import print_report, print_text
 from zeroshot.errors import PartialCoverageWarning
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def _evaluate(
     images: Annotated[
         Path,
         options.argument(
-            help="Labelled images: a folder with one sub-folder per class, a .csv with "
+            "Labelled images: a folder with one sub-folder per class, a .csv with "
             "the columns path and label, or a file that 'zeroshot embed' wrote. With "
             "--proposed-split: res101.mat.",
         ),
@@ -45,9 +45,9 @@ def _evaluate(
     ] = 0.2,
     softmax: Annotated[
         bool,
-        typer.Option(
+        options.option(
             "--softmax",
-            help="Add a softmax classifier of the seen classes to the table (slow).",
+            "Add a softmax classifier of the seen classes to the table (slow).",
         ),
     ] = False,
     skip_unknown: options.SkipUnknown = False,
@@ -110,16 +110,14 @@ def _evaluate(
     --hierarchy, also how near the answers are to the truth.
     """
     from zeroshot import load
-    from zeroshot.cli.labelled import load_labelled
     from zeroshot.evaluation.protocol import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
     scores = options.score_settings(seen_penalty, temperature, reject)
-    controls = ("ridge", "random", "softmax") if softmax else ("ridge", "random")
     tree = None if hierarchy is None else _read_hierarchy(hierarchy, class_names)
     settings: dict[str, Any] = {
         "projection": projection,
-        "controls": controls,
+        "controls": ("ridge", "random", *(["softmax"] if softmax else [])),
         "hierarchy": tree,
         "random_state": seed,
         "on_unknown": "skip" if skip_unknown else "raise",
@@ -137,9 +135,14 @@ def _evaluate(
                 "--model, --backbone and --class-names."
             )
         benchmark = load_proposed_split(images, proposed_split)
-        words = benchmark.attributes if embeddings is None else embeddings
-        features, labels, split = benchmark.features, benchmark.labels, benchmark.split
-        evaluation = evaluate(features, labels, None, words, splits=[split], **settings)
+        evaluation = evaluate(
+            benchmark.features,
+            benchmark.labels,
+            None,
+            benchmark.attributes if embeddings is None else embeddings,
+            splits=[benchmark.split],
+            **settings,
+        )
     elif model is not None:
         paths, labels = load_labelled(images, class_names, on_error.value)
         classifier = load(model, backbone=backbone, embeddings=embeddings)
@@ -157,12 +160,7 @@ def _evaluate(
         raise typer.BadParameter(
             "Give --backbone and --embeddings, or --model, or --proposed-split."
         )
-    if output is options.Format.json:
-        print_json(evaluation.to_dict())
-    elif output is options.Format.csv:
-        print_csv(list(evaluation.rows[0]), evaluation.rows)
-    else:
-        print_text(evaluation)
+    print_report(evaluation, evaluation.rows, output)
     if html is not None:  # last: a disk that is full loses no figures
         evaluation.save_html(html)
         print_text(f"Wrote {html}", err=True)
@@ -175,9 +173,9 @@ def _read_hierarchy(path: Path, class_names: Path | None) -> "Hierarchy":
 
     read = Hierarchy.from_wordnet if path.is_dir() else Hierarchy.from_csv
     tree = read(path)
-    if class_names is None:
-        return tree
-    return tree.with_labels(read_class_names(class_names))
+    return (
+        tree if class_names is None else tree.with_labels(read_class_names(class_names))
+    )
 
 
 COMMANDS = (
@@ -187,4 +185,3 @@ COMMANDS = (
         "glove.6B.300d.txt --html report.html",
     ),
 )
-"""The commands (named after the functions), each with an example."""

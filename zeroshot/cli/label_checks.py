@@ -6,25 +6,24 @@ from typing import Annotated
 
 import typer
 
+from zeroshot.cli import options
 from zeroshot.cli.label_lists import given_labels
-from zeroshot.cli.options import Embeddings, Format, LabelsFile, OutputFormat
-from zeroshot.cli.tables import print_csv, print_json, print_text
+from zeroshot.cli.tables import print_report
 
 __all__ = ["COMMANDS"]
 
 
 def _check(
-    embeddings: Embeddings,
+    embeddings: options.Embeddings,
     labels: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Labels to look up, one each or one list (as --labels of 'zeroshot "
+        options.argument(
+            "Labels to look up, one each or one list (as --labels of 'zeroshot "
             "predict'), or one file of labels (as --labels-file).",
-            show_default=False,
         ),
     ] = None,
-    labels_file: LabelsFile = None,
-    output: OutputFormat = Format.table,
+    labels_file: options.LabelsFile = None,
+    output: options.OutputFormat = options.Format.table,
 ) -> None:
     """Show how labels become vectors: which words are used and which are left out.
 
@@ -43,22 +42,7 @@ def _check(
     from zeroshot.labels.cascade import embed_labels
 
     _, report = embed_labels(candidates, registry.resolve_embeddings(embeddings))
-    content = report.to_dict()
-    if output is Format.json:
-        print_json(content)
-    elif output is Format.csv:
-        entries = [
-            {
-                **entry,
-                "words": " ".join(entry["words"]),
-                "missing": " ".join(entry["missing"]),
-            }
-            for entry in content["entries"]
-        ]
-        print_csv(list(entries[0]), entries)
-    else:
-        print_text(report)
+    print_report(report, report.to_dict()["entries"], output)
 
 
 COMMANDS = ((_check, "zeroshot labels check labels.txt --embeddings glove.6B.300d"),)
-"""The commands (named after the functions), each with an example."""

@@ -15,7 +15,7 @@ def _backbones(
     name: Annotated[
         str | None,
         options.argument(
-            help="Show this one in detail; none of its weights are loaded.",
+            "Show this one in detail; none of its weights are loaded.",
             autocompletion=options.names_of("backbones"),
         ),
     ] = None,
@@ -49,7 +49,7 @@ def _backbones(
             "input size": f"{height} x {width} pixels",
             **asdict(card_of(backbone)),
         },
-        output.value,
+        output,
     )
 
 
@@ -65,11 +65,10 @@ def _print_names(kind: "Kind", output: options.Format) -> None:
         {"name": name, "distribution": distribution_of(kind, name)}
         for name in names(kind)
     ]
-    print_rows(("name", "distribution"), rows, output.value)
+    print_rows(("name", "distribution"), rows, output)
 
 
 COMMANDS = (
     (_backbones, "zeroshot backbones mobilenet-v2"),
     (_projections, "zeroshot projections"),
 )
-"""The commands (named after the functions), each with an example."""

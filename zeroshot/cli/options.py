@@ -1,43 +1,17 @@
-"""Arguments and options that several commands share, and what they stand for."""
+"""Arguments and options that several commands share, and what they stand for.
+
+All that has no underscore is for the commands.
+"""
 
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from zeroshot.registry import Kind
-
-__all__ = [
-    "Backbone",
-    "BatchSize",
-    "ClassNames",
-    "Embeddings",
-    "FailOnError",
-    "Format",
-    "LabelsFile",
-    "NoCache",
-    "OnError",
-    "OptionalBackbone",
-    "OptionalEmbeddings",
-    "OutputFormat",
-    "Pretrained",
-    "Projection",
-    "ReadErrors",
-    "Reject",
-    "Seed",
-    "SeenPenalty",
-    "SkipUnknown",
-    "Temperature",
-    "argument",
-    "exit_on_errors",
-    "layers_to_tune",
-    "names_of",
-    "option",
-    "score_settings",
-]
 
 LARGEST_SEED = 2**31 - 1
 SOME_UNREADABLE = 3  # exit code: all was done but for images that cannot be read
@@ -77,9 +51,9 @@ def names_of(kind: "Kind") -> Callable[[], list[str]]:
     return complete
 
 
-def argument(**settings: Any) -> Any:
+def argument(told: str, **settings: Any) -> Any:
     """Return an argument whose default, none, is not shown."""
-    return typer.Argument(**settings, show_default=False)
+    return typer.Argument(help=told, **settings, show_default=False)
 
 
 def option(names: str, told: str, **settings: Any) -> Any:
@@ -108,7 +82,7 @@ def layers_to_tune(text: str | None) -> int | str | None:
     return int(text)
 
 
-Backbone: TypeAlias = Annotated[
+Backbone = Annotated[
     str,
     option(
         "--backbone -b NAME",
@@ -117,7 +91,7 @@ Backbone: TypeAlias = Annotated[
         autocompletion=names_of("backbones"),
     ),
 ]
-Embeddings: TypeAlias = Annotated[
+Embeddings = Annotated[
     str,
     option(
         "--embeddings -e FILE|NAME",
@@ -128,21 +102,14 @@ Embeddings: TypeAlias = Annotated[
     ),
 ]
 _FOR_A_MODEL = "As for 'zeroshot fit'. With a model: where its file lies elsewhere now."
-OptionalBackbone: TypeAlias = Annotated[
+OptionalBackbone = Annotated[
     str | None,
-    option(
-        "--backbone -b NAME",
-        _FOR_A_MODEL,
-        autocompletion=names_of("backbones"),
-    ),
+    option("--backbone -b NAME", _FOR_A_MODEL, autocompletion=names_of("backbones")),
 ]
-OptionalEmbeddings: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--embeddings", "-e", metavar="FILE|NAME", help=_FOR_A_MODEL, show_default=False
-    ),
+OptionalEmbeddings = Annotated[
+    str | None, option("--embeddings -e FILE|NAME", _FOR_A_MODEL)
 ]
-Projection: TypeAlias = Annotated[
+Projection = Annotated[
     str,
     typer.Option(
         "--projection",
@@ -153,7 +120,7 @@ Projection: TypeAlias = Annotated[
         autocompletion=names_of("projections"),
     ),
 ]
-SeenPenalty: TypeAlias = Annotated[
+SeenPenalty = Annotated[
     str | None,
     option(
         "--seen-penalty NUMBER|auto",
@@ -162,7 +129,7 @@ SeenPenalty: TypeAlias = Annotated[
         "classes. Default: 0; when predicting, the model's own.",
     ),
 ]
-Temperature: TypeAlias = Annotated[
+Temperature = Annotated[
     str | None,
     option(
         "--temperature NUMBER|auto",
@@ -171,7 +138,7 @@ Temperature: TypeAlias = Annotated[
         "own.",
     ),
 ]
-Reject: TypeAlias = Annotated[
+Reject = Annotated[
     str | None,
     option(
         "--reject SCORE|auto|auto:RATE",
@@ -182,7 +149,7 @@ Reject: TypeAlias = Annotated[
         "never; when predicting, the model's own.",
     ),
 ]
-ClassNames: TypeAlias = Annotated[
+ClassNames = Annotated[
     Path | None,
     option(
         "--class-names FILE",
@@ -190,25 +157,25 @@ ClassNames: TypeAlias = Annotated[
         ".csv). Default: the folder's name is the label.",
     ),
 ]
-Seed: TypeAlias = Annotated[
+Seed = Annotated[
     int,
     typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of all that is random."),
 ]
-BatchSize: TypeAlias = Annotated[
+BatchSize = Annotated[
     int,
     typer.Option(
         "--batch-size", min=1, help="Images that the backbone is given at once."
     ),
 ]
-NoCache: TypeAlias = Annotated[
+NoCache = Annotated[
     bool,
-    typer.Option(
+    option(
         "--no-cache",
-        help="Neither read nor write the cache of features (folder: environment "
+        "Neither read nor write the cache of features (folder: environment "
         "variable ZEROSHOT_CACHE).",
     ),
 ]
-ReadErrors: TypeAlias = Annotated[
+ReadErrors = Annotated[
     OnError,
     typer.Option(
         "--on-error",
@@ -217,23 +184,23 @@ ReadErrors: TypeAlias = Annotated[
         "reason in predictions, a wrong answer in an evaluation; never in training.",
     ),
 ]
-FailOnError: TypeAlias = Annotated[
+FailOnError = Annotated[
     bool,
-    typer.Option(
+    option(
         "--fail-on-error",
-        help="Exit code 3 where images could not be read, after all else was done. "
+        "Exit code 3 where images could not be read, after all else was done. "
         "Otherwise it is 0 unless --on-error is raise.",
     ),
 ]
-SkipUnknown: TypeAlias = Annotated[
+SkipUnknown = Annotated[
     bool,
-    typer.Option(
+    option(
         "--skip-unknown",
-        help="Leave out classes that have no word vector, and say which, instead of "
+        "Leave out classes that have no word vector, and say which, instead of "
         "stopping.",
     ),
 ]
-LabelsFile: TypeAlias = Annotated[
+LabelsFile = Annotated[
     Path | None,
     option(
         "--labels-file FILE",
@@ -243,7 +210,7 @@ LabelsFile: TypeAlias = Annotated[
         "with a column label.",
     ),
 ]
-OutputFormat: TypeAlias = Annotated[
+OutputFormat = Annotated[
     Format,
     typer.Option(
         "--format", "-f", help="A table for people; json or csv for programs."
@@ -263,29 +230,25 @@ def score_settings(
     ):
         if text is None:
             continue
-        option = f"--{name.replace('_', '-')}"
-        if text == "auto" or (name == "reject" and text.startswith("auto:")):
-            settings[name] = _checked(option, text) if name == "reject" else text
-            continue
-        try:
-            number = float(text)
-        except ValueError:
-            number = float("nan")
-        if not lowest <= number <= highest:
-            raise typer.BadParameter(
-                f"{option}: expected a number from {lowest:g} to {highest:g}, or auto. "
-                f"Got {text!r}."
+        wanted = f"a number from {lowest:g} to {highest:g}, or auto"
+        if name == "reject" and text.startswith("auto:"):
+            from zeroshot.scoring.settings import false_accept_rate
+
+            wanted = (
+                "a number from -1 to 1, auto, or auto:<false-accept rate in (0, 1)>"
             )
-        settings[name] = number
+            is_right = false_accept_rate(text) is not None
+        else:
+            is_right = text == "auto" or lowest <= _number(text) <= highest
+        if not is_right:
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"{option}: expected {wanted}. Got {text!r}.")
+        settings[name] = text if text.startswith("auto") else float(text)
     return settings
 
 
-def _checked(option: str, text: str) -> str:
-    from zeroshot.scoring.settings import false_accept_rate
-
-    if false_accept_rate(text) is None:
-        raise typer.BadParameter(
-            f"{option}: expected a number from -1 to 1, auto, or auto:<false-accept "
-            f"rate in (0, 1)>. Got {text!r}."
-        )
-    return text
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -221,4 +221,3 @@ COMMANDS = (
     (_info, "zeroshot embeddings info glove.6B.300d"),
     (_download, "zeroshot embeddings download glove.6B.300d"),
 )
-"""The commands (named after the functions), each with an example."""

@@ -3,7 +3,8 @@
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import typer
@@ -14,6 +15,7 @@ __all__ = [
     "print_csv",
     "print_json",
     "print_properties",
+    "print_report",
     "print_rows",
     "print_table",
     "print_text",
@@ -38,7 +40,8 @@ def print_table(
 ) -> None:
     """Print a table on stdout; None is an empty cell, and no name is markup.
 
-    Columns whose titles are among ``numbers`` are aligned to the right.
+    Fractions are rounded. Columns whose titles are among ``numbers`` are aligned to the
+    right.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -54,7 +57,7 @@ def print_table(
             no_wrap=title in numbers,
         )
     for row in rows:
-        table.add_row(*("" if c is None else Text(escaped(c)) for c in row))
+        table.add_row(*(Text(_cell(value)) for value in row))
     width = None if sys.stdout.isatty() else UNLIMITED
     console = Console(file=sys.stdout, width=width, highlight=False)
     with console.capture() as printed:  # on a closed pipe, it would end the process
@@ -67,13 +70,17 @@ def print_json(content: Any) -> None:
     typer.echo(for_json(content, sys.stdout.encoding or "utf-8"))
 
 
-def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows of the given columns as CSV on stdout; None becomes an empty cell."""
+def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows of the given columns as CSV on stdout.
+
+    None, and what a row lacks, is an empty cell; the items of a list are words of one.
+    """
     written = io.StringIO()
     writer = csv.DictWriter(written, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({c: for_csv(v, is_path=c in PATHS) for c, v in row.items()})
+        cells = {c: for_csv(_words(v), is_path=c in PATHS) for c, v in row.items()}
+        writer.writerow(cells)
     typer.echo(written.getvalue(), nl=False)
 
 
@@ -84,14 +91,24 @@ def print_rows(
     *,
     numbers: Sequence[str] = (),
 ) -> None:
-    """Print rows as a table (see `print_table`), JSON or CSV; None is an empty cell."""
+    """Print rows as a table (see `print_table`), JSON or CSV."""
     if form == "json":
         print_json(rows)
     elif form == "csv":
         print_csv(columns, rows)
     else:
-        cells = [[row[column] for column in columns] for row in rows]
+        cells = [[row.get(column) for column in columns] for row in rows]
         print_table(columns, cells, numbers=numbers)
+
+
+def print_report(report: Any, rows: Sequence[Mapping[str, Any]], form: str) -> None:
+    """Print a report as it reads, its ``to_dict()`` as JSON, or its rows as CSV."""
+    if form == "json":
+        print_json(report.to_dict())
+    elif form == "csv":
+        print_csv(list(rows[0]), rows)
+    else:
+        print_text(report)
 
 
 def print_properties(properties: Mapping[str, Any], form: str) -> None:
@@ -103,7 +120,7 @@ def print_properties(properties: Mapping[str, Any], form: str) -> None:
         print_json(properties)
         return
     shown = {
-        key: ", ".join(map(str, value)) if isinstance(value, list) else value
+        key: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         for key, value in properties.items()
         if value not in (None, "", [])
     }
@@ -113,3 +130,14 @@ def print_properties(properties: Mapping[str, Any], form: str) -> None:
     width = max(map(len, shown))
     for key, value in shown.items():
         typer.echo(f"{key.replace('_', ' '):{width}}  {escaped(value)}")
+
+
+def _words(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    is_fraction = isinstance(value, Real) and not isinstance(value, Integral)
+    return f"{value:.3f}" if is_fraction else escaped(value)

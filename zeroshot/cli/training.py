@@ -1,7 +1,6 @@
 """The commands that train models: demo, fit."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from zeroshot.cli import options
 from zeroshot.cli.label_lists import (
     find_classes,
     left_out_line,
+    load_labelled,
     plain_labels,
     short_names,
     with_vector,
@@ -58,7 +58,7 @@ def _fit(
     images: Annotated[
         Path | None,
         options.argument(
-            help="Labelled images: a folder with one sub-folder per class, or a .csv "
+            "Labelled images: a folder with one sub-folder per class, or a .csv "
             "with the columns path and label (relative paths are relative to the "
             "file), or a file that 'zeroshot embed' wrote. Not with --pretrained.",
         ),
@@ -137,7 +137,6 @@ def _fit(
     import numpy as np
 
     from zeroshot import ZeroShotClassifier, registry
-    from zeroshot.cli.labelled import load_labelled
     from zeroshot.features.file import take
     from zeroshot.labels.cascade import embed_labels
     from zeroshot.splits import hold_out_classes
@@ -160,12 +159,11 @@ def _fit(
     if images is None:
         if fine_tune is not None:
             raise typer.BadParameter("--fine-tune cannot go with --pretrained.")
-        if automatic := [
-            name for name, value in settings.items() if "auto" in str(value)
-        ]:
-            raise typer.BadParameter(
-                f"{automatic[0]} cannot be auto with --pretrained: it takes images."
-            )
+        for name, value in settings.items():
+            if "auto" in str(value):
+                raise typer.BadParameter(
+                    f"{name} cannot be auto with --pretrained: it takes images."
+                )
         classifier.fit_pretrained(method=(pretrained or options.Pretrained.conse).value)
         classifier.save(out, vocabulary=words)
         print_text(
@@ -177,12 +175,11 @@ def _fit(
     left_out: list[str] = []
     if skip_unknown:
         paths, labels, left_out = with_vector(paths, labels, provider)
-    unseen: Sequence[str] = []
+    unseen: list[str] = []
     if hold_out:
         unseen = hold_out_classes(labels, hold_out, seed)[1].tolist()
     elif unseen_labels is not None:
-        classes = np.unique(labels).tolist()
-        unseen = find_classes(plain_labels(unseen_labels), classes)
+        unseen = find_classes(plain_labels(unseen_labels), np.unique(labels).tolist())
     train = np.flatnonzero(~np.isin(labels, unseen))
     classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
@@ -206,12 +203,10 @@ def _fit(
         )
     if choice is not None:
         print_text(f"Why: {choice}\n")
-    if len(unseen):
-        names = [name for name in short_names(np.unique(labels).tolist()).items()]
-        print_text(
-            f"Held out, {len(unseen)} classes: "
-            f"{', '.join(name for label, name in names if label in set(unseen))}"
-        )
+    if unseen:
+        names = short_names(np.unique(labels).tolist())
+        shown = [name for label, name in names.items() if label in unseen]
+        print_text(f"Held out, {len(unseen)} classes: {', '.join(shown)}")
     if left_out:
         print_text(left_out_line(left_out))
     print_text(f"Saved: {out}")
@@ -239,4 +234,3 @@ COMMANDS = (
         "--hold-out 0.2 --out model/",
     ),
 )
-"""The commands (named after the functions), each with an example."""

@@ -1,15 +1,19 @@
 """The commands that use and make word vectors: lookup, nearest, train."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from zeroshot.cli.options import Embeddings, Format, OutputFormat, Seed
-from zeroshot.cli.tables import print_json, print_rows, print_text
-
-if TYPE_CHECKING:
-    from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.cli.options import (
+    Embeddings,
+    Format,
+    OutputFormat,
+    Seed,
+    argument,
+    option,
+)
+from zeroshot.cli.tables import print_rows, print_text
 
 __all__ = ["COMMANDS"]
 
@@ -17,10 +21,7 @@ FIRST_NUMBERS = 5
 
 
 def _lookup(
-    words: Annotated[
-        list[str],
-        typer.Argument(help="Words, exactly as written.", show_default=False),
-    ],
+    words: Annotated[list[str], argument("Words, exactly as written.")],
     embeddings: Embeddings,
     output: OutputFormat = Format.table,
 ) -> None:
@@ -29,34 +30,37 @@ def _lookup(
     JSON and CSV give all numbers. For how labels are looked up, with spelling variants
     and means of words, see 'zeroshot labels check'.
     """
+    import numpy as np
+
     from zeroshot import registry
+    from zeroshot.embeddings.base import SupportsSubwords
 
     provider = registry.resolve_embeddings(embeddings)
-    rows = _looked_up(words, provider)
-    if output is Format.json:
-        print_json(rows)
-        return
-    for row in rows:
-        numbers = row["vector"]
-        if output is Format.table and numbers is not None:
-            row["norm"] = f"{row['norm']:.3f}"
-            more = " ..." if len(numbers) > FIRST_NUMBERS else ""
-            shown = " ".join(f"{number:.4f}" for number in numbers[:FIRST_NUMBERS])
-            row["vector"] = shown + more
-        elif numbers is not None:
-            row["vector"] = " ".join(map(str, numbers))
-    print_rows(
-        ("word", "found", "norm", "vector"), rows, output.value, numbers=("norm",)
-    )
+    vectors, found = provider.lookup(words)
+    stored = found
+    if isinstance(provider, SupportsSubwords):
+        stored = provider.in_vocabulary(words)
+    rows: list[dict[str, Any]] = [
+        {
+            "word": word,
+            "found": "no" if not known else "yes" if in_file else "composed",
+            "norm": float(np.linalg.norm(vector.astype(float))) if known else None,
+            "vector": vector.tolist() if known else None,
+        }
+        for word, vector, known, in_file in zip(
+            words, vectors, found, stored, strict=True
+        )
+    ]
+    if output is Format.table:
+        for row in rows:
+            numbers = [f"{number:.4f}" for number in row["vector"] or ()]
+            more = ["..."] if len(numbers) > FIRST_NUMBERS else []
+            row["vector"] = " ".join(numbers[:FIRST_NUMBERS] + more)
+    print_rows(("word", "found", "norm", "vector"), rows, output, numbers=("norm",))
 
 
 def _nearest(
-    word: Annotated[
-        str,
-        typer.Argument(
-            metavar="WORD", help="A word, exactly as written.", show_default=False
-        ),
-    ],
+    word: Annotated[str, argument("A word, exactly as written.", metavar="WORD")],
     embeddings: Embeddings,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many words.")] = 10,
     output: OutputFormat = Format.table,
@@ -71,37 +75,29 @@ def _nearest(
     from zeroshot.embeddings.vectors.neighbours import nearest
 
     provider = registry.resolve_embeddings(embeddings)
-    found = (
-        provider.nearest(word, k)
-        if isinstance(provider, SupportsNeighbours)
-        else nearest(provider, word, k)
-    )
-    rows: list[dict[str, Any]] = [{"word": w, "cosine": c} for w, c in found]
-    if output is Format.table:
-        for row in rows:
-            row["cosine"] = f"{row['cosine']:.3f}"
-    print_rows(("word", "cosine"), rows, output.value, numbers=("cosine",))
+    if isinstance(provider, SupportsNeighbours):
+        found = provider.nearest(word, k)
+    else:
+        found = nearest(provider, word, k)
+    rows = [{"word": word, "cosine": cosine} for word, cosine in found]
+    print_rows(("word", "cosine"), rows, output, numbers=("cosine",))
 
 
 def _train(
     corpus: Annotated[
         Path,
-        typer.Argument(
-            metavar="CORPUS",
-            help="Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a "
+        argument(
+            "Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a "
             "paragraph a line.",
-            show_default=False,
+            metavar="CORPUS",
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="File to write: word2vec binary if it ends in .bin, text if in .txt "
-            "or .vec.",
-            show_default=False,
+        option(
+            "--out -o FILE",
+            "File to write: word2vec binary if it ends in .bin, text if in .txt or "
+            ".vec.",
         ),
     ],
     dim: Annotated[int, typer.Option(min=1, help="Numbers in a vector.")] = 100,
@@ -111,16 +107,14 @@ def _train(
         typer.Option(min=1, help="Words on either side that a word must predict."),
     ] = 5,
     min_count: Annotated[
-        int,
-        typer.Option("--min-count", min=1, help="Rarer words get no vector."),
+        int, typer.Option("--min-count", min=1, help="Rarer words get no vector.")
     ] = 5,
     phrases: Annotated[
         bool,
-        typer.Option(
+        option(
             "--phrases/--no-phrases",
-            help="Whether words that often stand together become one (polar_bear). "
+            "Whether words that often stand together become one (polar_bear). "
             "Default: they do.",
-            show_default=False,
         ),
     ] = True,
     seed: Seed = 0,
@@ -153,33 +147,8 @@ def _train(
     )
     print_text(
         f"Trained on {trained.n_tokens} words of text: {trained.n_words} vectors of "
-        f"{dim} numbers, {trained.n_phrases} of them of phrases."
+        f"{dim} numbers, {trained.n_phrases} of them of phrases.\nSaved: {out}"
     )
-    print_text(f"Saved: {out}")
-
-
-def _looked_up(words: list[str], provider: "TextEmbeddings") -> list[dict[str, Any]]:
-    import numpy as np
-
-    from zeroshot.embeddings.base import SupportsSubwords
-
-    vectors, found = provider.lookup(words)
-    stored = (
-        provider.in_vocabulary(words)
-        if isinstance(provider, SupportsSubwords)
-        else found
-    )
-    return [
-        {
-            "word": word,
-            "found": "no" if not known else "yes" if in_file else "composed",
-            "norm": float(np.linalg.norm(vector.astype(float))) if known else None,
-            "vector": vector.tolist() if known else None,
-        }
-        for word, vector, known, in_file in zip(
-            words, vectors, found, stored, strict=True
-        )
-    ]
 
 
 COMMANDS = (
@@ -187,4 +156,3 @@ COMMANDS = (
     (_nearest, "zeroshot embeddings nearest okapi --embeddings glove.6B.300d"),
     (_train, "zeroshot embeddings train corpus.txt.gz --out vectors.bin"),
 )
-"""The commands (named after the functions), each with an example."""
