@@ -6,14 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from zeroshot.cli.options import Format, OutputFormat, option
+from zeroshot.cli.options import FORMAT, Format, option
 from zeroshot.cli.tables import print_csv, print_json, print_rows, print_text
 from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
 
 
-def _list(output: OutputFormat = Format.table) -> None:
+FEATURES = option("--features", "Delete the features of images.")
+VECTORS = option(
+    "--vectors",
+    "Delete downloaded word vectors, and indexes, unpacked copies and matrices of all "
+    "vector files.",
+)
+NETWORKS = option("--networks", "Delete converted networks and modules of TF-Hub.")
+
+
+def _list(output: Annotated[Format, FORMAT] = Format.table) -> None:
     """Show what lies in the cache, how large it is, and in which folder.
 
     Features have a line for each backbone (and version of its weights); converted
@@ -52,7 +61,7 @@ def _list(output: OutputFormat = Format.table) -> None:
         )
 
 
-def _verify(output: OutputFormat = Format.table) -> None:
+def _verify(output: Annotated[Format, FORMAT] = Format.table) -> None:
     """Read downloads and features again and tell which are damaged.
 
     Downloads are compared with the hash recorded when they were fetched ("unrecorded":
@@ -106,21 +115,9 @@ def _check(kind: str, path: Path) -> tuple[str, str] | None:
 
 
 def _clear(
-    features: Annotated[
-        bool, option("--features", "Delete the features of images.")
-    ] = False,
-    vectors: Annotated[
-        bool,
-        option(
-            "--vectors",
-            "Delete downloaded word vectors, and indexes, unpacked copies and matrices "
-            "of all vector files.",
-        ),
-    ] = False,
-    networks: Annotated[
-        bool,
-        option("--networks", "Delete converted networks and modules of TF-Hub."),
-    ] = False,
+    features: Annotated[bool, FEATURES] = False,
+    vectors: Annotated[bool, VECTORS] = False,
+    networks: Annotated[bool, NETWORKS] = False,
     everything: Annotated[bool, option("--all", "Delete all of these.")] = False,
     yes: Annotated[bool, option("--yes -y", "Do not ask.")] = False,
 ) -> None:

@@ -13,26 +13,24 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 
+IMAGES = options.argument(
+    "A folder (all images below), a .csv with a column path, or an image. Sub-folders, "
+    "or a column label, are the labels.",
+)
+OUT = options.option(
+    "--out -o FILE", "File to write: .npz, or .parquet (which needs pyarrow)."
+)
+
+
 def _embed(
-    images: Annotated[
-        Path,
-        options.argument(
-            "A folder (all images below), a .csv with a column path, or an image. "
-            "Sub-folders, or a column label, are the labels.",
-        ),
-    ],
-    backbone: options.Backbone,
-    out: Annotated[
-        Path,
-        options.option(
-            "--out -o FILE", "File to write: .npz, or .parquet (which needs pyarrow)."
-        ),
-    ],
-    class_names: options.ClassNames = None,
-    batch_size: options.BatchSize = 32,
-    no_cache: options.NoCache = False,
-    on_error: options.ReadErrors = options.OnError.raise_,
-    fail_on_error: options.FailOnError = False,
+    images: Annotated[Path, IMAGES],
+    backbone: Annotated[str, options.BACKBONE],
+    out: Annotated[Path, OUT],
+    class_names: Annotated[Path | None, options.CLASS_NAMES] = None,
+    batch_size: Annotated[int, options.BATCH_SIZE] = 32,
+    no_cache: Annotated[bool, options.NO_CACHE] = False,
+    on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
+    fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
 ) -> None:
     """Compute the features of images and write them to a file.
 

@@ -17,88 +17,71 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 
+IMAGES = options.argument(
+    "Labelled images: a folder with one sub-folder per class, a .csv with the columns "
+    "path and label, or a file that 'zeroshot embed' wrote. With --proposed-split: "
+    "res101.mat.",
+)
+SPLITS = typer.Option("--splits", min=1, help="Splits into seen and unseen classes.")
+UNSEEN = typer.Option(
+    "--unseen",
+    min=0,
+    max=1,
+    metavar="SHARE",
+    help="Share of the classes held out in each split, above 0.",
+)
+SOFTMAX = options.option(
+    "--softmax", "Add a softmax classifier of the seen classes to the table (slow)."
+)
+MODEL = options.option(
+    "--model MODEL",
+    "Evaluate this saved model instead of training new ones; classes that it was not "
+    "trained on are the unseen ones. Images that it was trained on make the figures "
+    "for seen classes worthless.",
+)
+PROPOSED_SPLIT = options.option(
+    "--proposed-split FILE",
+    "att_splits.mat: run the benchmark of Xian et al. on its published split, with "
+    "IMAGES their res101.mat. --embeddings may replace its class attributes.",
+)
+HIERARCHY = options.option(
+    "--hierarchy FILE|FOLDER",
+    "What is a kind of what: a .csv with the columns child and parent, or a folder "
+    "with ImageNet's WordNet (imagenet_graph_edges.tsv and words.txt). Adds "
+    "hierarchical precision@k, the share of the k best labels that are among those "
+    "nearest the true one: a dog called a wolf is nearly right. Labels are ids or "
+    "names of nodes; with --class-names the folders may be the ids.",
+)
+HTML = options.option(
+    "--html FILE",
+    "Write a page with plots and pictures too, which needs no other file.",
+    dir_okay=False,
+    writable=True,
+)
+
+
 def _evaluate(
-    images: Annotated[
-        Path,
-        options.argument(
-            "Labelled images: a folder with one sub-folder per class, a .csv with "
-            "the columns path and label, or a file that 'zeroshot embed' wrote. With "
-            "--proposed-split: res101.mat.",
-        ),
-    ],
-    backbone: options.OptionalBackbone = None,
-    embeddings: options.OptionalEmbeddings = None,
-    projection: options.Projection = "eszsl",
-    splits: Annotated[
-        int,
-        typer.Option("--splits", min=1, help="Splits into seen and unseen classes."),
-    ] = 5,
-    unseen: Annotated[
-        float,
-        typer.Option(
-            "--unseen",
-            min=0,
-            max=1,
-            metavar="SHARE",
-            help="Share of the classes held out in each split, above 0.",
-        ),
-    ] = 0.2,
-    softmax: Annotated[
-        bool,
-        options.option(
-            "--softmax",
-            "Add a softmax classifier of the seen classes to the table (slow).",
-        ),
-    ] = False,
-    skip_unknown: options.SkipUnknown = False,
-    model: Annotated[
-        Path | None,
-        options.option(
-            "--model MODEL",
-            "Evaluate this saved model instead of training new ones; classes that "
-            "it was not trained on are the unseen ones. Images that it was trained on "
-            "make the figures for seen classes worthless.",
-        ),
-    ] = None,
-    proposed_split: Annotated[
-        Path | None,
-        options.option(
-            "--proposed-split FILE",
-            "att_splits.mat: run the benchmark of Xian et al. on its published "
-            "split, with IMAGES their res101.mat. --embeddings may replace its class "
-            "attributes.",
-        ),
-    ] = None,
-    hierarchy: Annotated[
-        Path | None,
-        options.option(
-            "--hierarchy FILE|FOLDER",
-            "What is a kind of what: a .csv with the columns child and parent, or "
-            "a folder with ImageNet's WordNet (imagenet_graph_edges.tsv and words.txt)."
-            " Adds hierarchical precision@k, the share of the k best labels that are "
-            "among those nearest the true one: a dog called a wolf is nearly right. "
-            "Labels are ids or names of nodes; with --class-names the folders may be "
-            "the ids.",
-        ),
-    ] = None,
-    seen_penalty: options.SeenPenalty = None,
-    temperature: options.Temperature = None,
-    reject: options.Reject = None,
-    html: Annotated[
-        Path | None,
-        options.option(
-            "--html FILE",
-            "Write a page with plots and pictures too, which needs no other file.",
-            dir_okay=False,
-            writable=True,
-        ),
-    ] = None,
-    class_names: options.ClassNames = None,
-    seed: options.Seed = 0,
-    batch_size: options.BatchSize = 32,
-    no_cache: options.NoCache = False,
-    on_error: options.ReadErrors = options.OnError.raise_,
-    output: options.OutputFormat = options.Format.table,
+    images: Annotated[Path, IMAGES],
+    backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
+    embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
+    projection: Annotated[str, options.PROJECTION] = "eszsl",
+    splits: Annotated[int, SPLITS] = 5,
+    unseen: Annotated[float, UNSEEN] = 0.2,
+    softmax: Annotated[bool, SOFTMAX] = False,
+    skip_unknown: Annotated[bool, options.SKIP_UNKNOWN] = False,
+    model: Annotated[Path | None, MODEL] = None,
+    proposed_split: Annotated[Path | None, PROPOSED_SPLIT] = None,
+    hierarchy: Annotated[Path | None, HIERARCHY] = None,
+    seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
+    temperature: Annotated[str | None, options.TEMPERATURE] = None,
+    reject: Annotated[str | None, options.REJECT] = None,
+    html: Annotated[Path | None, HTML] = None,
+    class_names: Annotated[Path | None, options.CLASS_NAMES] = None,
+    seed: Annotated[int, options.SEED] = 0,
+    batch_size: Annotated[int, options.BATCH_SIZE] = 32,
+    no_cache: Annotated[bool, options.NO_CACHE] = False,
+    on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Measure how well a backbone and embeddings do on classes not trained on.
 

@@ -13,17 +13,17 @@ from zeroshot.cli.tables import print_report
 __all__ = ["COMMANDS"]
 
 
+LABELS = options.argument(
+    "Labels to look up, one each or one list (as --labels of 'zeroshot predict'), or "
+    "one file of labels (as --labels-file).",
+)
+
+
 def _check(
-    embeddings: options.Embeddings,
-    labels: Annotated[
-        list[str] | None,
-        options.argument(
-            "Labels to look up, one each or one list (as --labels of 'zeroshot "
-            "predict'), or one file of labels (as --labels-file).",
-        ),
-    ] = None,
-    labels_file: options.LabelsFile = None,
-    output: options.OutputFormat = options.Format.table,
+    embeddings: Annotated[str, options.EMBEDDINGS],
+    labels: Annotated[list[str] | None, LABELS] = None,
+    labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Show how labels become vectors: which words are used and which are left out.
 

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 
+NAME = options.argument(
+    "Show this one in detail; none of its weights are loaded.",
+    autocompletion=options.names_of("backbones"),
+)
+
+
 def _backbones(
-    name: Annotated[
-        str | None,
-        options.argument(
-            "Show this one in detail; none of its weights are loaded.",
-            autocompletion=options.names_of("backbones"),
-        ),
-    ] = None,
-    output: options.OutputFormat = options.Format.table,
+    name: Annotated[str | None, NAME] = None,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """List the backbones, or show one: sizes, pretraining, licence, weights.
 
@@ -53,7 +53,9 @@ def _backbones(
     )
 
 
-def _projections(output: options.OutputFormat = options.Format.table) -> None:
+def _projections(
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+) -> None:
     """List the projections: maps from features to the vectors of labels."""
     _print_names("projections", output)
 

@@ -5,8 +5,7 @@ All that has no underscore is for the commands.
 
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -82,140 +81,91 @@ def layers_to_tune(text: str | None) -> int | str | None:
     return int(text)
 
 
-Backbone = Annotated[
-    str,
-    option(
-        "--backbone -b NAME",
-        "What turns images into features: mobilenet-v2, resnet50:160 (input size "
-        "in pixels), keras:/model.keras, ...; 'zeroshot backbones' lists all.",
-        autocompletion=names_of("backbones"),
-    ),
-]
-Embeddings = Annotated[
-    str,
-    option(
-        "--embeddings -e FILE|NAME",
-        "Where the labels' vectors come from: a file of GloVe, word2vec or "
-        "fastText vectors or of class attributes (recognised by content, compressed "
-        "or not), or a name that 'zeroshot embeddings list' shows; published vectors "
-        "(glove.6B.300d) are downloaded on first use.",
-    ),
-]
+BACKBONE = option(
+    "--backbone -b NAME",
+    "What turns images into features: mobilenet-v2, resnet50:160 (input size in "
+    "pixels), keras:/model.keras, ...; 'zeroshot backbones' lists all.",
+    autocompletion=names_of("backbones"),
+)
+EMBEDDINGS = option(
+    "--embeddings -e FILE|NAME",
+    "Where the labels' vectors come from: a file of GloVe, word2vec or fastText "
+    "vectors or of class attributes (recognised by content, compressed or not), or a "
+    "name that 'zeroshot embeddings list' shows; published vectors (glove.6B.300d) are "
+    "downloaded on first use.",
+)
 _FOR_A_MODEL = "As for 'zeroshot fit'. With a model: where its file lies elsewhere now."
-OptionalBackbone = Annotated[
-    str | None,
-    option("--backbone -b NAME", _FOR_A_MODEL, autocompletion=names_of("backbones")),
-]
-OptionalEmbeddings = Annotated[
-    str | None, option("--embeddings -e FILE|NAME", _FOR_A_MODEL)
-]
-Projection = Annotated[
-    str,
-    typer.Option(
-        "--projection",
-        "-p",
-        metavar="NAME",
-        help="The map from features to vectors: eszsl, devise, ..., or auto, the best "
-        "on folds of the classes; 'zeroshot projections' lists all.",
-        autocompletion=names_of("projections"),
-    ),
-]
-SeenPenalty = Annotated[
-    str | None,
-    option(
-        "--seen-penalty NUMBER|auto",
-        "Subtracted from the scores (cosines) of labels seen in training, which "
-        "otherwise beat unseen ones. auto: what is best on folds of the training "
-        "classes. Default: 0; when predicting, the model's own.",
-    ),
-]
-Temperature = Annotated[
-    str | None,
-    option(
-        "--temperature NUMBER|auto",
-        "Divides the scores before they become probabilities. auto: calibrated "
-        "on folds of the training classes. Default: 0.1; when predicting, the model's "
-        "own.",
-    ),
-]
-Reject = Annotated[
-    str | None,
-    option(
-        "--reject SCORE|auto|auto:RATE",
-        "Answer 'unknown' where no label fits. A number: where none scores this "
-        "much, a cosine in -1 to 1. auto:0.05: so often that 0.05 of the images whose "
-        "label is not among those given would still be accepted, judged by folds of "
-        "the training classes; auto: at the rate that was best on them. Default: "
-        "never; when predicting, the model's own.",
-    ),
-]
-ClassNames = Annotated[
-    Path | None,
-    option(
-        "--class-names FILE",
-        "Labels of the sub-folders: lines of folder, tab, label (comma in a "
-        ".csv). Default: the folder's name is the label.",
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of all that is random."),
-]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        "--batch-size", min=1, help="Images that the backbone is given at once."
-    ),
-]
-NoCache = Annotated[
-    bool,
-    option(
-        "--no-cache",
-        "Neither read nor write the cache of features (folder: environment "
-        "variable ZEROSHOT_CACHE).",
-    ),
-]
-ReadErrors = Annotated[
-    OnError,
-    typer.Option(
-        "--on-error",
-        help="An image that cannot be read: stop (raise), leave it out (skip), or keep "
-        "its place (nan): a row of NaN with the reason in a file, 'unknown' with the "
-        "reason in predictions, a wrong answer in an evaluation; never in training.",
-    ),
-]
-FailOnError = Annotated[
-    bool,
-    option(
-        "--fail-on-error",
-        "Exit code 3 where images could not be read, after all else was done. "
-        "Otherwise it is 0 unless --on-error is raise.",
-    ),
-]
-SkipUnknown = Annotated[
-    bool,
-    option(
-        "--skip-unknown",
-        "Leave out classes that have no word vector, and say which, instead of "
-        "stopping.",
-    ),
-]
-LabelsFile = Annotated[
-    Path | None,
-    option(
-        "--labels-file FILE",
-        "Labels, one per line; other names after a tab or a colon and a space, "
-        "separated by commas ('okapi: forest giraffe'). Lines beginning with # are "
-        "left out. Or JSON: a list, or labels with lists of other names; or a .csv "
-        "with a column label.",
-    ),
-]
-OutputFormat = Annotated[
-    Format,
-    typer.Option(
-        "--format", "-f", help="A table for people; json or csv for programs."
-    ),
-]
+BACKBONE_OF_MODEL = option(
+    "--backbone -b NAME", _FOR_A_MODEL, autocompletion=names_of("backbones")
+)
+EMBEDDINGS_OF_MODEL = option("--embeddings -e FILE|NAME", _FOR_A_MODEL)
+PROJECTION = typer.Option(
+    "--projection",
+    "-p",
+    metavar="NAME",
+    help="The map from features to vectors: eszsl, devise, ..., or auto, the best on "
+    "folds of the classes; 'zeroshot projections' lists all.",
+    autocompletion=names_of("projections"),
+)
+SEEN_PENALTY = option(
+    "--seen-penalty NUMBER|auto",
+    "Subtracted from the scores (cosines) of labels seen in training, which otherwise "
+    "beat unseen ones. auto: what is best on folds of the training classes. Default: "
+    "0; when predicting, the model's own.",
+)
+TEMPERATURE = option(
+    "--temperature NUMBER|auto",
+    "Divides the scores before they become probabilities. auto: calibrated on folds of "
+    "the training classes. Default: 0.1; when predicting, the model's own.",
+)
+REJECT = option(
+    "--reject SCORE|auto|auto:RATE",
+    "Answer 'unknown' where no label fits. A number: where none scores this much, a "
+    "cosine in -1 to 1. auto:0.05: so often that 0.05 of the images whose label is not "
+    "among those given would still be accepted, judged by folds of the training "
+    "classes; auto: at the rate that was best on them. Default: never; when "
+    "predicting, the model's own.",
+)
+CLASS_NAMES = option(
+    "--class-names FILE",
+    "Labels of the sub-folders: lines of folder, tab, label (comma in a .csv). "
+    "Default: the folder's name is the label.",
+)
+SEED = typer.Option(
+    "--seed", min=0, max=LARGEST_SEED, help="Seed of all that is random."
+)
+BATCH_SIZE = typer.Option(
+    "--batch-size", min=1, help="Images that the backbone is given at once."
+)
+NO_CACHE = option(
+    "--no-cache",
+    "Neither read nor write the cache of features (folder: environment variable "
+    "ZEROSHOT_CACHE).",
+)
+ON_ERROR = typer.Option(
+    "--on-error",
+    help="An image that cannot be read: stop (raise), leave it out (skip), or keep its "
+    "place (nan): a row of NaN with the reason in a file, 'unknown' with the reason in "
+    "predictions, a wrong answer in an evaluation; never in training.",
+)
+FAIL_ON_ERROR = option(
+    "--fail-on-error",
+    "Exit code 3 where images could not be read, after all else was done. Otherwise it "
+    "is 0 unless --on-error is raise.",
+)
+SKIP_UNKNOWN = option(
+    "--skip-unknown",
+    "Leave out classes that have no word vector, and say which, instead of stopping.",
+)
+LABELS_FILE = option(
+    "--labels-file FILE",
+    "Labels, one per line; other names after a tab or a colon and a space, separated "
+    "by commas ('okapi: forest giraffe'). Lines beginning with # are left out. Or "
+    "JSON: a list, or labels with lists of other names; or a .csv with a column label.",
+)
+FORMAT = typer.Option(
+    "--format", "-f", help="A table for people; json or csv for programs."
+)
 
 
 def score_settings(

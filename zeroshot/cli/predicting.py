@@ -25,63 +25,54 @@ COLUMNS = (
 )
 
 
+SOURCES = typer.Argument(
+    metavar="[MODEL] IMAGES",
+    help="A folder that 'zeroshot fit' wrote, then image files, folders (all images "
+    "below), .csv files with a column path, or one file that 'zeroshot embed' wrote. "
+    "Without a model give --backbone and --embeddings.",
+)
+LABELS = options.option(
+    "--labels -l LABELS",
+    "Labels to choose from, separated by commas, or by semicolons where one has a "
+    "comma or other names ('okapi: forest giraffe; zebra'); any that the embeddings "
+    "know. Default: the labels seen in training.",
+)
+TOP_K = typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
+MULTI_LABEL = options.option(
+    "--multi-label",
+    "The labels do not exclude one another: rate each by itself. Needs a model that "
+    "was fitted with an auto option.",
+)
+EXPLAIN = options.option(
+    "--explain",
+    "Say why: how each label's vector was made, the margin, and the classes of "
+    "training that an image is nearest to.",
+)
+PRETRAINED = typer.Option(
+    "--pretrained",
+    help="Without a model: how the backbone's own classifier is used, see 'zeroshot "
+    "fit'.",
+)
+
+
 def _predict(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[MODEL] IMAGES",
-            help="A folder that 'zeroshot fit' wrote, then image files, folders (all "
-            "images below), .csv files with a column path, or one file that 'zeroshot "
-            "embed' wrote. Without a model give --backbone and --embeddings.",
-        ),
-    ],
-    labels: Annotated[
-        str | None,
-        options.option(
-            "--labels -l LABELS",
-            "Labels to choose from, separated by commas, or by semicolons where one "
-            "has a comma or other names ('okapi: forest giraffe; zebra'); any that "
-            "the embeddings know. Default: the labels seen in training.",
-        ),
-    ] = None,
-    labels_file: options.LabelsFile = None,
-    top_k: Annotated[
-        int, typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
-    ] = 5,
-    seen_penalty: options.SeenPenalty = None,
-    temperature: options.Temperature = None,
-    reject: options.Reject = None,
-    multi_label: Annotated[
-        bool,
-        options.option(
-            "--multi-label",
-            "The labels do not exclude one another: rate each by itself. Needs a "
-            "model that was fitted with an auto option.",
-        ),
-    ] = False,
-    explain: Annotated[
-        bool,
-        options.option(
-            "--explain",
-            "Say why: how each label's vector was made, the margin, and the "
-            "classes of training that an image is nearest to.",
-        ),
-    ] = False,
-    output: options.OutputFormat = options.Format.table,
-    embeddings: options.OptionalEmbeddings = None,
-    backbone: options.OptionalBackbone = None,
-    pretrained: Annotated[
-        options.Pretrained,
-        typer.Option(
-            "--pretrained",
-            help="Without a model: how the backbone's own classifier is used, see "
-            "'zeroshot fit'.",
-        ),
-    ] = options.Pretrained.conse,
-    batch_size: options.BatchSize = 32,
-    no_cache: options.NoCache = False,
-    on_error: options.ReadErrors = options.OnError.raise_,
-    fail_on_error: options.FailOnError = False,
+    sources: Annotated[list[str], SOURCES],
+    labels: Annotated[str | None, LABELS] = None,
+    labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
+    top_k: Annotated[int, TOP_K] = 5,
+    seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
+    temperature: Annotated[str | None, options.TEMPERATURE] = None,
+    reject: Annotated[str | None, options.REJECT] = None,
+    multi_label: Annotated[bool, MULTI_LABEL] = False,
+    explain: Annotated[bool, EXPLAIN] = False,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
+    backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
+    pretrained: Annotated[options.Pretrained, PRETRAINED] = options.Pretrained.conse,
+    batch_size: Annotated[int, options.BATCH_SIZE] = 32,
+    no_cache: Annotated[bool, options.NO_CACHE] = False,
+    on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
+    fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
 ) -> None:
     """Name images, with labels that need not have been in training.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zeroshot.cli.options import Format, OutputFormat, names_of
+from zeroshot.cli.options import FORMAT, Format, names_of
 from zeroshot.cli.tables import (
     print_json,
     print_properties,
@@ -36,19 +36,31 @@ def _described() -> list[str]:
     return [*names_of("embeddings")(), *_published()]
 
 
+FILTER = typer.Option(
+    "--filter",
+    metavar="TEXT",
+    help="Only published vectors whose name, collection or corpus holds this (such as "
+    "glove, .de. or Wikipedia). Without it, a table shows many languages as one line.",
+    show_default=False,
+)
+NAME_OR_FILE = typer.Argument(
+    metavar="NAME|FILE",
+    help="A file of vectors, a kind of embeddings, or the name of published vectors. "
+    "Nothing is downloaded.",
+    autocompletion=_described,
+    show_default=False,
+)
+NAME = typer.Argument(
+    metavar="NAME",
+    help="Name of published vectors; 'zeroshot embeddings list' shows them.",
+    autocompletion=_published,
+    show_default=False,
+)
+
+
 def _list(
-    text: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            metavar="TEXT",
-            help="Only published vectors whose name, collection or corpus holds this "
-            "(such as glove, .de. or Wikipedia). Without it, a table shows "
-            "many languages as one line.",
-            show_default=False,
-        ),
-    ] = None,
-    output: OutputFormat = Format.table,
+    text: Annotated[str | None, FILTER] = None,
+    output: Annotated[Format, FORMAT] = Format.table,
 ) -> None:
     """List the kinds of embeddings and the published vectors that have a name.
 
@@ -86,17 +98,8 @@ def _list(
 
 
 def _info(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|FILE",
-            help="A file of vectors, a kind of embeddings, or the name of published "
-            "vectors. Nothing is downloaded.",
-            autocompletion=_described,
-            show_default=False,
-        ),
-    ],
-    output: OutputFormat = Format.table,
+    name: Annotated[str, NAME_OR_FILE],
+    output: Annotated[Format, FORMAT] = Format.table,
 ) -> None:
     """Show a file of vectors (format, length, first words) or what a name stands for.
 
@@ -132,15 +135,7 @@ def _info(
 
 
 def _download(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="Name of published vectors; 'zeroshot embeddings list' shows them.",
-            autocompletion=_published,
-            show_default=False,
-        ),
-    ],
+    name: Annotated[str, NAME],
 ) -> None:
     """Download published vectors into the cache, and print where the file is.
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from zeroshot.cli.options import (
-    Embeddings,
+    EMBEDDINGS,
+    FORMAT,
+    SEED,
     Format,
-    OutputFormat,
-    Seed,
     argument,
     option,
 )
@@ -20,10 +20,32 @@ __all__ = ["COMMANDS"]
 FIRST_NUMBERS = 5
 
 
+CORPUS = argument(
+    "Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a paragraph a "
+    "line.",
+    metavar="CORPUS",
+)
+OUT = option(
+    "--out -o FILE",
+    "File to write: word2vec binary if it ends in .bin, text if in .txt or .vec.",
+)
+WINDOW = typer.Option(min=1, help="Words on either side that a word must predict.")
+MIN_COUNT = typer.Option("--min-count", min=1, help="Rarer words get no vector.")
+PHRASES = option(
+    "--phrases/--no-phrases",
+    "Whether words that often stand together become one (polar_bear). Default: they "
+    "do.",
+)
+WORKERS = typer.Option(
+    min=1,
+    help="Threads. More than one is faster, and no two runs give the same vectors.",
+)
+
+
 def _lookup(
     words: Annotated[list[str], argument("Words, exactly as written.")],
-    embeddings: Embeddings,
-    output: OutputFormat = Format.table,
+    embeddings: Annotated[str, EMBEDDINGS],
+    output: Annotated[Format, FORMAT] = Format.table,
 ) -> None:
     """Look words up: whether they are known, the length and the numbers of the vector.
 
@@ -61,9 +83,9 @@ def _lookup(
 
 def _nearest(
     word: Annotated[str, argument("A word, exactly as written.", metavar="WORD")],
-    embeddings: Embeddings,
+    embeddings: Annotated[str, EMBEDDINGS],
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many words.")] = 10,
-    output: OutputFormat = Format.table,
+    output: Annotated[Format, FORMAT] = Format.table,
 ) -> None:
     """Show the words nearest to a word, by cosine: what the vectors take for alike.
 
@@ -84,48 +106,15 @@ def _nearest(
 
 
 def _train(
-    corpus: Annotated[
-        Path,
-        argument(
-            "Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a "
-            "paragraph a line.",
-            metavar="CORPUS",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        option(
-            "--out -o FILE",
-            "File to write: word2vec binary if it ends in .bin, text if in .txt or "
-            ".vec.",
-        ),
-    ],
+    corpus: Annotated[Path, CORPUS],
+    out: Annotated[Path, OUT],
     dim: Annotated[int, typer.Option(min=1, help="Numbers in a vector.")] = 100,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = 5,
-    window: Annotated[
-        int,
-        typer.Option(min=1, help="Words on either side that a word must predict."),
-    ] = 5,
-    min_count: Annotated[
-        int, typer.Option("--min-count", min=1, help="Rarer words get no vector.")
-    ] = 5,
-    phrases: Annotated[
-        bool,
-        option(
-            "--phrases/--no-phrases",
-            "Whether words that often stand together become one (polar_bear). "
-            "Default: they do.",
-        ),
-    ] = True,
-    seed: Seed = 0,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Threads. More than one is faster, and no two runs give the same "
-            "vectors.",
-        ),
-    ] = 1,
+    window: Annotated[int, WINDOW] = 5,
+    min_count: Annotated[int, MIN_COUNT] = 5,
+    phrases: Annotated[bool, PHRASES] = True,
+    seed: Annotated[int, SEED] = 0,
+    workers: Annotated[int, WORKERS] = 1,
 ) -> None:
     """Train skip-gram word vectors on your own text (phase one of the DeViSE paper).
 
