@@ -12,7 +12,6 @@ from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
 
-
 FEATURES = option("--features", "Delete the features of images.")
 VECTORS = option(
     "--vectors",

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-
 IMAGES = options.argument(
     "A folder (all images below), a .csv with a column path, or an image. Sub-folders, "
     "or a column label, are the labels.",

@@ -16,19 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-
 IMAGES = options.argument(
     "Labelled images: a folder with one sub-folder per class, a .csv with the columns "
     "path and label, or a file that 'zeroshot embed' wrote. With --proposed-split: "
     "res101.mat.",
 )
 SPLITS = typer.Option("--splits", min=1, help="Splits into seen and unseen classes.")
-UNSEEN = typer.Option(
-    "--unseen",
+UNSEEN = options.option(
+    "--unseen SHARE",
+    "Share of the classes held out in each split, above 0.",
     min=0,
     max=1,
-    metavar="SHARE",
-    help="Share of the classes held out in each split, above 0.",
+    show_default=True,
 )
 SOFTMAX = options.option(
     "--softmax", "Add a softmax classifier of the seen classes to the table (slow)."
@@ -156,9 +155,9 @@ def _read_hierarchy(path: Path, class_names: Path | None) -> "Hierarchy":
 
     read = Hierarchy.from_wordnet if path.is_dir() else Hierarchy.from_csv
     tree = read(path)
-    return (
-        tree if class_names is None else tree.with_labels(read_class_names(class_names))
-    )
+    if class_names is None:
+        return tree
+    return tree.with_labels(read_class_names(class_names))
 
 
 COMMANDS = (

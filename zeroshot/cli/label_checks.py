@@ -12,7 +12,6 @@ from zeroshot.cli.tables import print_report
 
 __all__ = ["COMMANDS"]
 
-
 LABELS = options.argument(
     "Labels to look up, one each or one list (as --labels of 'zeroshot predict'), or "
     "one file of labels (as --labels-file).",

@@ -8,8 +8,7 @@ from zeroshot.cli.tables import print_properties, print_rows
 if TYPE_CHECKING:
     from zeroshot.registry import Kind
 
-__all__ = ["COMMANDS"]
-
+__all__ = ["COMMANDS", "plugin_rows"]
 
 NAME = options.argument(
     "Show this one in detail; none of its weights are loaded.",
@@ -27,7 +26,7 @@ def _backbones(
     listed too.
     """
     if name is None:
-        _print_names("backbones", output)
+        print_rows(("name", "distribution"), plugin_rows("backbones"), output)
         return
     from dataclasses import asdict
 
@@ -57,17 +56,17 @@ def _projections(
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """List the projections: maps from features to the vectors of labels."""
-    _print_names("projections", output)
+    print_rows(("name", "distribution"), plugin_rows("projections"), output)
 
 
-def _print_names(kind: "Kind", output: options.Format) -> None:
+def plugin_rows(kind: "Kind") -> list[dict[str, str]]:
+    """Return name and distribution of all registered plugins of a kind."""
     from zeroshot.registry import distribution_of, names
 
-    rows = [
+    return [
         {"name": name, "distribution": distribution_of(kind, name)}
         for name in names(kind)
     ]
-    print_rows(("name", "distribution"), rows, output)
 
 
 COMMANDS = (

@@ -56,12 +56,11 @@ def argument(told: str, **settings: Any) -> Any:
 
 
 def option(names: str, told: str, **settings: Any) -> Any:
-    """Return an option of ``"--long -s METAVAR"`` whose default, none, is not shown."""
+    """Return an option of ``"--long -s METAVAR"``; a default is shown if asked for."""
     flags = [name for name in names.split() if name.startswith("-")]
     metavar = names.split()[-1] if len(flags) < len(names.split()) else None
-    return typer.Option(
-        *flags, metavar=metavar, help=told, **settings, show_default=False
-    )
+    settings.setdefault("show_default", False)
+    return typer.Option(*flags, metavar=metavar, help=told, **settings)
 
 
 def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:

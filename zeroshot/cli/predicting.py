@@ -24,12 +24,11 @@ COLUMNS = (
     *("seen", "rejected", "error"),
 )
 
-
-SOURCES = typer.Argument(
-    metavar="[MODEL] IMAGES",
-    help="A folder that 'zeroshot fit' wrote, then image files, folders (all images "
+SOURCES = options.argument(
+    "A folder that 'zeroshot fit' wrote, then image files, folders (all images "
     "below), .csv files with a column path, or one file that 'zeroshot embed' wrote. "
     "Without a model give --backbone and --embeddings.",
+    metavar="[MODEL] IMAGES",
 )
 LABELS = options.option(
     "--labels -l LABELS",

@@ -17,7 +17,6 @@ __all__ = [
     "print_properties",
     "print_report",
     "print_rows",
-    "print_table",
     "print_text",
 ]
 
@@ -30,39 +29,6 @@ UNLIMITED = 100_000
 def print_text(text: object, *, err: bool = False) -> None:
     """Print lines on stdout; what a terminal would obey is shown instead."""
     typer.echo(lines_escaped(str(text)), err=err)
-
-
-def print_table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    *,
-    numbers: Sequence[str] = (),
-) -> None:
-    """Print a table on stdout; None is an empty cell, and no name is markup.
-
-    Fractions are rounded. Columns whose titles are among ``numbers`` are aligned to the
-    right.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD)
-    for title in columns:
-        table.add_column(
-            title,
-            justify="right" if title in numbers else "left",
-            overflow="fold",
-            no_wrap=title in numbers,
-        )
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    width = None if sys.stdout.isatty() else UNLIMITED
-    console = Console(file=sys.stdout, width=width, highlight=False)
-    with console.capture() as printed:  # on a closed pipe, it would end the process
-        console.print(table)
-    typer.echo(printed.get(), nl=False)
 
 
 def print_json(content: Any) -> None:
@@ -91,14 +57,37 @@ def print_rows(
     *,
     numbers: Sequence[str] = (),
 ) -> None:
-    """Print rows as a table (see `print_table`), JSON or CSV."""
+    """Print rows on stdout as a table, JSON or CSV.
+
+    In a table None, and what a row lacks, is an empty cell; no name is markup;
+    fractions are rounded; columns among ``numbers`` are aligned to the right.
+    """
     if form == "json":
         print_json(rows)
-    elif form == "csv":
+        return
+    if form == "csv":
         print_csv(columns, rows)
-    else:
-        cells = [[row.get(column) for column in columns] for row in rows]
-        print_table(columns, cells, numbers=numbers)
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD)
+    for title in columns:
+        table.add_column(
+            title,
+            justify="right" if title in numbers else "left",
+            overflow="fold",
+            no_wrap=title in numbers,
+        )
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+    width = None if sys.stdout.isatty() else UNLIMITED
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as printed:  # on a closed pipe, it would end the process
+        console.print(table)
+    typer.echo(printed.get(), nl=False)
 
 
 def print_report(report: Any, rows: Sequence[Mapping[str, Any]], form: str) -> None:

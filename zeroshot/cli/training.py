@@ -20,7 +20,6 @@ from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
 
-
 PICTURE = typer.Option("--out", "-o", help="Where to write the picture (PNG).")
 OUT = options.option(
     "--out -o MODEL", "Folder to write the model to; an older model there is replaced."
@@ -36,13 +35,13 @@ PRETRAINED = options.option(
     "was trained with. conse: the mean of the vectors of its most probable classes; "
     "prototypes: the projection learnt from its weights.",
 )
-HOLD_OUT = typer.Option(
-    "--hold-out",
+HOLD_OUT = options.option(
+    "--hold-out SHARE",
+    "Share of the classes, chosen by --seed, that is left out of training and so "
+    "really unseen. 0: train on all.",
     min=0,
     max=1,
-    metavar="SHARE",
-    help="Share of the classes, chosen by --seed, that is left out of training and so "
-    "really unseen. 0: train on all.",
+    show_default=True,
 )
 UNSEEN_LABELS = options.option(
     "--unseen-labels LABELS",

@@ -19,7 +19,6 @@ __all__ = ["COMMANDS"]
 
 FIRST_NUMBERS = 5
 
-
 CORPUS = argument(
     "Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a paragraph a "
     "line.",
