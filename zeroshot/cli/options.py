@@ -98,13 +98,12 @@ BACKBONE_OF_MODEL = option(
     "--backbone -b NAME", _FOR_A_MODEL, autocompletion=names_of("backbones")
 )
 EMBEDDINGS_OF_MODEL = option("--embeddings -e FILE|NAME", _FOR_A_MODEL)
-PROJECTION = typer.Option(
-    "--projection",
-    "-p",
-    metavar="NAME",
-    help="The map from features to vectors: eszsl, devise, ..., or auto, the best on "
-    "folds of the classes; 'zeroshot projections' lists all.",
+PROJECTION = option(
+    "--projection -p NAME",
+    "The map from features to vectors: eszsl, devise, ..., or auto, the best on folds "
+    "of the classes; 'zeroshot projections' lists all.",
     autocompletion=names_of("projections"),
+    show_default=True,
 )
 SEEN_PENALTY = option(
     "--seen-penalty NUMBER|auto",
@@ -179,13 +178,12 @@ def score_settings(
     ):
         if text is None:
             continue
-        wanted = f"a number from {lowest:g} to {highest:g}, or auto"
+        numbers = f"a number from {lowest:g} to {highest:g}"
+        wanted = f"{numbers}, or auto"
         if name == "reject" and text.startswith("auto:"):
             from zeroshot.scoring.settings import false_accept_rate
 
-            wanted = (
-                "a number from -1 to 1, auto, or auto:<false-accept rate in (0, 1)>"
-            )
+            wanted = f"{numbers}, auto, or auto:<false-accept rate in (0, 1)>"
             is_right = false_accept_rate(text) is not None
         else:
             is_right = text == "auto" or lowest <= _number(text) <= highest

@@ -189,8 +189,8 @@ def _fit(
     if choice is not None:
         print_text(f"Why: {choice}\n")
     if unseen:
-        names = short_names(np.unique(labels).tolist())
-        shown = [name for label, name in names.items() if label in unseen]
+        names, held_out = short_names(np.unique(labels).tolist()), set(unseen)
+        shown = [name for label, name in names.items() if label in held_out]
         print_text(f"Held out, {len(unseen)} classes: {', '.join(shown)}")
     if left_out:
         print_text(left_out_line(left_out))

@@ -5,32 +5,26 @@ from typing import Annotated, Any
 
 import typer
 
-from zeroshot.cli.options import (
-    EMBEDDINGS,
-    FORMAT,
-    SEED,
-    Format,
-    argument,
-    option,
-)
+from zeroshot.cli import options
 from zeroshot.cli.tables import print_rows, print_text
 
 __all__ = ["COMMANDS"]
 
 FIRST_NUMBERS = 5
 
-CORPUS = argument(
+WORD = options.argument("A word, exactly as written.", metavar="WORD")
+CORPUS = options.argument(
     "Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a paragraph a "
     "line.",
     metavar="CORPUS",
 )
-OUT = option(
+OUT = options.option(
     "--out -o FILE",
     "File to write: word2vec binary if it ends in .bin, text if in .txt or .vec.",
 )
 WINDOW = typer.Option(min=1, help="Words on either side that a word must predict.")
 MIN_COUNT = typer.Option("--min-count", min=1, help="Rarer words get no vector.")
-PHRASES = option(
+PHRASES = options.option(
     "--phrases/--no-phrases",
     "Whether words that often stand together become one (polar_bear). Default: they "
     "do.",
@@ -42,9 +36,9 @@ WORKERS = typer.Option(
 
 
 def _lookup(
-    words: Annotated[list[str], argument("Words, exactly as written.")],
-    embeddings: Annotated[str, EMBEDDINGS],
-    output: Annotated[Format, FORMAT] = Format.table,
+    words: Annotated[list[str], options.argument("Words, exactly as written.")],
+    embeddings: Annotated[str, options.EMBEDDINGS],
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Look words up: whether they are known, the length and the numbers of the vector.
 
@@ -72,19 +66,20 @@ def _lookup(
             words, vectors, found, stored, strict=True
         )
     ]
-    if output is Format.table:
+    if output is options.Format.table:
         for row in rows:
-            numbers = [f"{number:.4f}" for number in row["vector"] or ()]
+            numbers = row["vector"] or []
+            shown = [f"{number:.4f}" for number in numbers[:FIRST_NUMBERS]]
             more = ["..."] if len(numbers) > FIRST_NUMBERS else []
-            row["vector"] = " ".join(numbers[:FIRST_NUMBERS] + more)
+            row["vector"] = " ".join(shown + more)
     print_rows(("word", "found", "norm", "vector"), rows, output, numbers=("norm",))
 
 
 def _nearest(
-    word: Annotated[str, argument("A word, exactly as written.", metavar="WORD")],
-    embeddings: Annotated[str, EMBEDDINGS],
+    word: Annotated[str, WORD],
+    embeddings: Annotated[str, options.EMBEDDINGS],
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many words.")] = 10,
-    output: Annotated[Format, FORMAT] = Format.table,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Show the words nearest to a word, by cosine: what the vectors take for alike.
 
@@ -112,7 +107,7 @@ def _train(
     window: Annotated[int, WINDOW] = 5,
     min_count: Annotated[int, MIN_COUNT] = 5,
     phrases: Annotated[bool, PHRASES] = True,
-    seed: Annotated[int, SEED] = 0,
+    seed: Annotated[int, options.SEED] = 0,
     workers: Annotated[int, WORKERS] = 1,
 ) -> None:
     """Train skip-gram word vectors on your own text (phase one of the DeViSE paper).
