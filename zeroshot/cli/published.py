@@ -122,9 +122,7 @@ def _info(
     )
 
 
-def _download(
-    name: Annotated[str, NAME],
-) -> None:
+def _download(name: Annotated[str, NAME]) -> None:
     """Download published vectors into the cache, and print where the file is.
 
     Says how large the download is and under which licence. It can be interrupted: the
