@@ -10,6 +10,7 @@ direction, bytes that are no UTF-8) become ``\x1b`` or ``\udcff`` everywhere, as
 import html
 import json
 import re
+from functools import partial
 from numbers import Number
 from typing import Any
 
@@ -166,22 +167,13 @@ def for_json(content: Any, encoding: str = "utf-8") -> str:
     -------
     text : str
     """
-
-    def dumped(ascii_only: bool) -> str:
-        return json.dumps(
-            content,
-            indent=2,
-            ensure_ascii=ascii_only,
-            allow_nan=False,
-            default=_as_number,
-        )
-
+    dumped = partial(json.dumps, content, indent=2, allow_nan=False, default=_as_number)
     # A surrogate is escaped as JSON would; the other characters mean the same so, too.
-    text = _UNFIT.sub(_as_json, dumped(False))
+    text = _UNFIT.sub(_as_json, dumped(ensure_ascii=False))
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        return dumped(True)
+        return dumped()
     return text
 
 

@@ -19,7 +19,7 @@ from zeroshot.cli import (
     cached,
     embedding,
     evaluating,
-    label_checks,
+    label_lists,
     listings,
     predicting,
     published,
@@ -80,28 +80,20 @@ app = typer.Typer(
 
 
 def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
+    """Add functions that are named after their commands, each with an example."""
     for command, example in commands:
+        # typer keeps the line breaks of all paragraphs but the first.
+        told = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
         to.command(
             command.__name__.removeprefix("_"),
-            # typer keeps the line breaks of all paragraphs but the first.
-            help=re.sub(
-                r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.__doc__ or "")
-            ),
+            help=told,
             epilog=f"[bold]Example:[/bold] {example}",
             rich_help_panel=panel,
         )(command)
 
 
-_add(
-    (
-        *training.COMMANDS,
-        *evaluating.COMMANDS,
-        *predicting.COMMANDS,
-        *embedding.COMMANDS,
-    ),
-    app,
-    "Train and predict",
-)
+for module in (training, evaluating, predicting, embedding):
+    _add(module.COMMANDS, app, "Train and predict")
 _add(listings.COMMANDS, app, "Look up")
 for name, purpose, commands in (
     (
@@ -109,7 +101,7 @@ for name, purpose, commands in (
         "Word vectors: list, download, look up, train on your own text.",
         (*published.COMMANDS, *vectors.COMMANDS),
     ),
-    ("labels", "See how labels become vectors.", label_checks.COMMANDS),
+    ("labels", "See how labels become vectors.", label_lists.COMMANDS),
     ("cache", "See, check and delete what is in the cache.", cached.COMMANDS),
 ):
     group = typer.Typer(no_args_is_help=True)
@@ -136,17 +128,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+VERSION = typer.Option(
+    "--version",
+    help="Print the version and exit.",
+    callback=_print_version,
+    is_eager=True,
+)
+
+
 @app.callback()
 def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Print the version and exit.",
-            callback=_print_version,
-            is_eager=True,
-        ),
-    ] = False,
+    version: Annotated[bool, VERSION] = False,
 ) -> None:
     pass
 

@@ -6,14 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from zeroshot.cli.options import Format, OutputFormat
-from zeroshot.cli.tables import print_json, print_rows, print_text
+from zeroshot.cli.options import FORMAT, Format, option
+from zeroshot.cli.tables import print_csv, print_json, print_rows, print_text
 from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
 
+FEATURES = option("--features", "Delete the features of images.")
+VECTORS = option(
+    "--vectors",
+    "Delete downloaded word vectors, and indexes, unpacked copies and matrices of all "
+    "vector files.",
+)
+NETWORKS = option("--networks", "Delete converted networks and modules of TF-Hub.")
 
-def _list(output: OutputFormat = Format.table) -> None:
+
+def _list(output: Annotated[Format, FORMAT] = Format.table) -> None:
     """Show what lies in the cache, how large it is, and in which folder.
 
     Features have a line for each backbone (and version of its weights); converted
@@ -29,32 +37,30 @@ def _list(output: OutputFormat = Format.table) -> None:
 
     rows: list[dict[str, Any]] = []
     for entry in list_cache():
-        rows.append({"kind": entry.kind, "name": entry.name, "images": None})
-        rows[-1]["size"] = entry.size
+        row: dict[str, Any] = {"kind": entry.kind, "name": entry.name, "images": None}
+        rows.append(row | {"size": entry.size})
         if entry.kind == "features" and entry.paths[0].suffix == ".sqlite":
             with closing(FeatureStore(entry.paths[0], 0)) as store:
                 rows[-1]["images"] = store.count()
-    total = sum(row["size"] for row in rows)
+    folder, size = str(cache_root()), sum(row["size"] for row in rows)
     limit, free = features_limit(), free_space(cache_root())
+    columns = ("kind", "name", "images", "size")
     if output is Format.json:
-        about = {"folder": str(cache_root()), "size": total}
-        about |= {"features_limit": limit, "free": free}
+        about = {"folder": folder, "size": size, "features_limit": limit, "free": free}
         print_json(about | {"files": rows})
-        return
-    if output is Format.table:
-        for row in rows:
-            row["size"] = readable_size(row["size"])
-    if rows or output is Format.csv:
-        columns = ("kind", "name", "images", "size")
-        print_rows(columns, rows, output.value, numbers=("images", "size"))
-    if output is Format.table:
+    elif output is Format.csv:
+        print_csv(columns, rows)
+    else:
+        rows = [row | {"size": readable_size(row["size"])} for row in rows]
+        if rows:
+            print_rows(columns, rows, output, numbers=("images", "size"))
         print_text(
-            f"{readable_size(total)} in {cache_root()} (features: at most "
+            f"{readable_size(size)} in {folder} (features: at most "
             f"{readable_size(limit)}; free on the disk: {readable_size(free)})"
         )
 
 
-def _verify(output: OutputFormat = Format.table) -> None:
+def _verify(output: Annotated[Format, FORMAT] = Format.table) -> None:
     """Read downloads and features again and tell which are damaged.
 
     Downloads are compared with the hash recorded when they were fetched ("unrecorded":
@@ -78,8 +84,7 @@ def _verify(output: OutputFormat = Format.table) -> None:
                 rows.append({"file": str(path), "state": found[0], "reason": found[1]})
             advance(note=path.name)
     if rows or output is not Format.table:
-        columns = ("file", "state", "reason")
-        print_rows(columns, rows, output.value)
+        print_rows(("file", "state", "reason"), rows, output)
     else:
         print_text("Nothing to verify.")
     if damaged := [row["file"] for row in rows if row["state"] == "damaged"]:
@@ -109,27 +114,11 @@ def _check(kind: str, path: Path) -> tuple[str, str] | None:
 
 
 def _clear(
-    features: Annotated[
-        bool, typer.Option("--features", help="Delete the features of images.")
-    ] = False,
-    vectors: Annotated[
-        bool,
-        typer.Option(
-            "--vectors",
-            help="Delete downloaded word vectors, and indexes, unpacked copies and "
-            "matrices of all vector files.",
-        ),
-    ] = False,
-    networks: Annotated[
-        bool,
-        typer.Option(
-            "--networks", help="Delete converted networks and modules of TF-Hub."
-        ),
-    ] = False,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Delete all of these.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    features: Annotated[bool, FEATURES] = False,
+    vectors: Annotated[bool, VECTORS] = False,
+    networks: Annotated[bool, NETWORKS] = False,
+    everything: Annotated[bool, option("--all", "Delete all of these.")] = False,
+    yes: Annotated[bool, option("--yes -y", "Do not ask.")] = False,
 ) -> None:
     """Delete what is in the cache, after asking; it is made or fetched again.
 
@@ -161,4 +150,3 @@ COMMANDS = (
     (_verify, "zeroshot cache verify"),
     (_clear, "zeroshot cache clear --features"),
 )
-"""The commands (named after the functions), each with an example."""

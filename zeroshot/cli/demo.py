@@ -1,6 +1,5 @@
 """The main job on drawn shapes: offline, in seconds, with every yardstick beside it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from zeroshot.images.picture_sheet import write_sheet
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.shapes import COLORS, SHAPES
 
-__all__ = ["DemoResult", "hold_out_combinations", "run_demo"]
+__all__ = ["hold_out_combinations", "run_demo"]
 
 N_TRAIN, N_TEST = 1, 10  # images of a class
 N_SHOWN = 3  # test images of each held-out class on the sheet
@@ -27,60 +26,7 @@ HELD_OUT_PER_COLOR = 2
 N_CONTROLS = 5
 
 
-@dataclass(frozen=True)
-class DemoResult:
-    """What the demo measured: per-class accuracies, in [0, 1].
-
-    Attributes
-    ----------
-    seen, unseen : tuple of str
-        The labels trained on, and those held out.
-    unseen_alone : float
-        Held-out images, the candidates being the held-out labels (ZSL).
-    gzsl_seen, gzsl_unseen, gzsl_h : float
-        New images of seen labels, held-out images, and the harmonic mean of the two,
-        the candidates being all labels.
-    control : tuple of float
-        ``unseen_alone`` with a random vector for each label, one number per draw.
-    sheet : Path
-        Absolute path of the picture.
-    """
-
-    seen: tuple[str, ...]
-    unseen: tuple[str, ...]
-    unseen_alone: float
-    gzsl_seen: float
-    gzsl_unseen: float
-    gzsl_h: float
-    control: tuple[float, ...]
-    sheet: Path
-
-    def __str__(self) -> str:
-        """Return what was done and what came out, in words."""
-        n_seen, n_unseen = len(self.seen), len(self.unseen)
-        control = f"{np.mean(self.control):.3f}  (mean of {len(self.control)} draws)"
-        return f"""\
-Zero-shot demo, a toy task: {n_seen + n_unseen} labels such as "{self.unseen[0]}".
-Training: {N_TRAIN} drawn image of each of {n_seen} labels, and none of the other
-{n_unseen}: these are colors and shapes that training saw, but never together. What the
-model knows of a label are the attributes of its two words.
-
-Share of test images named rightly ({N_TEST} per label):
-  held-out labels, among the {n_unseen} held-out    {self.unseen_alone:.3f}
-    chance                                {1 / n_unseen:.3f}
-    with random vectors for the labels    {control}
-  among all {n_seen + n_unseen} labels, seen and held out:
-    labels seen in training               {self.gzsl_seen:.3f}
-    held-out labels                       {self.gzsl_unseen:.3f}
-    harmonic mean H of these two          {self.gzsl_h:.3f}
-    chance                                {1 / (n_seen + n_unseen):.3f}
-
-Photographs are harder: there, seen labels win too often when all compete, unless
-seen_penalty="auto" is set.
-Picture sheet: {self.sheet}"""
-
-
-def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> DemoResult:
+def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> str:
     """Train on some coloured shapes, name others, and write a picture of the result.
 
     Needs no download: `zeroshot.datasets.make_shapes` draws the images, ``color-hog``
@@ -88,8 +34,8 @@ def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> DemoResult:
     the default projection learns the map.
 
     ``out``: where the picture is written; an older file is replaced. ``seed``: seed of
-    images, held-out labels and training, >= 0. Raises ArtifactError if the picture
-    cannot be written there.
+    images, held-out labels and training, >= 0. Returns what was done and measured, in
+    words. Raises ArtifactError if the picture cannot be written there.
     """
     sheet = Path(out).absolute()
     if sheet.is_dir():
@@ -118,22 +64,15 @@ def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> DemoResult:
 
     classifier = fit(Attributes(*shape_attributes()))
     everything = sorted(set(labels.tolist()))
+    unseen_alone = accuracy(classifier, unseen_test, unseen)
     gzsl_seen = accuracy(classifier, seen_test, everything)
     gzsl_unseen = accuracy(classifier, unseen_test, everything)
-    result = DemoResult(
-        seen=tuple(label for label in everything if label not in unseen),
-        unseen=tuple(unseen),
-        unseen_alone=accuracy(classifier, unseen_test, unseen),
-        gzsl_seen=gzsl_seen,
-        gzsl_unseen=gzsl_unseen,
-        gzsl_h=harmonic_mean(gzsl_seen, gzsl_unseen),
-        # One vector per whole label: "red star" and "red ring" have nothing in common.
-        control=tuple(
-            accuracy(fit(RandomEmbeddings(seed=draw)), unseen_test, unseen)
-            for draw in range(N_CONTROLS)
-        ),
-        sheet=sheet,
-    )
+    gzsl_h = harmonic_mean(gzsl_seen, gzsl_unseen)
+    # One vector per whole label: "red star" and "red ring" have nothing in common.
+    control = [
+        accuracy(fit(RandomEmbeddings(seed=draw)), unseen_test, unseen)
+        for draw in range(N_CONTROLS)
+    ]
     shown = np.flatnonzero(unseen_test).reshape(-1, N_TEST)[:, :N_SHOWN].ravel()
     write_sheet(
         sheet,
@@ -144,9 +83,30 @@ def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> DemoResult:
         subtitle=f"The first {N_SHOWN} test images of each. Green: right. Red: wrong, "
         f"the true label in brackets. All {unseen_test.sum()} test images: "
         f"{gzsl_unseen:.1%} right; among the {len(unseen)} held-out labels only: "
-        f"{result.unseen_alone:.1%}.",
+        f"{unseen_alone:.1%}.",
     )
-    return result
+    n_all, n_unseen = len(everything), len(unseen)
+    n_seen = n_all - n_unseen
+    with_random = f"{np.mean(control):.3f}  (mean of {N_CONTROLS} draws)"
+    return f"""\
+Zero-shot demo, a toy task: {n_all} labels such as "{unseen[0]}".
+Training: {N_TRAIN} drawn image of each of {n_seen} labels, and none of the other
+{n_unseen}: these are colors and shapes that training saw, but never together. What the
+model knows of a label are the attributes of its two words.
+
+Share of test images named rightly ({N_TEST} per label):
+  held-out labels, among the {n_unseen} held-out    {unseen_alone:.3f}
+    chance                                {1 / n_unseen:.3f}
+    with random vectors for the labels    {with_random}
+  among all {n_all} labels, seen and held out:
+    labels seen in training               {gzsl_seen:.3f}
+    held-out labels                       {gzsl_unseen:.3f}
+    harmonic mean H of these two          {gzsl_h:.3f}
+    chance                                {1 / n_all:.3f}
+
+Photographs are harder: there, seen labels win too often when all compete, unless
+seen_penalty="auto" is set.
+Picture sheet: {sheet}"""
 
 
 def hold_out_combinations(seed: int) -> list[str]:

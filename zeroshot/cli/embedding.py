@@ -1,45 +1,44 @@
 """The command that computes features and keeps them in a file: embed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from zeroshot.cli import options
 from zeroshot.cli.tables import print_text
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 __all__ = ["COMMANDS"]
+
+IMAGES = options.argument(
+    "A folder (all images below), a .csv with a column path, or an image. Sub-folders, "
+    "or a column label, are the labels.",
+)
+OUT = options.option(
+    "--out -o FILE", "File to write: .npz, or .parquet (which needs pyarrow)."
+)
 
 
 def _embed(
-    images: Annotated[
-        Path,
-        options.argument(
-            help="A folder (all images below), a .csv with a column path, or an image. "
-            "Sub-folders, or a column label, are the labels.",
-        ),
-    ],
-    backbone: options.Backbone,
-    out: Annotated[
-        Path,
-        options.option(
-            "--out -o FILE",
-            "File to write: .npz, or .parquet (which needs pyarrow).",
-        ),
-    ],
-    class_names: options.ClassNames = None,
-    batch_size: options.BatchSize = 32,
-    no_cache: options.NoCache = False,
-    on_error: options.ReadErrors = options.OnError.raise_,
-    fail_on_error: options.FailOnError = False,
+    images: Annotated[Path, IMAGES],
+    backbone: Annotated[str, options.BACKBONE],
+    out: Annotated[Path, OUT],
+    class_names: Annotated[Path | None, options.CLASS_NAMES] = None,
+    batch_size: Annotated[int, options.BATCH_SIZE] = 32,
+    no_cache: Annotated[bool, options.NO_CACHE] = False,
+    on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
+    fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
 ) -> None:
     """Compute the features of images and write them to a file.
 
     'fit', 'predict' and 'evaluate' take the file in place of images, for the same
     backbone; they need neither the images nor TensorFlow then.
     """
-    from zeroshot.cli.labelled import load_if_labelled
     from zeroshot.features.export import export_features
 
-    sources, labels = load_if_labelled(images, class_names, on_error.value)
+    sources, labels = _load_if_labelled(images, class_names, on_error)
     exported = export_features(
         sources,
         backbone,
@@ -56,7 +55,29 @@ def _embed(
     options.exit_on_errors(len(exported.errors), fail_on_error)
 
 
+def _load_if_labelled(
+    path: Path, class_names: Path | None, on_error: options.OnError
+) -> "tuple[list[str], NDArray[np.str_] | None]":
+    """Return images, and the label of each where there are labels.
+
+    There are in a folder that holds sub-folders and no images directly, and in a
+    table with a column label.
+    """
+    from zeroshot.datasets import load_images
+    from zeroshot.images.files import TABLE_SUFFIXES, read_image_table
+    from zeroshot.images.sources import as_image_list
+
+    labelled, images = class_names is not None, []
+    if path.is_dir() and not labelled:
+        images = [str(image) for image in as_image_list(path, on_error.value)]
+        labelled = not any(Path(image).parent == path for image in images)
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        labelled = labelled or "label" in read_image_table(path).header
+    if labelled:
+        return load_images(path, class_names, on_error.value)
+    return images or [str(i) for i in as_image_list(path, on_error.value)], None
+
+
 COMMANDS = (
     (_embed, "zeroshot embed photos/ --backbone mobilenet-v2 --out photos.npz"),
 )
-"""The command (named after the function), with an example."""

@@ -7,8 +7,8 @@ from warnings import warn
 import typer
 
 from zeroshot.cli import options
-from zeroshot.cli.label_lists import left_out_line, with_vector
-from zeroshot.cli.tables import print_csv, print_json, print_text
+from zeroshot.cli.label_lists import left_out_line, load_labelled, with_vector
+from zeroshot.cli.tables import print_report, print_text
 from zeroshot.errors import PartialCoverageWarning
 
 if TYPE_CHECKING:
@@ -16,89 +16,71 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
+IMAGES = options.argument(
+    "Labelled images: a folder with one sub-folder per class, a .csv with the columns "
+    "path and label, or a file that 'zeroshot embed' wrote. With --proposed-split: "
+    "res101.mat.",
+)
+SPLITS = typer.Option("--splits", min=1, help="Splits into seen and unseen classes.")
+UNSEEN = options.option(
+    "--unseen SHARE",
+    "Share of the classes held out in each split, above 0.",
+    min=0,
+    max=1,
+    show_default=True,
+)
+SOFTMAX = options.option(
+    "--softmax", "Add a softmax classifier of the seen classes to the table (slow)."
+)
+MODEL = options.option(
+    "--model MODEL",
+    "Evaluate this saved model instead of training new ones; classes that it was not "
+    "trained on are the unseen ones. Images that it was trained on make the figures "
+    "for seen classes worthless.",
+)
+PROPOSED_SPLIT = options.option(
+    "--proposed-split FILE",
+    "att_splits.mat: run the benchmark of Xian et al. on its published split, with "
+    "IMAGES their res101.mat. --embeddings may replace its class attributes.",
+)
+HIERARCHY = options.option(
+    "--hierarchy FILE|FOLDER",
+    "What is a kind of what: a .csv with the columns child and parent, or a folder "
+    "with ImageNet's WordNet (imagenet_graph_edges.tsv and words.txt). Adds "
+    "hierarchical precision@k, the share of the k best labels that are among those "
+    "nearest the true one: a dog called a wolf is nearly right. Labels are ids or "
+    "names of nodes; with --class-names the folders may be the ids.",
+)
+HTML = options.option(
+    "--html FILE",
+    "Write a page with plots and pictures too, which needs no other file.",
+    dir_okay=False,
+    writable=True,
+)
+
 
 def _evaluate(
-    images: Annotated[
-        Path,
-        options.argument(
-            help="Labelled images: a folder with one sub-folder per class, a .csv with "
-            "the columns path and label, or a file that 'zeroshot embed' wrote. With "
-            "--proposed-split: res101.mat.",
-        ),
-    ],
-    backbone: options.OptionalBackbone = None,
-    embeddings: options.OptionalEmbeddings = None,
-    projection: options.Projection = "eszsl",
-    splits: Annotated[
-        int,
-        typer.Option("--splits", min=1, help="Splits into seen and unseen classes."),
-    ] = 5,
-    unseen: Annotated[
-        float,
-        typer.Option(
-            "--unseen",
-            min=0,
-            max=1,
-            metavar="SHARE",
-            help="Share of the classes held out in each split, above 0.",
-        ),
-    ] = 0.2,
-    softmax: Annotated[
-        bool,
-        typer.Option(
-            "--softmax",
-            help="Add a softmax classifier of the seen classes to the table (slow).",
-        ),
-    ] = False,
-    skip_unknown: options.SkipUnknown = False,
-    model: Annotated[
-        Path | None,
-        options.option(
-            "--model MODEL",
-            "Evaluate this saved model instead of training new ones; classes that "
-            "it was not trained on are the unseen ones. Images that it was trained on "
-            "make the figures for seen classes worthless.",
-        ),
-    ] = None,
-    proposed_split: Annotated[
-        Path | None,
-        options.option(
-            "--proposed-split FILE",
-            "att_splits.mat: run the benchmark of Xian et al. on its published "
-            "split, with IMAGES their res101.mat. --embeddings may replace its class "
-            "attributes.",
-        ),
-    ] = None,
-    hierarchy: Annotated[
-        Path | None,
-        options.option(
-            "--hierarchy FILE|FOLDER",
-            "What is a kind of what: a .csv with the columns child and parent, or "
-            "a folder with ImageNet's WordNet (imagenet_graph_edges.tsv and words.txt)."
-            " Adds hierarchical precision@k, the share of the k best labels that are "
-            "among those nearest the true one: a dog called a wolf is nearly right. "
-            "Labels are ids or names of nodes; with --class-names the folders may be "
-            "the ids.",
-        ),
-    ] = None,
-    seen_penalty: options.SeenPenalty = None,
-    temperature: options.Temperature = None,
-    reject: options.Reject = None,
-    html: Annotated[
-        Path | None,
-        options.option(
-            "--html FILE",
-            "Write a page with plots and pictures too, which needs no other file.",
-            dir_okay=False,
-            writable=True,
-        ),
-    ] = None,
-    class_names: options.ClassNames = None,
-    seed: options.Seed = 0,
-    batch_size: options.BatchSize = 32,
-    no_cache: options.NoCache = False,
-    on_error: options.ReadErrors = options.OnError.raise_,
-    output: options.OutputFormat = options.Format.table,
+    images: Annotated[Path, IMAGES],
+    backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
+    embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
+    projection: Annotated[str, options.PROJECTION] = "eszsl",
+    splits: Annotated[int, SPLITS] = 5,
+    unseen: Annotated[float, UNSEEN] = 0.2,
+    softmax: Annotated[bool, SOFTMAX] = False,
+    skip_unknown: Annotated[bool, options.SKIP_UNKNOWN] = False,
+    model: Annotated[Path | None, MODEL] = None,
+    proposed_split: Annotated[Path | None, PROPOSED_SPLIT] = None,
+    hierarchy: Annotated[Path | None, HIERARCHY] = None,
+    seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
+    temperature: Annotated[str | None, options.TEMPERATURE] = None,
+    reject: Annotated[str | None, options.REJECT] = None,
+    html: Annotated[Path | None, HTML] = None,
+    class_names: Annotated[Path | None, options.CLASS_NAMES] = None,
+    seed: Annotated[int, options.SEED] = 0,
+    batch_size: Annotated[int, options.BATCH_SIZE] = 32,
+    no_cache: Annotated[bool, options.NO_CACHE] = False,
+    on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Measure how well a backbone and embeddings do on classes not trained on.
 
@@ -110,16 +92,14 @@ def _evaluate(
     --hierarchy, also how near the answers are to the truth.
     """
     from zeroshot import load
-    from zeroshot.cli.labelled import load_labelled
     from zeroshot.evaluation.protocol import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
     scores = options.score_settings(seen_penalty, temperature, reject)
-    controls = ("ridge", "random", "softmax") if softmax else ("ridge", "random")
     tree = None if hierarchy is None else _read_hierarchy(hierarchy, class_names)
     settings: dict[str, Any] = {
         "projection": projection,
-        "controls": controls,
+        "controls": ("ridge", "random", *(["softmax"] if softmax else [])),
         "hierarchy": tree,
         "random_state": seed,
         "on_unknown": "skip" if skip_unknown else "raise",
@@ -137,9 +117,14 @@ def _evaluate(
                 "--model, --backbone and --class-names."
             )
         benchmark = load_proposed_split(images, proposed_split)
-        words = benchmark.attributes if embeddings is None else embeddings
-        features, labels, split = benchmark.features, benchmark.labels, benchmark.split
-        evaluation = evaluate(features, labels, None, words, splits=[split], **settings)
+        evaluation = evaluate(
+            benchmark.features,
+            benchmark.labels,
+            None,
+            benchmark.attributes if embeddings is None else embeddings,
+            splits=[benchmark.split],
+            **settings,
+        )
     elif model is not None:
         paths, labels = load_labelled(images, class_names, on_error.value)
         classifier = load(model, backbone=backbone, embeddings=embeddings)
@@ -157,12 +142,7 @@ def _evaluate(
         raise typer.BadParameter(
             "Give --backbone and --embeddings, or --model, or --proposed-split."
         )
-    if output is options.Format.json:
-        print_json(evaluation.to_dict())
-    elif output is options.Format.csv:
-        print_csv(list(evaluation.rows[0]), evaluation.rows)
-    else:
-        print_text(evaluation)
+    print_report(evaluation, evaluation.rows, output)
     if html is not None:  # last: a disk that is full loses no figures
         evaluation.save_html(html)
         print_text(f"Wrote {html}", err=True)
@@ -187,4 +167,3 @@ COMMANDS = (
         "glove.6B.300d.txt --html report.html",
     ),
 )
-"""The commands (named after the functions), each with an example."""

@@ -1,12 +1,16 @@
-"""Labels on the command line: which were given, and how they are shown."""
+"""Labels on the command line, and labelled images; the command labels check."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from zeroshot.errors import LabelError, OutOfVocabularyError
+import typer
+
+from zeroshot.cli import options
+from zeroshot.cli.tables import print_report
+from zeroshot.errors import ArtifactError, LabelError, OutOfVocabularyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,15 +18,50 @@ if TYPE_CHECKING:
 
     from zeroshot.embeddings.base import TextEmbeddings
     from zeroshot.features.file import FeatureFile
+    from zeroshot.images.files import OnError
 
 __all__ = [
+    "COMMANDS",
     "find_classes",
     "given_labels",
     "left_out_line",
+    "load_labelled",
     "plain_labels",
     "short_names",
     "with_vector",
 ]
+
+
+LABELS = options.argument(
+    "Labels to look up, one each or one list (as --labels of 'zeroshot predict'), or "
+    "one file of labels (as --labels-file).",
+)
+
+
+def _check(
+    embeddings: Annotated[str, options.EMBEDDINGS],
+    labels: Annotated[list[str] | None, LABELS] = None,
+    labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+) -> None:
+    """Show how labels become vectors: which words are used and which are left out.
+
+    Names same vectors, near synonyms (cosine 0.8 and more) and hubs, which images of
+    other classes are mistaken for. Exit code 1 if some labels have no vector; all of
+    them are named, with near spellings.
+    """
+    labels = labels or []
+    if labels_file is None and len(labels) == 1 and os.path.isfile(labels[0]):
+        labels, labels_file = [], Path(labels[0])
+    candidates = given_labels(labels, labels_file)
+    if candidates is None:
+        raise typer.BadParameter("Give labels, or --labels-file.")
+
+    from zeroshot import registry
+    from zeroshot.labels.cascade import embed_labels
+
+    _, report = embed_labels(candidates, registry.resolve_embeddings(embeddings))
+    print_report(report, report.to_dict()["entries"], output)
 
 
 def given_labels(
@@ -31,9 +70,9 @@ def given_labels(
     """Return labels and their aliases from the one source that was given.
 
     ``listed``: texts from the command line, see `zeroshot.labels.parse_labels`.
-    ``file``: see `zeroshot.labels.read_labels`. Returns labels: none where neither was
-    given. Raises LabelError if both were given, or a label is repeated; ArtifactError
-    if the file cannot be read.
+    ``file``: see `zeroshot.labels.read_labels`. Returns None where neither was given.
+    Raises LabelError if both were given, or a label is repeated; ArtifactError if the
+    file cannot be read.
     """
     from zeroshot.labels.given import parse_labels, read_labels
 
@@ -55,9 +94,9 @@ def given_labels(
 
 
 def plain_labels(source: str | Path) -> list[str]:
-    """Return labels where other names have no use, from a text or a file.
+    """Return the labels of a text or a file, refusing other names, which have no use.
 
-    Raises LabelError, ArtifactError as `given_labels`; if a label has aliases.
+    Raises LabelError, ArtifactError as `given_labels`.
     """
     from zeroshot.labels.given import parse_labels, read_labels
 
@@ -75,9 +114,6 @@ def short_names(labels: Iterable[str]) -> dict[str, str]:
 
     ImageNet's names list synonyms: ``goldfish, Carassius auratus`` is shown as
     ``goldfish``; ``crane, bird`` and ``crane, machine`` are shown whole.
-
-    ``labels``: different labels. Returns names: label to what is shown, in the order
-    given.
     """
     from zeroshot.labels.spelling import names_of
 
@@ -91,9 +127,7 @@ def short_names(labels: Iterable[str]) -> dict[str, str]:
 def find_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[str]:
     """Return the classes that names stand for: a whole label, or its short name.
 
-    ``wanted``: names from the command line. ``classes``: labels of the images. Returns
-    found: of ``classes``, in the order wanted. Raises LabelError if a name is none of
-    them; has all such names.
+    Raises LabelError if names are none of them; has all such names.
     """
     by_name = {name: label for label, name in short_names(classes).items()}
     by_name |= {label: label for label in classes}
@@ -105,16 +139,40 @@ def find_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[str]:
     return [by_name[name] for name in wanted]
 
 
+def load_labelled(
+    path: Path, class_names: Path | None, on_error: "OnError" = "raise"
+) -> "tuple[list[str] | FeatureFile, NDArray[np.str_]]":
+    """Return images, or features in place of them, and the label of each.
+
+    Raises ArtifactError, LabelError as `zeroshot.datasets.load_images`; if a file of
+    features has no labels.
+    """
+    from zeroshot.datasets import load_images
+    from zeroshot.features.file import FeatureFile, open_if_features
+
+    opened = open_if_features(path)
+    if not isinstance(opened, FeatureFile):
+        return load_images(path, class_names, on_error)
+    if class_names is not None:
+        raise LabelError(
+            f"Expected class names for a folder of images only. Got the features "
+            f"'{path}', which hold their labels. Leave the class names out."
+        )
+    if opened.labels is None:
+        raise ArtifactError(
+            f"Expected features with labels. Got '{path}', which has none. Run "
+            f"'zeroshot embed' on a folder with one sub-folder per class, or on a .csv "
+            f"with a column label."
+        )
+    return opened, opened.labels
+
+
 def with_vector(
-    paths: "list[str] | FeatureFile",
+    images: "list[str] | FeatureFile",
     labels: "NDArray[np.str_]",
     embeddings: "TextEmbeddings",
 ) -> "tuple[list[str] | FeatureFile, NDArray[np.str_], list[str]]":
-    """Return the images whose label has a vector, their labels, and the others.
-
-    ``labels``: (n,) str, label of each image. Returns left_out: labels without a
-    vector.
-    """
+    """Return the images whose label has a vector, their labels, and the others."""
     import numpy as np
 
     from zeroshot.features.file import take
@@ -124,10 +182,13 @@ def with_vector(
         embed_labels(np.unique(labels).tolist(), embeddings)
     except OutOfVocabularyError as error:
         kept = np.flatnonzero(~np.isin(labels, error.labels))
-        return take(paths, kept), labels[kept], error.labels
-    return paths, labels, []
+        return take(images, kept), labels[kept], error.labels
+    return images, labels, []
 
 
 def left_out_line(labels: Sequence[str]) -> str:
     """Say which labels were left out."""
     return f"Left out, without a word vector: {'; '.join(labels)}"
+
+
+COMMANDS = ((_check, "zeroshot labels check labels.txt --embeddings glove.6B.300d"),)

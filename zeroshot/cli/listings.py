@@ -8,18 +8,17 @@ from zeroshot.cli.tables import print_properties, print_rows
 if TYPE_CHECKING:
     from zeroshot.registry import Kind
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "plugin_rows"]
+
+NAME = options.argument(
+    "Show this one in detail; none of its weights are loaded.",
+    autocompletion=options.names_of("backbones"),
+)
 
 
 def _backbones(
-    name: Annotated[
-        str | None,
-        options.argument(
-            help="Show this one in detail; none of its weights are loaded.",
-            autocompletion=options.names_of("backbones"),
-        ),
-    ] = None,
-    output: options.OutputFormat = options.Format.table,
+    name: Annotated[str | None, NAME] = None,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """List the backbones, or show one: sizes, pretraining, licence, weights.
 
@@ -27,7 +26,7 @@ def _backbones(
     listed too.
     """
     if name is None:
-        _print_names("backbones", output)
+        print_rows(("name", "distribution"), plugin_rows("backbones"), output)
         return
     from dataclasses import asdict
 
@@ -49,27 +48,28 @@ def _backbones(
             "input size": f"{height} x {width} pixels",
             **asdict(card_of(backbone)),
         },
-        output.value,
+        output,
     )
 
 
-def _projections(output: options.OutputFormat = options.Format.table) -> None:
+def _projections(
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+) -> None:
     """List the projections: maps from features to the vectors of labels."""
-    _print_names("projections", output)
+    print_rows(("name", "distribution"), plugin_rows("projections"), output)
 
 
-def _print_names(kind: "Kind", output: options.Format) -> None:
+def plugin_rows(kind: "Kind") -> list[dict[str, str]]:
+    """Return name and distribution of all registered plugins of a kind."""
     from zeroshot.registry import distribution_of, names
 
-    rows = [
+    return [
         {"name": name, "distribution": distribution_of(kind, name)}
         for name in names(kind)
     ]
-    print_rows(("name", "distribution"), rows, output.value)
 
 
 COMMANDS = (
     (_backbones, "zeroshot backbones mobilenet-v2"),
     (_projections, "zeroshot projections"),
 )
-"""The commands (named after the functions), each with an example."""

@@ -1,6 +1,6 @@
 """The command that uses a model: predict."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,14 +8,14 @@ import typer
 
 from zeroshot.cli import options
 from zeroshot.cli.label_lists import given_labels
-from zeroshot.cli.tables import print_csv, print_json, print_table, print_text
+from zeroshot.cli.tables import print_csv, print_json, print_rows, print_text
 from zeroshot.errors import ArtifactError, ZeroShotError
 from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier
     from zeroshot.features.file import FeatureFile
-    from zeroshot.scoring.answers import RankedLabel
+    from zeroshot.scoring.answers import Explanation, RankedLabel
 
 __all__ = ["COMMANDS"]
 
@@ -24,64 +24,54 @@ COLUMNS = (
     *("seen", "rejected", "error"),
 )
 
+SOURCES = options.argument(
+    "A folder that 'zeroshot fit' wrote, then image files, folders (all images "
+    "below), .csv files with a column path, or one file that 'zeroshot embed' wrote. "
+    "Without a model give --backbone and --embeddings.",
+    metavar="[MODEL] IMAGES",
+)
+LABELS = options.option(
+    "--labels -l LABELS",
+    "Labels to choose from, separated by commas, or by semicolons where one has a "
+    "comma or other names ('okapi: forest giraffe; zebra'); any that the embeddings "
+    "know. Default: the labels seen in training.",
+)
+TOP_K = typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
+MULTI_LABEL = options.option(
+    "--multi-label",
+    "The labels do not exclude one another: rate each by itself. Needs a model that "
+    "was fitted with an auto option.",
+)
+EXPLAIN = options.option(
+    "--explain",
+    "Say why: how each label's vector was made, the margin, and the classes of "
+    "training that an image is nearest to.",
+)
+PRETRAINED = typer.Option(
+    "--pretrained",
+    help="Without a model: how the backbone's own classifier is used, see 'zeroshot "
+    "fit'.",
+)
+
 
 def _predict(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[MODEL] IMAGES",
-            help="A folder that 'zeroshot fit' wrote, then image files, folders (all "
-            "images below), .csv files with a column path, or one file that 'zeroshot "
-            "embed' wrote. Without a model give --backbone and --embeddings.",
-        ),
-    ],
-    labels: Annotated[
-        str | None,
-        options.option(
-            "--labels -l LABELS",
-            "Labels to choose from, separated by commas, or by semicolons where one "
-            "has a comma or other names ('okapi: forest giraffe; zebra'); any that "
-            "the embeddings know. Default: the labels seen in training.",
-        ),
-    ] = None,
-    labels_file: options.LabelsFile = None,
-    top_k: Annotated[
-        int, typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
-    ] = 5,
-    seen_penalty: options.SeenPenalty = None,
-    temperature: options.Temperature = None,
-    reject: options.Reject = None,
-    multi_label: Annotated[
-        bool,
-        typer.Option(
-            "--multi-label",
-            help="The labels do not exclude one another: rate each by itself. Needs a "
-            "model that was fitted with an auto option.",
-        ),
-    ] = False,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help="Say why: how each label's vector was made, the margin, and the "
-            "classes of training that an image is nearest to.",
-        ),
-    ] = False,
-    output: options.OutputFormat = options.Format.table,
-    embeddings: options.OptionalEmbeddings = None,
-    backbone: options.OptionalBackbone = None,
-    pretrained: Annotated[
-        options.Pretrained,
-        typer.Option(
-            "--pretrained",
-            help="Without a model: how the backbone's own classifier is used, see "
-            "'zeroshot fit'.",
-        ),
-    ] = options.Pretrained.conse,
-    batch_size: options.BatchSize = 32,
-    no_cache: options.NoCache = False,
-    on_error: options.ReadErrors = options.OnError.raise_,
-    fail_on_error: options.FailOnError = False,
+    sources: Annotated[list[str], SOURCES],
+    labels: Annotated[str | None, LABELS] = None,
+    labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
+    top_k: Annotated[int, TOP_K] = 5,
+    seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
+    temperature: Annotated[str | None, options.TEMPERATURE] = None,
+    reject: Annotated[str | None, options.REJECT] = None,
+    multi_label: Annotated[bool, MULTI_LABEL] = False,
+    explain: Annotated[bool, EXPLAIN] = False,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
+    backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
+    pretrained: Annotated[options.Pretrained, PRETRAINED] = options.Pretrained.conse,
+    batch_size: Annotated[int, options.BATCH_SIZE] = 32,
+    no_cache: Annotated[bool, options.NO_CACHE] = False,
+    on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
+    fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
 ) -> None:
     """Name images, with labels that need not have been in training.
 
@@ -96,23 +86,22 @@ def _predict(
     if multi_label and explain:
         raise typer.BadParameter("Give --multi-label or --explain, not both.")
     settings = options.score_settings(seen_penalty, temperature, reject)
-    settings |= {
-        "batch_size": batch_size,
-        "cache": not no_cache,
-        "on_error": on_error.value,
-    }
-
     classifier, given = _open(sources, backbone, embeddings, pretrained)
-    classifier.set_params(**settings)
+    classifier.set_params(
+        batch_size=batch_size,
+        cache=not no_cache,
+        on_error=on_error.value,
+        **settings,
+    )
     images, names = _opened(given, on_error)
-    explanations: list[Any] = []
+    why: list[Explanation] = []
     ranked: Sequence[Sequence[RankedLabel]]
     try:
         classifier.label_points(candidates)  # an unknown label costs no image work
         points = classifier.points(images)
         if explain:
-            explanations = classifier.explain(points, candidates, k=top_k)
-            ranked = [explanation.ranked for explanation in explanations]
+            why = classifier.explain(points, candidates, k=top_k)
+            ranked = [each.ranked for each in why]
         else:
             ranked = classifier.rank(
                 points, candidates, k=top_k, multi_label=multi_label
@@ -121,20 +110,29 @@ def _predict(
         raise
     except ValueError as error:  # an auto that the model was not fitted with
         raise typer.BadParameter(str(error)) from error
-    errors = points.errors
-    results = [
-        _result(names[i], best, classifier.unknown_label, errors.get(i))
-        for i, best in zip(points.positions.tolist(), ranked, strict=True)
-    ]
+    results: list[dict[str, Any]] = []
+    for i, best in zip(points.positions.tolist(), ranked, strict=True):
+        is_known = bool(best) and not best[0].rejected
+        results.append(
+            {
+                "image": names[i],
+                "prediction": best[0].label if is_known else classifier.unknown_label,
+                "ranked": [label._asdict() for label in best],
+                "error": points.errors.get(i),
+            }
+        )
     if explain and output is options.Format.table:
-        for result, explanation in zip(results, explanations, strict=True):
-            print_text(f"{escaped(result['image'])}: {explanation}")
+        for result, each in zip(results, why, strict=True):
+            print_text(f"{escaped(result['image'])}: {each}")
+    elif output is options.Format.table:
+        _print_table(results)
+    elif output is options.Format.csv:
+        print_csv(COLUMNS, (row for result in results for row in _csv_rows(result)))
     else:
-        if explain and output is options.Format.json:
-            for result, explanation in zip(results, explanations, strict=True):
-                result |= explanation.to_dict()
-        _print_predictions(results, output)
-    options.exit_on_errors(len(errors), fail_on_error)
+        for result, each in zip(results, why, strict=False):
+            result |= each.to_dict()
+        print_json(results)
+    options.exit_on_errors(len(points.errors), fail_on_error)
 
 
 def _open(
@@ -178,57 +176,34 @@ def _opened(
     return files[0], files[0].paths or [f"row {i}" for i in range(len(files[0]))]
 
 
-def _result(
-    image: str,
-    ranked: "Sequence[RankedLabel]",
-    unknown_label: Hashable,
-    error: str | None,
-) -> dict[str, Any]:
-    known = bool(ranked) and not ranked[0].rejected
-    return {
-        "image": image,
-        "prediction": ranked[0].label if known else unknown_label,
-        "ranked": [label._asdict() for label in ranked],
-        "error": error,
-    }
-
-
-def _print_predictions(
-    results: Sequence[dict[str, Any]], output: options.Format
-) -> None:
-    if output is options.Format.json:
-        print_json(results)
-        return
-    if output is options.Format.csv:
-        print_csv(COLUMNS, [row for result in results for row in _csv_rows(result)])
-        return
+def _print_table(results: list[dict[str, Any]]) -> None:
     columns = ["image", "label", "probability", "score", "seen"]
     if any(result["error"] for result in results):  # mostly: no column for nothing
         columns.append("error")
-    rows: list[list[Any]] = []
+    rows: list[dict[str, Any]] = []
     for result in results:
-        image, error = result["image"], result["error"]
-        if result["prediction"] not in [label["label"] for label in result["ranked"]]:
-            rows.append([image, str(result["prediction"]), "", "", "", error])
-            image = ""
-        for label in result["ranked"]:
-            seen = "yes" if label["seen"] else "no"
-            numbers = (f"{label[key]:.3f}" for key in ("probability", "score"))
-            rows.append([image, label["label"], *numbers, seen, ""])
-            image = ""
-    rows = [row[: len(columns)] for row in rows]
-    print_table(columns, rows, numbers=("probability", "score"))
+        answers = [
+            {
+                **answer,
+                "label": str(answer["label"]),
+                "seen": "yes" if answer["seen"] else "no",
+            }
+            for answer in result["ranked"]
+        ]
+        if result["prediction"] not in [each["label"] for each in result["ranked"]]:
+            unknown = {"label": str(result["prediction"]), "error": result["error"]}
+            answers.insert(0, unknown)
+        answers[0]["image"] = result["image"]
+        rows += answers
+    print_rows(columns, rows, "table", numbers=("probability", "score"))
 
 
 def _csv_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     whole = {key: result[key] for key in ("image", "prediction", "error")}
-    ranked = [
-        {"rank": rank, **label} for rank, label in enumerate(result["ranked"], start=1)
-    ]
-    return [whole | label for label in ranked or [{}]]
+    ranked = [{"rank": rank, **each} for rank, each in enumerate(result["ranked"], 1)]
+    return [whole | answer for answer in ranked or [{}]]
 
 
 COMMANDS = (
     (_predict, 'zeroshot predict model/ photo.jpg --labels "okapi,zebra,horse"'),
 )
-"""The command (named after the function), with an example."""

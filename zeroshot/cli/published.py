@@ -6,14 +6,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from zeroshot.cli.options import Format, OutputFormat, names_of
+from zeroshot.cli.listings import plugin_rows
+from zeroshot.cli.options import FORMAT, Format, argument, names_of, option
 from zeroshot.cli.tables import (
+    print_csv,
     print_json,
     print_properties,
     print_rows,
-    print_table,
     print_text,
 )
 
@@ -36,19 +35,27 @@ def _described() -> list[str]:
     return [*names_of("embeddings")(), *_published()]
 
 
+FILTER = option(
+    "--filter TEXT",
+    "Only published vectors whose name, collection or corpus holds this (such as "
+    "glove, .de. or Wikipedia). Without it, a table shows many languages as one line.",
+)
+NAME_OR_FILE = argument(
+    "A file of vectors, a kind of embeddings, or the name of published vectors. "
+    "Nothing is downloaded.",
+    metavar="NAME|FILE",
+    autocompletion=_described,
+)
+NAME = argument(
+    "Name of published vectors; 'zeroshot embeddings list' shows them.",
+    metavar="NAME",
+    autocompletion=_published,
+)
+
+
 def _list(
-    text: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            metavar="TEXT",
-            help="Only published vectors whose name, collection or corpus holds this "
-            "(such as glove, .de. or Wikipedia). Without it, a table shows "
-            "many languages as one line.",
-            show_default=False,
-        ),
-    ] = None,
-    output: OutputFormat = Format.table,
+    text: Annotated[str | None, FILTER] = None,
+    output: Annotated[Format, FORMAT] = Format.table,
 ) -> None:
     """List the kinds of embeddings and the published vectors that have a name.
 
@@ -56,13 +63,8 @@ def _list(
     downloaded on first use, once.
     """
     from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
-    from zeroshot.registry import distribution_of, names
 
-    kinds = [
-        {"name": name, "distribution": distribution_of("embeddings", name)}
-        for name in names("embeddings")
-        if text is None
-    ]
+    kinds = plugin_rows("embeddings") if text is None else []
     entries = [
         entry
         for entry in map(catalogue_entry, catalogue_names())
@@ -72,31 +74,20 @@ def _list(
     if output is Format.json:
         print_json({"kinds": kinds, "published": published})
     elif output is Format.csv:
-        columns = ["name", "distribution", *COLUMNS[1:]]
-        rows = [dict.fromkeys(columns) | row for row in (*kinds, *published)]
-        print_rows(columns, rows, "csv")
+        print_csv(["name", "distribution", *COLUMNS[1:]], [*kinds, *published])
     else:
         if kinds:
-            print_rows(("name", "distribution"), kinds, "table")
-        if cells := _cells(entries, languages_as_one=text is None):
-            titles = ("name", "numbers", "words", "download", "licence", "cached", "")
-            print_table(titles, cells, numbers=titles[1:4])
+            print_rows(("name", "distribution"), kinds, output)
+        if lines := _lines(entries, languages_as_one=text is None):
+            right = ("numbers", "words", "download")
+            print_rows(list(lines[0]), lines, output, numbers=right)
         else:
             print_text(f"No published vectors hold {text!r}.", err=True)
 
 
 def _info(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|FILE",
-            help="A file of vectors, a kind of embeddings, or the name of published "
-            "vectors. Nothing is downloaded.",
-            autocompletion=_described,
-            show_default=False,
-        ),
-    ],
-    output: OutputFormat = Format.table,
+    name: Annotated[str, NAME_OR_FILE],
+    output: Annotated[Format, FORMAT] = Format.table,
 ) -> None:
     """Show a file of vectors (format, length, first words) or what a name stands for.
 
@@ -108,7 +99,7 @@ def _info(
 
     # A file wins over published vectors of the same name, as everywhere.
     if name in catalogue_names() and not os.path.isfile(name):
-        print_properties(_facts(catalogue_entry(name)), output.value)
+        print_properties(_facts(catalogue_entry(name)), output)
         return
     from zeroshot.embeddings.base import SupportsSubwords, SupportsVocabulary
 
@@ -127,21 +118,11 @@ def _info(
             "first words": words,
             "fingerprint": embeddings.fingerprint,
         },
-        output.value,
+        output,
     )
 
 
-def _download(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="Name of published vectors; 'zeroshot embeddings list' shows them.",
-            autocompletion=_published,
-            show_default=False,
-        ),
-    ],
-) -> None:
+def _download(name: Annotated[str, NAME]) -> None:
     """Download published vectors into the cache, and print where the file is.
 
     Says how large the download is and under which licence. It can be interrupted: the
@@ -166,30 +147,30 @@ def _row(entry: "CatalogueEntry") -> dict[str, Any]:
     return {key: getattr(entry, key) for key in COLUMNS[:5]} | known
 
 
-def _cells(
+def _lines(
     entries: "list[CatalogueEntry]", *, languages_as_one: bool
-) -> list[list[str]]:
+) -> list[dict[str, Any]]:
     """Return the lines of the table for people."""
     groups: dict[str, list[CatalogueEntry]] = defaultdict(list)
     for entry in entries:
         one = entry.name.replace(f".{entry.language}.", ".LANG.")
         groups[one if languages_as_one else entry.name].append(entry)
-    cells = []
+    lines = []
     for name, group in groups.items():
         entry, several = group[0], len(group) > 1
         cached = [other.name for other in group if _cached(other) is not None]
-        cells.append(
-            [
-                name,
-                str(entry.dim),
-                f"{entry.words:,}" if entry.words else "",
-                entry.size_text,
-                entry.licence or "not stated",
-                ", ".join(cached) if several else "yes" if cached else "no",
-                f"{len(group)} languages" if several else "",
-            ]
+        lines.append(
+            {
+                "name": name,
+                "numbers": entry.dim,
+                "words": f"{entry.words:,}" if entry.words else "",
+                "download": entry.size_text,
+                "licence": entry.licence or "not stated",
+                "cached": ", ".join(cached) if several else "yes" if cached else "no",
+                "": f"{len(group)} languages" if several else "",
+            }
         )
-    return cells
+    return lines
 
 
 def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
@@ -221,4 +202,3 @@ COMMANDS = (
     (_info, "zeroshot embeddings info glove.6B.300d"),
     (_download, "zeroshot embeddings download glove.6B.300d"),
 )
-"""The commands (named after the functions), each with an example."""

@@ -1,7 +1,6 @@
 """The commands that train models: demo, fit."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from zeroshot.cli import options
 from zeroshot.cli.label_lists import (
     find_classes,
     left_out_line,
+    load_labelled,
     plain_labels,
     short_names,
     with_vector,
@@ -20,12 +20,52 @@ from zeroshot.errors import ArtifactError
 
 __all__ = ["COMMANDS"]
 
+PICTURE = typer.Option("--out", "-o", help="Where to write the picture (PNG).")
+OUT = options.option(
+    "--out -o MODEL", "Folder to write the model to; an older model there is replaced."
+)
+IMAGES = options.argument(
+    "Labelled images: a folder with one sub-folder per class, or a .csv with the "
+    "columns path and label (relative paths are relative to the file), or a file that "
+    "'zeroshot embed' wrote. Not with --pretrained.",
+)
+PRETRAINED = options.option(
+    "--pretrained",
+    "Train on no images: use the classifier of 1000 ImageNet classes that the backbone "
+    "was trained with. conse: the mean of the vectors of its most probable classes; "
+    "prototypes: the projection learnt from its weights.",
+)
+HOLD_OUT = options.option(
+    "--hold-out SHARE",
+    "Share of the classes, chosen by --seed, that is left out of training and so "
+    "really unseen. 0: train on all.",
+    min=0,
+    max=1,
+    show_default=True,
+)
+UNSEEN_LABELS = options.option(
+    "--unseen-labels LABELS",
+    "Classes to leave out of training, by name, separated by commas (or semicolons). "
+    "Instead of --hold-out.",
+)
+FINE_TUNE = options.option(
+    "--fine-tune auto|NUMBER|LAYER",
+    "After the map, train the backbone's last layers too (networks of Keras, "
+    "projection devise): auto, how many layers, or the name of the first. Kept only if "
+    "it helps seen classes that are held out.",
+    callback=options.layers_to_tune,
+)
+VOCABULARY = options.option(
+    "--vocabulary FILE",
+    "Labels, in a file as --labels-file of 'zeroshot predict', whose vectors are kept "
+    "in the model. It then needs no vector file, and knows these and the seen labels "
+    "only.",
+)
+
 
 def _demo(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Where to write the picture (PNG).")
-    ] = Path("demo-sheet.png"),
-    seed: options.Seed = 0,
+    out: Annotated[Path, PICTURE] = Path("demo-sheet.png"),
+    seed: Annotated[int, options.SEED] = 0,
 ) -> None:
     """See the main job done on drawn shapes, offline, in less than a minute.
 
@@ -46,80 +86,25 @@ def _demo(
 
 
 def _fit(
-    backbone: options.Backbone,
-    embeddings: options.Embeddings,
-    out: Annotated[
-        Path,
-        options.option(
-            "--out -o MODEL",
-            "Folder to write the model to; an older model there is replaced.",
-        ),
-    ],
-    images: Annotated[
-        Path | None,
-        options.argument(
-            help="Labelled images: a folder with one sub-folder per class, or a .csv "
-            "with the columns path and label (relative paths are relative to the "
-            "file), or a file that 'zeroshot embed' wrote. Not with --pretrained.",
-        ),
-    ] = None,
-    projection: options.Projection = "eszsl",
-    pretrained: Annotated[
-        options.Pretrained | None,
-        options.option(
-            "--pretrained",
-            "Train on no images: use the classifier of 1000 ImageNet classes that "
-            "the backbone was trained with. conse: the mean of the vectors of its most "
-            "probable classes; prototypes: the projection learnt from its weights.",
-        ),
-    ] = None,
-    seen_penalty: options.SeenPenalty = None,
-    temperature: options.Temperature = None,
-    reject: options.Reject = None,
-    class_names: options.ClassNames = None,
-    hold_out: Annotated[
-        float,
-        typer.Option(
-            "--hold-out",
-            min=0,
-            max=1,
-            metavar="SHARE",
-            help="Share of the classes, chosen by --seed, that is left out of "
-            "training and so really unseen. 0: train on all.",
-        ),
-    ] = 0.0,
-    unseen_labels: Annotated[
-        str | None,
-        options.option(
-            "--unseen-labels LABELS",
-            "Classes to leave out of training, by name, separated by commas (or "
-            "semicolons). Instead of --hold-out.",
-        ),
-    ] = None,
-    fine_tune: Annotated[
-        str | None,
-        options.option(
-            "--fine-tune auto|NUMBER|LAYER",
-            "After the map, train the backbone's last layers too (networks of "
-            "Keras, projection devise): auto, how many layers, or the name of the "
-            "first. Kept only if it helps seen classes that are held out.",
-            callback=options.layers_to_tune,
-        ),
-    ] = None,
-    skip_unknown: options.SkipUnknown = False,
-    vocabulary: Annotated[
-        Path | None,
-        options.option(
-            "--vocabulary FILE",
-            "Labels, in a file as --labels-file of 'zeroshot predict', whose vectors "
-            "are kept in the model. It then needs no vector file, and knows these and "
-            "the seen labels only.",
-        ),
-    ] = None,
-    seed: options.Seed = 0,
-    batch_size: options.BatchSize = 32,
-    no_cache: options.NoCache = False,
-    on_error: options.ReadErrors = options.OnError.raise_,
+    backbone: Annotated[str, options.BACKBONE],
+    embeddings: Annotated[str, options.EMBEDDINGS],
+    out: Annotated[Path, OUT],
+    images: Annotated[Path | None, IMAGES] = None,
+    projection: Annotated[str, options.PROJECTION] = "eszsl",
+    pretrained: Annotated[options.Pretrained | None, PRETRAINED] = None,
+    seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
+    temperature: Annotated[str | None, options.TEMPERATURE] = None,
+    reject: Annotated[str | None, options.REJECT] = None,
+    class_names: Annotated[Path | None, options.CLASS_NAMES] = None,
+    hold_out: Annotated[float, HOLD_OUT] = 0.0,
+    unseen_labels: Annotated[str | None, UNSEEN_LABELS] = None,
+    fine_tune: Annotated[str | None, FINE_TUNE] = None,
+    skip_unknown: Annotated[bool, options.SKIP_UNKNOWN] = False,
+    vocabulary: Annotated[Path | None, VOCABULARY] = None,
+    seed: Annotated[int, options.SEED] = 0,
+    batch_size: Annotated[int, options.BATCH_SIZE] = 32,
+    no_cache: Annotated[bool, options.NO_CACHE] = False,
+    on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
 ) -> None:
     """Train a model on labelled images and save it as a folder.
 
@@ -137,7 +122,6 @@ def _fit(
     import numpy as np
 
     from zeroshot import ZeroShotClassifier, registry
-    from zeroshot.cli.labelled import load_labelled
     from zeroshot.features.file import take
     from zeroshot.labels.cascade import embed_labels
     from zeroshot.splits import hold_out_classes
@@ -160,12 +144,11 @@ def _fit(
     if images is None:
         if fine_tune is not None:
             raise typer.BadParameter("--fine-tune cannot go with --pretrained.")
-        if automatic := [
-            name for name, value in settings.items() if "auto" in str(value)
-        ]:
-            raise typer.BadParameter(
-                f"{automatic[0]} cannot be auto with --pretrained: it takes images."
-            )
+        for name, value in settings.items():
+            if "auto" in str(value):
+                raise typer.BadParameter(
+                    f"{name} cannot be auto with --pretrained: it takes images."
+                )
         classifier.fit_pretrained(method=(pretrained or options.Pretrained.conse).value)
         classifier.save(out, vocabulary=words)
         print_text(
@@ -177,12 +160,11 @@ def _fit(
     left_out: list[str] = []
     if skip_unknown:
         paths, labels, left_out = with_vector(paths, labels, provider)
-    unseen: Sequence[str] = []
+    unseen: list[str] = []
     if hold_out:
         unseen = hold_out_classes(labels, hold_out, seed)[1].tolist()
     elif unseen_labels is not None:
-        classes = np.unique(labels).tolist()
-        unseen = find_classes(plain_labels(unseen_labels), classes)
+        unseen = find_classes(plain_labels(unseen_labels), np.unique(labels).tolist())
     train = np.flatnonzero(~np.isin(labels, unseen))
     classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
@@ -206,12 +188,10 @@ def _fit(
         )
     if choice is not None:
         print_text(f"Why: {choice}\n")
-    if len(unseen):
-        names = [name for name in short_names(np.unique(labels).tolist()).items()]
-        print_text(
-            f"Held out, {len(unseen)} classes: "
-            f"{', '.join(name for label, name in names if label in set(unseen))}"
-        )
+    if unseen:
+        names, held_out = short_names(np.unique(labels).tolist()), set(unseen)
+        shown = [name for label, name in names.items() if label in held_out]
+        print_text(f"Held out, {len(unseen)} classes: {', '.join(shown)}")
     if left_out:
         print_text(left_out_line(left_out))
     print_text(f"Saved: {out}")
@@ -239,4 +219,3 @@ COMMANDS = (
         "--hold-out 0.2 --out model/",
     ),
 )
-"""The commands (named after the functions), each with an example."""

@@ -1,65 +1,85 @@
 """The commands that use and make word vectors: lookup, nearest, train."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from zeroshot.cli.options import Embeddings, Format, OutputFormat, Seed
-from zeroshot.cli.tables import print_json, print_rows, print_text
-
-if TYPE_CHECKING:
-    from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.cli import options
+from zeroshot.cli.tables import print_rows, print_text
 
 __all__ = ["COMMANDS"]
 
 FIRST_NUMBERS = 5
 
+WORD = options.argument("A word, exactly as written.", metavar="WORD")
+CORPUS = options.argument(
+    "Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a paragraph a "
+    "line.",
+    metavar="CORPUS",
+)
+OUT = options.option(
+    "--out -o FILE",
+    "File to write: word2vec binary if it ends in .bin, text if in .txt or .vec.",
+)
+WINDOW = typer.Option(min=1, help="Words on either side that a word must predict.")
+MIN_COUNT = typer.Option("--min-count", min=1, help="Rarer words get no vector.")
+PHRASES = options.option(
+    "--phrases/--no-phrases",
+    "Whether words that often stand together become one (polar_bear). Default: they "
+    "do.",
+)
+WORKERS = typer.Option(
+    min=1,
+    help="Threads. More than one is faster, and no two runs give the same vectors.",
+)
+
 
 def _lookup(
-    words: Annotated[
-        list[str],
-        typer.Argument(help="Words, exactly as written.", show_default=False),
-    ],
-    embeddings: Embeddings,
-    output: OutputFormat = Format.table,
+    words: Annotated[list[str], options.argument("Words, exactly as written.")],
+    embeddings: Annotated[str, options.EMBEDDINGS],
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Look words up: whether they are known, the length and the numbers of the vector.
 
     JSON and CSV give all numbers. For how labels are looked up, with spelling variants
     and means of words, see 'zeroshot labels check'.
     """
+    import numpy as np
+
     from zeroshot import registry
+    from zeroshot.embeddings.base import SupportsSubwords
 
     provider = registry.resolve_embeddings(embeddings)
-    rows = _looked_up(words, provider)
-    if output is Format.json:
-        print_json(rows)
-        return
-    for row in rows:
-        numbers = row["vector"]
-        if output is Format.table and numbers is not None:
-            row["norm"] = f"{row['norm']:.3f}"
-            more = " ..." if len(numbers) > FIRST_NUMBERS else ""
-            shown = " ".join(f"{number:.4f}" for number in numbers[:FIRST_NUMBERS])
-            row["vector"] = shown + more
-        elif numbers is not None:
-            row["vector"] = " ".join(map(str, numbers))
-    print_rows(
-        ("word", "found", "norm", "vector"), rows, output.value, numbers=("norm",)
-    )
+    vectors, found = provider.lookup(words)
+    stored = found
+    if isinstance(provider, SupportsSubwords):
+        stored = provider.in_vocabulary(words)
+    rows: list[dict[str, Any]] = [
+        {
+            "word": word,
+            "found": "no" if not known else "yes" if in_file else "composed",
+            "norm": float(np.linalg.norm(vector.astype(float))) if known else None,
+            "vector": vector.tolist() if known else None,
+        }
+        for word, vector, known, in_file in zip(
+            words, vectors, found, stored, strict=True
+        )
+    ]
+    if output is options.Format.table:
+        for row in rows:
+            numbers = row["vector"] or []
+            shown = [f"{number:.4f}" for number in numbers[:FIRST_NUMBERS]]
+            more = ["..."] if len(numbers) > FIRST_NUMBERS else []
+            row["vector"] = " ".join(shown + more)
+    print_rows(("word", "found", "norm", "vector"), rows, output, numbers=("norm",))
 
 
 def _nearest(
-    word: Annotated[
-        str,
-        typer.Argument(
-            metavar="WORD", help="A word, exactly as written.", show_default=False
-        ),
-    ],
-    embeddings: Embeddings,
+    word: Annotated[str, WORD],
+    embeddings: Annotated[str, options.EMBEDDINGS],
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many words.")] = 10,
-    output: OutputFormat = Format.table,
+    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Show the words nearest to a word, by cosine: what the vectors take for alike.
 
@@ -71,67 +91,24 @@ def _nearest(
     from zeroshot.embeddings.vectors.neighbours import nearest
 
     provider = registry.resolve_embeddings(embeddings)
-    found = (
-        provider.nearest(word, k)
-        if isinstance(provider, SupportsNeighbours)
-        else nearest(provider, word, k)
-    )
-    rows: list[dict[str, Any]] = [{"word": w, "cosine": c} for w, c in found]
-    if output is Format.table:
-        for row in rows:
-            row["cosine"] = f"{row['cosine']:.3f}"
-    print_rows(("word", "cosine"), rows, output.value, numbers=("cosine",))
+    if isinstance(provider, SupportsNeighbours):
+        found = provider.nearest(word, k)
+    else:
+        found = nearest(provider, word, k)
+    rows = [{"word": word, "cosine": cosine} for word, cosine in found]
+    print_rows(("word", "cosine"), rows, output, numbers=("cosine",))
 
 
 def _train(
-    corpus: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CORPUS",
-            help="Text in UTF-8, plain or packed (gzip, bzip2, xz), a sentence or a "
-            "paragraph a line.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="File to write: word2vec binary if it ends in .bin, text if in .txt "
-            "or .vec.",
-            show_default=False,
-        ),
-    ],
+    corpus: Annotated[Path, CORPUS],
+    out: Annotated[Path, OUT],
     dim: Annotated[int, typer.Option(min=1, help="Numbers in a vector.")] = 100,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = 5,
-    window: Annotated[
-        int,
-        typer.Option(min=1, help="Words on either side that a word must predict."),
-    ] = 5,
-    min_count: Annotated[
-        int,
-        typer.Option("--min-count", min=1, help="Rarer words get no vector."),
-    ] = 5,
-    phrases: Annotated[
-        bool,
-        typer.Option(
-            "--phrases/--no-phrases",
-            help="Whether words that often stand together become one (polar_bear). "
-            "Default: they do.",
-            show_default=False,
-        ),
-    ] = True,
-    seed: Seed = 0,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Threads. More than one is faster, and no two runs give the same "
-            "vectors.",
-        ),
-    ] = 1,
+    window: Annotated[int, WINDOW] = 5,
+    min_count: Annotated[int, MIN_COUNT] = 5,
+    phrases: Annotated[bool, PHRASES] = True,
+    seed: Annotated[int, options.SEED] = 0,
+    workers: Annotated[int, WORKERS] = 1,
 ) -> None:
     """Train skip-gram word vectors on your own text (phase one of the DeViSE paper).
 
@@ -153,33 +130,8 @@ def _train(
     )
     print_text(
         f"Trained on {trained.n_tokens} words of text: {trained.n_words} vectors of "
-        f"{dim} numbers, {trained.n_phrases} of them of phrases."
+        f"{dim} numbers, {trained.n_phrases} of them of phrases.\nSaved: {out}"
     )
-    print_text(f"Saved: {out}")
-
-
-def _looked_up(words: list[str], provider: "TextEmbeddings") -> list[dict[str, Any]]:
-    import numpy as np
-
-    from zeroshot.embeddings.base import SupportsSubwords
-
-    vectors, found = provider.lookup(words)
-    stored = (
-        provider.in_vocabulary(words)
-        if isinstance(provider, SupportsSubwords)
-        else found
-    )
-    return [
-        {
-            "word": word,
-            "found": "no" if not known else "yes" if in_file else "composed",
-            "norm": float(np.linalg.norm(vector.astype(float))) if known else None,
-            "vector": vector.tolist() if known else None,
-        }
-        for word, vector, known, in_file in zip(
-            words, vectors, found, stored, strict=True
-        )
-    ]
 
 
 COMMANDS = (
@@ -187,4 +139,3 @@ COMMANDS = (
     (_nearest, "zeroshot embeddings nearest okapi --embeddings glove.6B.300d"),
     (_train, "zeroshot embeddings train corpus.txt.gz --out vectors.bin"),
 )
-"""The commands (named after the functions), each with an example."""
