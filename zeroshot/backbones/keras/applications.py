@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from zeroshot.backbones.base import BackboneCard, ClassifierHead, WeightsFile
-from zeroshot.backbones.checked import Route, TunableBackbone, digest_of
+from zeroshot.backbones.checked import digest_of
 from zeroshot.backbones.keras.head import keras_head
 from zeroshot.backbones.keras.network import Network, Scaling
-from zeroshot.backbones.keras.routes import fastest_route
+from zeroshot.backbones.keras.routes import KerasBackbone
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.backbones.keras.weights import (
     TUNED_FILE,
@@ -32,7 +32,7 @@ from zeroshot.storage.large_files import file_digest
 __all__ = ["KerasApplication"]
 
 
-class KerasApplication(TunableBackbone):
+class KerasApplication(KerasBackbone):
     """A network of `keras.applications`, cut after its global average pooling.
 
     Images are brought to size by the core; the pixels are scaled here, as the network
@@ -242,9 +242,6 @@ class KerasApplication(TunableBackbone):
         """
         spec = self.with_weights(None).spec
         return WeightsFile(TUNED_FILE, spec, content_of(self.model, model))
-
-    def _open(self) -> Route:
-        return fastest_route(self.network, self.fingerprint)
 
     def _build(self) -> Any:
         weights: Path | bytes | None = None

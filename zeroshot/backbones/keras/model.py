@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Resize, WeightsFile
-from zeroshot.backbones.checked import Route, TunableBackbone
 from zeroshot.backbones.keras.network import (
     Network,
     PixelScaling,
     describe_scaling,
     layers_from,
 )
-from zeroshot.backbones.keras.routes import fastest_route
+from zeroshot.backbones.keras.routes import KerasBackbone
 from zeroshot.backbones.model_file import ModelFile, size_of
 from zeroshot.backbones.spec_options import pair_of
 from zeroshot.errors import ArtifactError, PluginContractError
@@ -31,7 +30,7 @@ __all__ = ["KerasModel"]
 TUNED_FILE = "backbone.keras"
 
 
-class KerasModel(ModelFile, TunableBackbone):
+class KerasModel(KerasBackbone, ModelFile):
     """A Keras model of your own: an object, a ``.keras`` file or an ``.h5`` file.
 
     Its features are the output of a layer; a feature map (4-D) is averaged over its
@@ -114,9 +113,6 @@ class KerasModel(ModelFile, TunableBackbone):
         return (
             super()._content() if _is_path(self.model) else _object_sha256(self.model)
         )
-
-    def _open(self) -> Route:
-        return fastest_route(self.network, self.fingerprint)
 
     def _looks_like(self, features: NDArray[np.float32]) -> str:
         looks = super()._looks_like(features)
