@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
 
@@ -87,27 +87,19 @@ def stderr_set_aside() -> Iterator[None]:
     """
     with suppress(*NOBODY_LISTENS):
         sys.stderr.flush()
-    try:
-        original = os.dup(2)
-    except OSError:
-        yield
-        return
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    except OSError:
-        os.close(original)
-        yield
-        return
-    with file as aside:
+    with ExitStack() as opened:
+        try:
+            original = opened.enter_context(os.fdopen(os.dup(2), "wb"))
+            aside = opened.enter_context(tempfile.TemporaryFile())
+        except OSError:
+            yield
+            return
         os.dup2(aside.fileno(), 2)
         try:
             yield
         except BaseException:
-            os.dup2(original, 2)
             aside.seek(0)
-            with os.fdopen(os.dup(2), "wb") as stderr:
-                shutil.copyfileobj(aside, stderr)
+            shutil.copyfileobj(aside, original)
             raise
         finally:
-            os.dup2(original, 2)
-            os.close(original)
+            os.dup2(original.fileno(), 2)

@@ -163,12 +163,11 @@ def _describe(image: NDArray[np.uint8]) -> NDArray[Any]:
         hog(grey, ORIENTATIONS, (cell, cell), (2, 2), block_norm="L2-Hys"),
         _outline(foreground, len(image)),
     ]
-    return np.concatenate([_unit(block) for block in blocks])
+    return np.concatenate([_divided(block, np.linalg.norm(block)) for block in blocks])
 
 
-def _unit(block: NDArray[Any]) -> NDArray[Any]:
-    length = float(np.linalg.norm(block))
-    return block / length if length > 0 else block
+def _divided(block: NDArray[Any], total: Any) -> NDArray[Any]:
+    return block / float(total) if total > 0 else block
 
 
 def _foreground(image: NDArray[np.uint8]) -> NDArray[Any]:
@@ -185,9 +184,7 @@ def _foreground(image: NDArray[np.uint8]) -> NDArray[Any]:
 
 
 @cache
-def _plane(
-    size: int,
-) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any]]:
+def _plane(size: int) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any]]:
     """Return the terms of a plane, which pixels are border, and the least squares."""
     rows, columns = np.mgrid[:size, :size] / (size - 1) - 0.5
     plane = np.stack([np.ones_like(rows), rows, columns], axis=-1).reshape(-1, 3)
@@ -205,7 +202,9 @@ def _color_histograms(hsv: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     saturations = _soft_histogram(saturation * (LEVELS - 1), weight, LEVELS)
     values = _soft_histogram(value * (LEVELS - 1), weight, LEVELS)
     # Square roots of shares: Euclidean distance then compares histograms (Hellinger).
-    shares = np.concatenate([_share(h) for h in (hues, saturations, values)])
+    shares = np.concatenate(
+        [_divided(each, each.sum()) for each in (hues, saturations, values)]
+    )
     return np.asarray(np.sqrt(shares))
 
 
@@ -218,11 +217,6 @@ def _soft_histogram(
     return np.bincount(low % bins, weight - above, bins) + np.bincount(
         (low + 1) % bins, above, bins
     )
-
-
-def _share(histogram: NDArray[Any]) -> NDArray[Any]:
-    total = histogram.sum()
-    return histogram / total if total > 0 else histogram
 
 
 def _outline(foreground: NDArray[Any], size: int) -> NDArray[Any]:

@@ -108,8 +108,18 @@ class KerasApplication(KerasBackbone):
         """
         if argument is None:
             return cls(name)
-        size, weights = _parse(name, argument)
-        return cls(name, weights=weights, input_size=size)
+        size, weights = None, argument
+        first, comma, rest = argument.partition(",")
+        if re.fullmatch(r"\d+(x\d+)?", first, re.ASCII):
+            size, weights = parse_size(first), rest if comma else "imagenet"
+        if not weights:
+            raise PluginContractError(
+                f"Expected a size, weights, or '<size>,<weights>' after '{name}:'. "
+                f"Got '{name}:{argument}'. Write a size such as 160, a path, or none."
+            )
+        return cls(
+            name, weights=None if weights == "none" else weights, input_size=size
+        )
 
     @property
     def spec(self) -> str | None:
@@ -278,18 +288,3 @@ class KerasApplication(KerasBackbone):
             f"KerasApplication({self.model!r}, weights={self.weights!r}, "
             f"input_size={self._input_size!r})" + (" fine-tuned" if self._tuned else "")
         )
-
-
-def _parse(name: str, argument: str) -> tuple[tuple[int, int] | None, str | None]:
-    """Return input size and weights of ``"160x224,none"`` or of one of the two."""
-    first, comma, rest = argument.partition(",")
-    size: tuple[int, int] | None = None
-    weights = argument
-    if re.fullmatch(r"\d+(x\d+)?", first, re.ASCII):
-        size, weights = parse_size(first), rest if comma else "imagenet"
-    if not weights:
-        raise PluginContractError(
-            f"Expected a size, weights, or '<size>,<weights>' after '{name}:'. "
-            f"Got '{name}:{argument}'. Write a size such as 160, a path, or none."
-        )
-    return size, None if weights == "none" else weights

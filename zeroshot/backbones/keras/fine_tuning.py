@@ -29,31 +29,13 @@ class TrainableEnd:
     of an image) is all that training needs. Everything runs in inference mode: dropout
     is off; batch norm keeps its statistics, its scale and its offset.
 
-    Parameters
-    ----------
-    model : keras.Model
-        From scaled pixels to features or a feature map; its weights will change.
-    scaling : str or callable
-        See `zeroshot.backbones.keras.network.Scaling`.
-    layers : int or str
-        How many of the last layers that have weights (batch norm not counted), or the
-        name of the first layer to train.
+    ``model``: from scaled pixels to features or a feature map; its weights will change.
+    ``layers``: how many of the last layers that have weights (batch norm not counted),
+    or the name of the first layer to train. Raises PluginContractError if there is no
+    such layer, or the model has no graph that can be cut.
 
-    Attributes
-    ----------
-    trained : list of str
-        Names of the layers that are trained, first to last.
-    cut : str
-        Name of the last layer of the frozen beginning; empty if nothing is frozen.
-    map_shape : tuple of int
-        Of an image's output at the cut.
-    model : keras.Model
-        The whole network; trained with the end.
-
-    Raises
-    ------
-    PluginContractError
-        If there is no such layer, or the model has no graph that can be cut.
+    ``trained`` are the names of the layers that are trained, first to last; ``cut`` is
+    that of the last frozen one, empty if none is; ``map_shape`` that of an image's map.
     """
 
     def __init__(self, model: Any, scaling: Any, layers: int | str) -> None:
@@ -81,18 +63,14 @@ class TrainableEnd:
         self._initial = [w.numpy() for w in self._variables]
 
         # Any number of images: nothing is traced again for a last, smaller batch.
-        pixels_in = [tf.TensorSpec((None, *model.inputs[0].shape[1:]))]
-        maps_in = [tf.TensorSpec((None, *self.map_shape))]
+        def compiled(function: Callable[[Any], Any], shape: Sequence[int]) -> Any:
+            signature = [tf.TensorSpec((None, *shape))]
+            return tf.function(function, input_signature=signature, autograph=False)
 
-        @tf.function(input_signature=pixels_in, autograph=False)
-        def beginning_of(pixels: Any) -> Any:
-            return beginning(pixels, training=False)
-
-        @tf.function(input_signature=maps_in, autograph=False)
-        def features_of(maps: Any) -> Any:
-            return self._features(maps)
-
-        self._beginning_of, self._features_of = beginning_of, features_of
+        self._beginning_of = compiled(
+            lambda pixels: beginning(pixels, training=False), model.inputs[0].shape[1:]
+        )
+        self._features_of = compiled(self._features, self.map_shape)
 
     def maps(
         self, images: NDArray[np.uint8], boxes: NDArray[np.float32] | None = None
@@ -120,11 +98,7 @@ class TrainableEnd:
     def features(
         self, maps: NDArray[np.float16], batch_size: int = 128
     ) -> NDArray[np.float32]:
-        """Compute features from maps, with the end as it is now.
-
-        ``maps``: (n, *map_shape) float16. ``batch_size``: images at once. Returns
-        features (n, dim) float32.
-        """
+        """Compute features (n, dim) from maps, with the end as it is now."""
         tf = import_tensorflow()
         return np.concatenate(
             [
