@@ -179,8 +179,7 @@ def _foreground(image: NDArray[np.uint8]) -> NDArray[Any]:
     # `make_shapes`, and slower.
     threshold = max(float(np.quantile(distance, 0.9)) / 2, 1.0)
     # Soft within a quarter of the threshold, so that a pixel's noise changes little.
-    soft: NDArray[Any] = np.clip((distance / threshold - 1) * 2 + 0.5, 0, 1)
-    return soft
+    return np.asarray(np.clip((distance / threshold - 1) * 2 + 0.5, 0, 1))
 
 
 @cache
@@ -240,5 +239,4 @@ def _outline(foreground: NDArray[Any], size: int) -> NDArray[Any]:
     np.cumprod(harmonics, axis=0, out=harmonics)
     # Not by BLAS, whose threads cost more than they save on matrices so small.
     magnitudes = np.abs(np.einsum("rn,kn->rk", weights, harmonics))
-    outline: NDArray[Any] = np.sqrt(magnitudes.ravel() / total)
-    return outline
+    return np.asarray(np.sqrt(magnitudes.ravel() / total))

@@ -90,13 +90,8 @@ class Concatenated(CheckedBackbone):
             said = [getattr(card, field) for card in cards]
             return "; ".join(dict.fromkeys(filter(None, said)))
 
-        return BackboneCard(
-            cards[0].resize,
-            joined("pretraining"),
-            joined("weights_url"),
-            joined("licence"),
-            joined("citation"),
-        )
+        fields = ("pretraining", "weights_url", "licence", "citation")
+        return BackboneCard(cards[0].resize, *map(joined, fields))
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         blocks = []
@@ -125,11 +120,6 @@ class Concatenated(CheckedBackbone):
 def _shrunk(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if images.shape[1:3] == size:
         return images
-    height, width = size
-    smaller = np.empty((len(images), height, width, 3), np.uint8)
-    for i, image in enumerate(images):
-        small = Image.fromarray(image).resize(
-            (width, height), Image.Resampling.BILINEAR
-        )
-        smaller[i] = np.asarray(small)
-    return smaller
+    pictures = [Image.fromarray(image) for image in images]
+    small = [each.resize(size[::-1], Image.Resampling.BILINEAR) for each in pictures]
+    return np.stack([np.asarray(each) for each in small])

@@ -38,13 +38,11 @@ def parse_argument(
     missing, or an option is unknown, malformed, empty or given twice.
     """
     argument = argument or ""
-    path, mark, query = argument.rpartition("?")
-    if not mark:
-        path = argument
+    path, *query = argument.rsplit("?", 1)
     try:
-        pairs = parse_qsl(query, True, strict_parsing=True) if mark else []
+        pairs = parse_qsl(query[0], True, strict_parsing=True) if query else []
     except ValueError:
-        pairs = [(query, "")]
+        pairs = [("", "")]  # no option of ours
     values: dict[str, Any] = dict(pairs)
     if (
         not path

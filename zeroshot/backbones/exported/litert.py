@@ -85,13 +85,11 @@ def _quantised(pixels: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
         return pixels
     limits = np.iinfo(kind)
     whole = np.round(pixels / scale if scale else pixels) + zero
-    quantised: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(kind)
-    return quantised
+    return np.asarray(np.clip(whole, limits.min, limits.max), kind)
 
 
 def _dequantised(result: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
     scale, zero = tensor["quantization"]
     if result.dtype == np.float32 or not scale:
         scale, zero = 1, 0
-    features: NDArray[Any] = (result.astype(np.float32) - zero) * np.float32(scale)
-    return features
+    return np.asarray((result.astype(np.float32) - zero) * np.float32(scale))

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from zeroshot.backbones.base import BackboneCard, ClassifierHead, WeightsFile
+from zeroshot.backbones.base import BackboneCard, ClassifierHead
 from zeroshot.backbones.checked import digest_of
 from zeroshot.backbones.keras.head import keras_head
 from zeroshot.backbones.keras.network import Network, Scaling
@@ -71,6 +71,7 @@ class KerasApplication(KerasBackbone):
     (2048, (160, 160), 'resnet50:160')
     """
 
+    TUNED_FILE = TUNED_FILE
     _OPENED = ("_route", "_file")
 
     _file: tuple[Path, str] | None = None
@@ -178,14 +179,9 @@ class KerasApplication(KerasBackbone):
         ArtifactError
             If the weights file is missing.
         """
-        if self._tuned is not None:
-            weights = hashlib.sha256(self._tuned.content).hexdigest()
-        else:
-            file = self._weights_file()
-            weights = file[1] if file else "random, He, seeded by name, 1"
         facts = {
             "model": self.model,
-            "weights": weights,
+            "weights": self._weights()[1],
             "input_size": self.input_size,
             "pooling": "avg",
             "scaling": self._row.scaling,
@@ -237,34 +233,23 @@ class KerasApplication(KerasBackbone):
         """
         return self._build(), self._row.scaling
 
-    def weights_of(self, model: Any) -> WeightsFile:
-        """Return the weights of a trained copy, as a file.
+    def _tuned_spec(self) -> str | None:
+        return self.with_weights(None).spec
 
-        Parameters
-        ----------
-        model : keras.Model
-            From `trainable_copy`.
-
-        Returns
-        -------
-        weights : WeightsFile
-            ``keras.applications`` can load it, without the classifier.
-        """
-        spec = self.with_weights(None).spec
-        return WeightsFile(TUNED_FILE, spec, content_of(self.model, model))
+    def _pack(self, model: Any) -> bytes:
+        return content_of(self.model, model)
 
     def _build(self) -> Any:
-        weights: Path | bytes | None = None
-        if self._tuned is not None:
-            weights = self._tuned.content
-        elif file := self._weights_file():
-            weights = file[0]
-        return build_without_top(self.model, self.input_size, weights)
+        return build_without_top(self.model, self.input_size, self._weights()[0])
 
-    def _weights_file(self) -> tuple[Path, str] | None:
-        """Return path and SHA-256 of the weights file, or None for random weights."""
-        row = self._row
-        if self.weights is not None and self._file is None:
+    def _weights(self) -> tuple[Path | bytes | None, str]:
+        """Return the weights, or their file, and what the fingerprint says of them."""
+        if self._tuned is not None:
+            return self._tuned.content, hashlib.sha256(self._tuned.content).hexdigest()
+        if self.weights is None:
+            return None, "random, He, seeded by name, 1"
+        if self._file is None:
+            row = self._row
             if self.weights == "imagenet":
                 path = published_weights(row.file, row.url, row.hash)
             else:

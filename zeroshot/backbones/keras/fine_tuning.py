@@ -90,24 +90,18 @@ class TrainableEnd:
                 pixels, boxes, np.arange(len(images)), images.shape[1:3]
             ).numpy()
         maps = self._beginning_of(tf.constant(scale_pixels(pixels, self._scaling)))
-        clipped: NDArray[np.float16] = (
-            maps.numpy().clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
-        )
-        return clipped
+        return np.asarray(maps.numpy().clip(-FLOAT16_MAX, FLOAT16_MAX), np.float16)
 
     def features(
         self, maps: NDArray[np.float16], batch_size: int = 128
     ) -> NDArray[np.float32]:
         """Compute features (n, dim) from maps, with the end as it is now."""
         tf = import_tensorflow()
-        return np.concatenate(
-            [
-                self._features_of(
-                    tf.constant(maps[start : start + batch_size], tf.float32)
-                ).numpy()
-                for start in range(0, max(1, len(maps)), batch_size)
-            ]
-        )
+        parts = []
+        for start in range(0, max(1, len(maps)), batch_size):
+            batch = tf.constant(maps[start : start + batch_size], tf.float32)
+            parts.append(self._features_of(batch).numpy())
+        return np.concatenate(parts)
 
     def reset(self) -> None:
         """Give the end the weights that it had at first."""

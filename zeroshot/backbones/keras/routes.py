@@ -4,7 +4,7 @@ import copy
 import logging
 from abc import abstractmethod
 from functools import cache
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from zeroshot.backbones.base import WeightsFile
 from zeroshot.backbones.checked import NetworkBackbone, Route
@@ -37,6 +37,8 @@ class KerasBackbone(NetworkBackbone):
     no part of a backbone's fingerprint.
     """
 
+    TUNED_FILE: ClassVar[str]  # what a bundle calls its weights after fine-tuning
+
     _tuned: WeightsFile | None = None
 
     @property
@@ -50,9 +52,21 @@ class KerasBackbone(NetworkBackbone):
         backbone._tuned = weights
         return backbone
 
+    def weights_of(self, model: Any) -> WeightsFile:
+        """Return the weights of a model from ``trainable_copy``, as a file."""
+        return WeightsFile(self.TUNED_FILE, self._tuned_spec(), self._pack(model))
+
     @abstractmethod
     def network(self) -> Network:
         """Return the network, with its weights."""
+
+    @abstractmethod
+    def _tuned_spec(self) -> str | None:
+        """Return the spec of a backbone that takes weights from `weights_of`."""
+
+    @abstractmethod
+    def _pack(self, model: Any) -> bytes:
+        """Return the content of a file of a model's weights; equal for equal ones."""
 
     def _open(self) -> Route:
         if import_tensorflow(to_run=False).config.list_physical_devices("GPU"):
