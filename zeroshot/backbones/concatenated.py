@@ -67,8 +67,17 @@ class Concatenated(CheckedBackbone):
         PluginContractError
             If there are fewer than two parts, or they want images of other shapes.
         """
-        self._check()
-        return max(part.input_size for part in self.parts)
+        wanted = [(*part.input_size, card_of(part).resize) for part in self.parts]
+        height, width, resize = wanted[0] if wanted else (1, 1, "crop")
+        if len(wanted) < 2 or any(
+            h * width != w * height or rule != resize for h, w, rule in wanted
+        ):
+            raise PluginContractError(
+                f"Expected two or more backbones with one resize rule and one shape of "
+                f"images. Got {', '.join(f'{h} x {w} ({r})' for h, w, r in wanted)}. "
+                f"Give them sizes that are alike, as in 'mobilenet-v2+resnet50:160'."
+            )
+        return max((h, w) for h, w, _ in wanted)
 
     @property
     def fingerprint(self) -> str:
@@ -100,18 +109,6 @@ class Concatenated(CheckedBackbone):
             lengths = np.linalg.norm(features, axis=1, keepdims=True)
             blocks.append(features / np.where(lengths > 0, lengths, 1))
         return np.concatenate(blocks, axis=1, dtype=np.float32)
-
-    def _check(self) -> None:
-        wanted = [(*part.input_size, card_of(part).resize) for part in self.parts]
-        height, width, resize = wanted[0] if wanted else (1, 1, "crop")
-        if len(wanted) < 2 or any(
-            h * width != w * height or rule != resize for h, w, rule in wanted
-        ):
-            raise PluginContractError(
-                f"Expected two or more backbones with one resize rule and one shape of "
-                f"images. Got {', '.join(f'{h} x {w} ({r})' for h, w, r in wanted)}. "
-                f"Give them sizes that are alike, as in 'mobilenet-v2+resnet50:160'."
-            )
 
     def __repr__(self) -> str:
         return f"Concatenated({list(self.parts)!r})"

@@ -18,6 +18,7 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 Loss = Callable[[Any, Any, Any, Any, Any], Any]
 """From TensorFlow, points, rows of true classes, class embeddings, a seed to losses."""
 
+BATCH = 128  # images whose features are computed at once
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -92,14 +93,12 @@ class TrainableEnd:
         maps = self._beginning_of(tf.constant(scale_pixels(pixels, self._scaling)))
         return np.asarray(maps.numpy().clip(-FLOAT16_MAX, FLOAT16_MAX), np.float16)
 
-    def features(
-        self, maps: NDArray[np.float16], batch_size: int = 128
-    ) -> NDArray[np.float32]:
+    def features(self, maps: NDArray[np.float16]) -> NDArray[np.float32]:
         """Compute features (n, dim) from maps, with the end as it is now."""
         tf = import_tensorflow()
         parts = []
-        for start in range(0, max(1, len(maps)), batch_size):
-            batch = tf.constant(maps[start : start + batch_size], tf.float32)
+        for start in range(0, max(1, len(maps)), BATCH):
+            batch = tf.constant(maps[start : start + BATCH], tf.float32)
             parts.append(self._features_of(batch).numpy())
         return np.concatenate(parts)
 

@@ -107,8 +107,7 @@ class Network:
         pixels: NDArray[Any] = images
         if self._outside is not None:  # a copy: the callable may write into it
             pixels = scale_pixels(images.astype(np.float32), self._outside)
-        features: NDArray[np.float32] = self.compiled(tf.constant(pixels)).numpy()
-        return features
+        return np.asarray(self.compiled(tf.constant(pixels)).numpy())
 
 
 def check_scaling(scaling: object) -> None:
