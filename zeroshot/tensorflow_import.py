@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
 
@@ -30,10 +30,23 @@ def import_tensorflow(*, to_run: bool = True) -> ModuleType:
     elsewhere while the import runs, because TensorFlow 2.21 prints its first lines at
     every level. Should the import fail, all that it printed is shown.
 
-    ``to_run``: whether operations will be run. LiteRT, the version and the list of
-    devices do not need that. Raises ImportError as TensorFlow raised it; PluginError if
-    operations would never end: this process was forked from one in which TensorFlow
-    ran, and lacks its threads.
+    Parameters
+    ----------
+    to_run : bool, default=True
+        Whether operations will be run. LiteRT, the version and the list of devices do
+        not need that.
+
+    Returns
+    -------
+    tensorflow : module
+
+    Raises
+    ------
+    ImportError
+        As TensorFlow raised it.
+    PluginError
+        If operations would never end: this process was forked from one in which
+        TensorFlow ran, and lacks its threads.
     """
     if to_run and _RAN_BEFORE_FORK:
         raise PluginError(
@@ -53,8 +66,16 @@ def import_tensorflow(*, to_run: bool = True) -> ModuleType:
 def import_keras() -> ModuleType:
     """Import Keras, quietly, on the TensorFlow backend.
 
-    Raises ImportError as TensorFlow or Keras raised it; PluginError if Keras is
-    configured for another backend.
+    Returns
+    -------
+    keras : module
+
+    Raises
+    ------
+    ImportError
+        As TensorFlow or Keras raised it.
+    PluginError
+        If Keras is configured for another backend, or as `import_tensorflow` says.
     """
     import_tensorflow()
     keras = import_module("keras")
@@ -84,30 +105,26 @@ def stderr_set_aside() -> Iterator[None]:
     """Send file descriptor 2 to a file; show the file's content if the block fails.
 
     Where that cannot be, for want of a stderr or of room for the file, nothing is done.
+
+    Yields
+    ------
+    None
     """
     with suppress(*NOBODY_LISTENS):
         sys.stderr.flush()
-    try:
-        original = os.dup(2)
-    except OSError:
-        yield
-        return
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    except OSError:
-        os.close(original)
-        yield
-        return
-    with file as aside:
+    with ExitStack() as opened:
+        try:
+            original = opened.enter_context(os.fdopen(os.dup(2), "wb"))
+            aside = opened.enter_context(tempfile.TemporaryFile())
+        except OSError:
+            yield
+            return
         os.dup2(aside.fileno(), 2)
         try:
             yield
         except BaseException:
-            os.dup2(original, 2)
             aside.seek(0)
-            with os.fdopen(os.dup(2), "wb") as stderr:
-                shutil.copyfileobj(aside, stderr)
+            shutil.copyfileobj(aside, original)
             raise
         finally:
-            os.dup2(original, 2)
-            os.close(original)
+            os.dup2(original.fileno(), 2)

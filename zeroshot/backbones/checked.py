@@ -1,9 +1,8 @@
 """What all backbones here share: a batch is checked before it is computed."""
 
-import copy
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 from warnings import warn
@@ -11,17 +10,11 @@ from warnings import warn
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import WeightsFile
+from zeroshot.backbones.base import Backbone
 from zeroshot.errors import InvalidImageError, ZeroShotWarning
 from zeroshot.per_process import LOADING
 
-__all__ = [
-    "CheckedBackbone",
-    "NetworkBackbone",
-    "Route",
-    "TunableBackbone",
-    "digest_of",
-]
+__all__ = ["CheckedBackbone", "NetworkBackbone", "Route", "digest_of"]
 
 Route: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From a batch of at least one image to its features; threads may call it at once."""
@@ -30,23 +23,8 @@ Route: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 NUMBERS_OF_CLASSES = (1000, 1001, 21841, 21843)
 
 
-class CheckedBackbone(ABC):
+class CheckedBackbone(Backbone):
     """A backbone whose `embed` checks the batch; a subclass computes it."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Registry name."""
-
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """Length of a feature vector."""
-
-    @property
-    @abstractmethod
-    def input_size(self) -> tuple[int, int]:
-        """Height and width, in pixels, of the images that `embed` is given."""
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of a batch; the first call loads what is needed for it.
@@ -122,26 +100,6 @@ class NetworkBackbone(CheckedBackbone):
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | dict.fromkeys(self._OPENED)
-
-
-class TunableBackbone(NetworkBackbone):
-    """A backbone whose network may have other weights than it was made with."""
-
-    _tuned: WeightsFile | None = None
-
-    @property
-    def tuned_weights(self) -> WeightsFile | None:
-        """Weights that it has instead of those it was made with; None if untuned."""
-        return self._tuned
-
-    def with_weights(self, weights: WeightsFile | None) -> Self:
-        """Return this backbone with other weights.
-
-        ``weights``: from its `weights_of`; None for those that it was made with.
-        """
-        backbone = copy.copy(self)  # without what is opened
-        backbone._tuned = weights
-        return backbone
 
 
 def digest_of(facts: Mapping[str, object]) -> str:

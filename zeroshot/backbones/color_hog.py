@@ -163,12 +163,11 @@ def _describe(image: NDArray[np.uint8]) -> NDArray[Any]:
         hog(grey, ORIENTATIONS, (cell, cell), (2, 2), block_norm="L2-Hys"),
         _outline(foreground, len(image)),
     ]
-    return np.concatenate([_unit(block) for block in blocks])
+    return np.concatenate([_divided(block, np.linalg.norm(block)) for block in blocks])
 
 
-def _unit(block: NDArray[Any]) -> NDArray[Any]:
-    length = float(np.linalg.norm(block))
-    return block / length if length > 0 else block
+def _divided(block: NDArray[Any], total: Any) -> NDArray[Any]:
+    return block / float(total) if total > 0 else block
 
 
 def _foreground(image: NDArray[np.uint8]) -> NDArray[Any]:
@@ -180,14 +179,11 @@ def _foreground(image: NDArray[np.uint8]) -> NDArray[Any]:
     # `make_shapes`, and slower.
     threshold = max(float(np.quantile(distance, 0.9)) / 2, 1.0)
     # Soft within a quarter of the threshold, so that a pixel's noise changes little.
-    soft: NDArray[Any] = np.clip((distance / threshold - 1) * 2 + 0.5, 0, 1)
-    return soft
+    return np.asarray(np.clip((distance / threshold - 1) * 2 + 0.5, 0, 1))
 
 
 @cache
-def _plane(
-    size: int,
-) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any]]:
+def _plane(size: int) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any]]:
     """Return the terms of a plane, which pixels are border, and the least squares."""
     rows, columns = np.mgrid[:size, :size] / (size - 1) - 0.5
     plane = np.stack([np.ones_like(rows), rows, columns], axis=-1).reshape(-1, 3)
@@ -205,7 +201,9 @@ def _color_histograms(hsv: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     saturations = _soft_histogram(saturation * (LEVELS - 1), weight, LEVELS)
     values = _soft_histogram(value * (LEVELS - 1), weight, LEVELS)
     # Square roots of shares: Euclidean distance then compares histograms (Hellinger).
-    shares = np.concatenate([_share(h) for h in (hues, saturations, values)])
+    shares = np.concatenate(
+        [_divided(each, each.sum()) for each in (hues, saturations, values)]
+    )
     return np.asarray(np.sqrt(shares))
 
 
@@ -218,11 +216,6 @@ def _soft_histogram(
     return np.bincount(low % bins, weight - above, bins) + np.bincount(
         (low + 1) % bins, above, bins
     )
-
-
-def _share(histogram: NDArray[Any]) -> NDArray[Any]:
-    total = histogram.sum()
-    return histogram / total if total > 0 else histogram
 
 
 def _outline(foreground: NDArray[Any], size: int) -> NDArray[Any]:
@@ -246,5 +239,4 @@ def _outline(foreground: NDArray[Any], size: int) -> NDArray[Any]:
     np.cumprod(harmonics, axis=0, out=harmonics)
     # Not by BLAS, whose threads cost more than they save on matrices so small.
     magnitudes = np.abs(np.einsum("rn,kn->rk", weights, harmonics))
-    outline: NDArray[Any] = np.sqrt(magnitudes.ravel() / total)
-    return outline
+    return np.asarray(np.sqrt(magnitudes.ravel() / total))

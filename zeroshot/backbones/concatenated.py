@@ -67,8 +67,17 @@ class Concatenated(CheckedBackbone):
         PluginContractError
             If there are fewer than two parts, or they want images of other shapes.
         """
-        self._check()
-        return max(part.input_size for part in self.parts)
+        wanted = [(*part.input_size, card_of(part).resize) for part in self.parts]
+        height, width, resize = wanted[0] if wanted else (1, 1, "crop")
+        if len(wanted) < 2 or any(
+            h * width != w * height or rule != resize for h, w, rule in wanted
+        ):
+            raise PluginContractError(
+                f"Expected two or more backbones with one resize rule and one shape of "
+                f"images. Got {', '.join(f'{h} x {w} ({r})' for h, w, r in wanted)}. "
+                f"Give them sizes that are alike, as in 'mobilenet-v2+resnet50:160'."
+            )
+        return max((h, w) for h, w, _ in wanted)
 
     @property
     def fingerprint(self) -> str:
@@ -90,13 +99,8 @@ class Concatenated(CheckedBackbone):
             said = [getattr(card, field) for card in cards]
             return "; ".join(dict.fromkeys(filter(None, said)))
 
-        return BackboneCard(
-            cards[0].resize,
-            joined("pretraining"),
-            joined("weights_url"),
-            joined("licence"),
-            joined("citation"),
-        )
+        fields = ("pretraining", "weights_url", "licence", "citation")
+        return BackboneCard(cards[0].resize, *map(joined, fields))
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         blocks = []
@@ -106,18 +110,6 @@ class Concatenated(CheckedBackbone):
             blocks.append(features / np.where(lengths > 0, lengths, 1))
         return np.concatenate(blocks, axis=1, dtype=np.float32)
 
-    def _check(self) -> None:
-        wanted = [(*part.input_size, card_of(part).resize) for part in self.parts]
-        height, width, resize = wanted[0] if wanted else (1, 1, "crop")
-        if len(wanted) < 2 or any(
-            h * width != w * height or rule != resize for h, w, rule in wanted
-        ):
-            raise PluginContractError(
-                f"Expected two or more backbones with one resize rule and one shape of "
-                f"images. Got {', '.join(f'{h} x {w} ({r})' for h, w, r in wanted)}. "
-                f"Give them sizes that are alike, as in 'mobilenet-v2+resnet50:160'."
-            )
-
     def __repr__(self) -> str:
         return f"Concatenated({list(self.parts)!r})"
 
@@ -125,11 +117,6 @@ class Concatenated(CheckedBackbone):
 def _shrunk(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if images.shape[1:3] == size:
         return images
-    height, width = size
-    smaller = np.empty((len(images), height, width, 3), np.uint8)
-    for i, image in enumerate(images):
-        small = Image.fromarray(image).resize(
-            (width, height), Image.Resampling.BILINEAR
-        )
-        smaller[i] = np.asarray(small)
-    return smaller
+    pictures = [Image.fromarray(image) for image in images]
+    small = [each.resize(size[::-1], Image.Resampling.BILINEAR) for each in pictures]
+    return np.stack([np.asarray(each) for each in small])

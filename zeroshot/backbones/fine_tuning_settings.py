@@ -149,11 +149,10 @@ class FineTuningReport:
                 f"frozen {self.frozen_score:.3f}, standard error of the difference "
                 f"{self.standard_error:.3f}"
             )
+        did = "Fine-tuning did not help; the backbone stays frozen"
         if self.used:
-            return (
-                f"Fine-tuned {len(self.layers)} layers, {self.n_epochs} epochs{scores}."
-            )
-        return f"Fine-tuning did not help; the backbone stays frozen{scores}."
+            did = f"Fine-tuned {len(self.layers)} layers, {self.n_epochs} epochs"
+        return f"{did}{scores}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content, ready for JSON."""

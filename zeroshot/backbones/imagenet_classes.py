@@ -8,11 +8,10 @@ __all__ = ["imagenet_classes"]
 
 @cache
 def imagenet_classes() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the 1000 classes of ImageNet-1k (ILSVRC 2012).
+    """Return the 1000 classes of ImageNet-1k (ILSVRC 2012): WordNet 3.0 id and names.
 
-    Returns classes: WordNet 3.0 id and names, the usual one first, in the order of the
-    outputs of Keras' classifiers (by id). The first names differ from each other, or
-    the names together do.
+    They are in the order of the outputs of Keras' classifiers (by id), the usual name
+    first. The first names differ from each other, or the names together do.
 
     Examples
     --------

@@ -33,24 +33,10 @@ Run = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class ModelFile(NetworkBackbone):
-    """A backbone made from a file; a subclass says how the file is read.
+    """A backbone made from a file; a subclass says how the file is read, and with what.
 
-    Parameters
-    ----------
-    path : path
-        The file. Nothing is read before it is needed.
-    output : str, optional
-        Name of the output that holds the features; needed where there are several.
-    scaling : str or callable
-        What the network expects of pixels; see
-        `zeroshot.backbones.keras.network.Scaling`. Nothing in such a file says it. A
-        function takes and returns a float32 batch, and must be one that the fingerprint
-        can name, see `KerasModel`.
-    input_size : int or (int, int), optional
-        Height and width, in pixels; default is the network's. Required where that
-        leaves it open.
-    resize : {"crop", "squash"}, default="crop"
-        How the core brings an image to size.
+    Nothing is read before it is needed. A function as ``scaling`` must be one that the
+    fingerprint can name, see `KerasModel`.
     """
 
     NAME: ClassVar[str]
@@ -82,8 +68,8 @@ class ModelFile(NetworkBackbone):
     def from_spec(cls, name: str, argument: str | None) -> Self:
         """Make the backbone that a spec string names; see the notes of the class.
 
-        ``name``: the registered name. ``argument``: what follows the colon. Raises
-        PluginContractError if the path is missing or an option is unknown or malformed.
+        Raises PluginContractError if the path is missing or an option is unknown or
+        malformed.
         """
         path, options = parse_argument(name, argument, cls.OPTIONS)
         return cls(path, **options)
@@ -214,12 +200,10 @@ class ModelFile(NetworkBackbone):
 
 
 def choose(kind: str, names: Sequence[str], given: str | None, usual: str = "") -> str:
-    """Return the name that was given, the only one, or the usual one.
+    """Return the name that was given, the only one, or the usual one of several.
 
-    ``kind``: ``"output"`` or ``"signature"``: the option that names one. ``names``:
-    those that the network has. ``usual``: taken where it is among several. Raises
-    PluginContractError if there is no such name, or there are several and none was
-    given.
+    ``kind``: the option that names one. Raises PluginContractError if there is no such
+    name, or there are several and none was given.
     """
     if given is None and len(names) == 1:
         return names[0]
@@ -238,10 +222,9 @@ def size_of(
 ) -> tuple[int, int]:
     """Return the height and width that a network is to be given.
 
-    ``shape``: of its input: (n, height, width, channels); None where it is open.
-    ``given``: what the user said. ``origin``: for the error. Raises PluginContractError
-    if the input is no RGB image, the size is left open and not given, or given and not
-    the network's.
+    ``shape``: of its input, None where it is open. ``given``: by the user. Raises
+    PluginContractError if the input is no RGB image, the size is left open and not
+    given, or given and not the network's.
     """
     if len(shape) != 4 or shape[3] not in (3, None):
         raise PluginContractError(
@@ -271,9 +254,7 @@ def pooled(output: NDArray[Any], channels: int = -1) -> NDArray[Any]:
     PluginContractError if it has another number of axes.
     """
     if output.ndim == 4:
-        positions = (2, 3) if channels == 1 else (1, 2)
-        features: NDArray[Any] = output.mean(axis=positions)
-        return features
+        output = output.mean(axis=(2, 3) if channels == 1 else (1, 2))
     if output.ndim != 2:
         raise PluginContractError(
             f"Expected an output of shape (n, dim), or a 4-D feature map. Got shape "
@@ -283,10 +264,9 @@ def pooled(output: NDArray[Any], channels: int = -1) -> NDArray[Any]:
 
 
 def in_batches(run: Run, pixels: NDArray[Any], batch: int | None) -> NDArray[Any]:
-    """Run a network that takes batches of one size only.
+    """Run a network on batches of one size, the last filled with zeros; None: of any.
 
-    ``pixels``: (n, ...), at least one image. ``batch``: its batch size; None where any
-    will do. The last batch is filled with zeros.
+    ``pixels``: (n, ...), at least one image.
     """
     if batch is None:
         return run(pixels)

@@ -33,20 +33,16 @@ def parse_argument(
 ) -> tuple[str, dict[str, Any]]:
     """Split ``"path?option=value&..."`` at its last ``?``.
 
-    ``name``: the registered name, for the error. ``argument``: what follows the colon
-    of a spec string. ``options``: those that may be given. Returns values: A ``size``,
-    ``224`` or ``160x224`` (height x width), becomes ``input_size``. Raises
-    PluginContractError if the path is missing, or an option is unknown, malformed,
-    empty or given twice.
+    ``name``: the registered name, for the error. A ``size``, ``224`` or ``160x224``
+    (height x width), becomes ``input_size``. Raises PluginContractError if the path is
+    missing, or an option is unknown, malformed, empty or given twice.
     """
     argument = argument or ""
-    path, mark, query = argument.rpartition("?")
-    if not mark:
-        path = argument
+    path, *query = argument.rsplit("?", 1)
     try:
-        pairs = parse_qsl(query, True, strict_parsing=True) if mark else []
+        pairs = parse_qsl(query[0], True, strict_parsing=True) if query else []
     except ValueError:
-        pairs = [(query, "")]
+        pairs = [("", "")]  # no option of ours
     values: dict[str, Any] = dict(pairs)
     if (
         not path

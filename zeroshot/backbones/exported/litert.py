@@ -1,17 +1,17 @@
 """LiteRT (TensorFlow Lite) files as backbones."""
 
-import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.keras.litert_conversion import interpreter_of
+from zeroshot.backbones.keras.litert_conversion import LiteRTNetwork, interpreter_of
 from zeroshot.backbones.model_file import ModelFile, Run, choose, pooled, size_of
 from zeroshot.errors import ArtifactError, PluginContractError
-from zeroshot.per_process import PerProcess
 
 __all__ = ["LiteRTModel"]
+
+TYPES = (np.float32, np.uint8, np.int8)
 
 
 class LiteRTModel(ModelFile):
@@ -56,11 +56,7 @@ class LiteRTModel(ModelFile):
                 f"load: {error}. Check the file."
             ) from error
         inputs = interpreter.get_input_details()
-        if len(inputs) != 1 or inputs[0]["dtype"] not in (
-            np.float32,
-            np.uint8,
-            np.int8,
-        ):
+        if len(inputs) != 1 or inputs[0]["dtype"] not in TYPES:
             kinds = [f"{i['name']}: {np.dtype(i['dtype'])}" for i in inputs]
             raise PluginContractError(
                 f"Expected a network with one input, RGB images of float32, uint8 or "
@@ -68,29 +64,15 @@ class LiteRTModel(ModelFile):
             )
         shape = [None if n < 0 else int(n) for n in inputs[0]["shape_signature"]]
         size = size_of(shape, self._input_size, self.path)
-        outputs = {each["name"]: each for each in interpreter.get_output_details()}
-        output = outputs[choose("output", list(outputs), self.output)]
-        self._outputs = list(outputs)
-        place = inputs[0]["index"]
-
-        def ready() -> tuple[Any, threading.Lock]:
-            interpreter = interpreter_of(content)
-            interpreter.resize_tensor_input(place, (1, *size, 3))
-            interpreter.allocate_tensors()
-            return interpreter, threading.Lock()
-
-        own = PerProcess(ready)
+        outputs = interpreter.get_output_details()
+        places = {output["name"]: i for i, output in enumerate(outputs)}
+        self._outputs = list(places)
+        place = places[choose("output", self._outputs, self.output)]
+        network = LiteRTNetwork(content, size, place)
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
-            rows = []
-            interpreter, lock = own()
-            with lock:
-                for image in _quantised(pixels, inputs[0]):
-                    interpreter.set_tensor(place, image[None])
-                    interpreter.invoke()
-                    result = interpreter.get_tensor(output["index"])
-                    rows.append(pooled(_dequantised(result, output)))
-            return np.concatenate(rows)
+            result = network(_quantised(pixels, inputs[0]))
+            return pooled(_dequantised(result, outputs[place]))
 
         return run, size
 
@@ -103,13 +85,11 @@ def _quantised(pixels: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
         return pixels
     limits = np.iinfo(kind)
     whole = np.round(pixels / scale if scale else pixels) + zero
-    quantised: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(kind)
-    return quantised
+    return np.asarray(np.clip(whole, limits.min, limits.max), kind)
 
 
 def _dequantised(result: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
     scale, zero = tensor["quantization"]
     if result.dtype == np.float32 or not scale:
         scale, zero = 1, 0
-    features: NDArray[Any] = (result.astype(np.float32) - zero) * np.float32(scale)
-    return features
+    return np.asarray((result.astype(np.float32) - zero) * np.float32(scale))

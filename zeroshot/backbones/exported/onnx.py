@@ -1,6 +1,5 @@
 """ONNX files as backbones, run by ONNX Runtime, which is an extra."""
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,13 @@ class ONNXModel(ModelFile):
     FILE = "an .onnx file"
 
     def _read(self) -> tuple[Run, tuple[int, int]]:
-        runtime = _import_onnxruntime()
+        try:
+            import onnxruntime as runtime
+        except ImportError as error:
+            raise MissingExtraError(
+                "Expected ONNX Runtime, which runs ONNX files. Got no such package. "
+                "Run: pip install 'zeroshot[onnx]'"
+            ) from error
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
         content = self._file().read_bytes()
@@ -99,15 +104,3 @@ class ONNXModel(ModelFile):
             return pooled(np.asarray(result), 1 if channels_first else -1)
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
-
-
-def _import_onnxruntime() -> ModuleType:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            "Expected ONNX Runtime, which runs ONNX files. Got no such package. Run: "
-            "pip install 'zeroshot[onnx]'"
-        ) from error
-    module: ModuleType = onnxruntime
-    return module

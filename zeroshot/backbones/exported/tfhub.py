@@ -1,7 +1,7 @@
 """TF-Hub modules and other SavedModels as backbones."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,13 +113,12 @@ class TFHub(ModelFile):
                 f"Expected a SavedModel. Got '{self.path}', which TensorFlow cannot "
                 f"load: {error}. Fetch it again."
             ) from error
-        function = _function(tf, module, self.signature, str(self.path))
-        shape = function.shape
+        call, shape, kind = _function(tf, module, self.signature, str(self.path))
         size = size_of(shape, self._input_size, self.path)
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
             tf = import_tensorflow()  # which refuses in a forked process
-            result = function.call(tf.cast(tf.constant(pixels), function.kind))
+            result = call(tf.cast(tf.constant(pixels), kind))
             if isinstance(result, dict):
                 self._outputs = sorted(result)
                 name = choose("output", self._outputs, self.output, "default")
@@ -130,16 +129,10 @@ class TFHub(ModelFile):
         return lambda pixels, _=module: in_batches(run, pixels, shape[0]), size
 
 
-class _Function(NamedTuple):
-    """What is called, and the images that it takes: shape and type."""
-
-    call: Any
-    shape: tuple[int | None, ...]
-    kind: Any
-
-
-def _function(tf: Any, module: Any, signature: str | None, origin: str) -> _Function:
-    """Return the function of a module that takes images."""
+def _function(
+    tf: Any, module: Any, signature: str | None, origin: str
+) -> tuple[Any, tuple[int | None, ...], Any]:
+    """Return a module's function of images, and the shape and type that it takes."""
     call: Any
     signatures = dict(module.signatures)
     if signatures:
@@ -168,4 +161,4 @@ def _function(tf: Any, module: Any, signature: str | None, origin: str) -> _Func
             f"whose input is {spec.dtype.name} of shape {spec.shape}. Use a module of "
             f"image feature vectors."
         )
-    return _Function(call, tuple(spec.shape.as_list()), spec.dtype)
+    return call, tuple(spec.shape.as_list()), spec.dtype

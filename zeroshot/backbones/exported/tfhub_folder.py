@@ -34,12 +34,11 @@ def is_url(handle: str) -> bool:
 def module_folder(handle: str) -> Path:
     """Return the folder of a module, fetching and unpacking it if need be.
 
-    ``handle``: A folder with ``saved_model.pb``, a tar archive of one (``.tar.gz``,
-    ``.tgz``, ``.tar``), or the URL of an archive or of a model on TF-Hub or Kaggle.
-    What is unpacked lies in ``TFHUB_CACHE_DIR`` where that is set, else in ``tfhub``
-    below `zeroshot.storage.cache.cache_root`. Returns folder: it has a file
-    ``saved_model.pb``. Raises ArtifactError if there is no such thing, it cannot be
-    fetched or unpacked, or is no SavedModel.
+    ``handle``: a folder with ``saved_model.pb``, a tar archive of one, or the URL of an
+    archive or of a model on TF-Hub or Kaggle. What is unpacked lies in
+    ``TFHUB_CACHE_DIR`` where that is set, else in ``tfhub`` below
+    `zeroshot.storage.cache.cache_root`. Raises ArtifactError if there is no such thing,
+    it cannot be fetched or unpacked, or is no SavedModel.
     """
     named = os.environ.get("TFHUB_CACHE_DIR")
     cache = Path(named).expanduser() if named else cache_root() / "tfhub"
@@ -58,11 +57,7 @@ def module_folder(handle: str) -> Path:
 
 
 def folder_sha256(folder: Path) -> str:
-    """Return a hash of a SavedModel's graph, variables and assets.
-
-    ``folder``: as `module_folder` gives it; its name and place do not count. Returns
-    digest: 64 hexadecimal digits.
-    """
+    """Return a hash of a SavedModel's graph, variables and assets, wherever it lies."""
     digest = hashlib.sha256()
     for part in (MODEL, "variables", "assets"):
         top = folder / part

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from zeroshot.backbones.base import BackboneCard, ClassifierHead, WeightsFile
-from zeroshot.backbones.checked import Route, TunableBackbone, digest_of
+from zeroshot.backbones.base import BackboneCard, ClassifierHead
+from zeroshot.backbones.checked import digest_of
 from zeroshot.backbones.keras.head import keras_head
 from zeroshot.backbones.keras.network import Network, Scaling
-from zeroshot.backbones.keras.routes import fastest_route
+from zeroshot.backbones.keras.routes import KerasBackbone
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.backbones.keras.weights import (
     TUNED_FILE,
@@ -32,7 +32,7 @@ from zeroshot.storage.large_files import file_digest
 __all__ = ["KerasApplication"]
 
 
-class KerasApplication(TunableBackbone):
+class KerasApplication(KerasBackbone):
     """A network of `keras.applications`, cut after its global average pooling.
 
     Images are brought to size by the core; the pixels are scaled here, as the network
@@ -71,6 +71,7 @@ class KerasApplication(TunableBackbone):
     (2048, (160, 160), 'resnet50:160')
     """
 
+    TUNED_FILE = TUNED_FILE
     _OPENED = ("_route", "_file")
 
     _file: tuple[Path, str] | None = None
@@ -108,8 +109,18 @@ class KerasApplication(TunableBackbone):
         """
         if argument is None:
             return cls(name)
-        size, weights = _parse(name, argument)
-        return cls(name, weights=weights, input_size=size)
+        size, weights = None, argument
+        first, comma, rest = argument.partition(",")
+        if re.fullmatch(r"\d+(x\d+)?", first, re.ASCII):
+            size, weights = parse_size(first), rest if comma else "imagenet"
+        if not weights:
+            raise PluginContractError(
+                f"Expected a size, weights, or '<size>,<weights>' after '{name}:'. "
+                f"Got '{name}:{argument}'. Write a size such as 160, a path, or none."
+            )
+        return cls(
+            name, weights=None if weights == "none" else weights, input_size=size
+        )
 
     @property
     def spec(self) -> str | None:
@@ -168,14 +179,9 @@ class KerasApplication(TunableBackbone):
         ArtifactError
             If the weights file is missing.
         """
-        if self._tuned is not None:
-            weights = hashlib.sha256(self._tuned.content).hexdigest()
-        else:
-            file = self._weights_file()
-            weights = file[1] if file else "random, He, seeded by name, 1"
         facts = {
             "model": self.model,
-            "weights": weights,
+            "weights": self._weights()[1],
             "input_size": self.input_size,
             "pooling": "avg",
             "scaling": self._row.scaling,
@@ -227,37 +233,23 @@ class KerasApplication(TunableBackbone):
         """
         return self._build(), self._row.scaling
 
-    def weights_of(self, model: Any) -> WeightsFile:
-        """Return the weights of a trained copy, as a file.
+    def _tuned_spec(self) -> str | None:
+        return self.with_weights(None).spec
 
-        Parameters
-        ----------
-        model : keras.Model
-            From `trainable_copy`.
-
-        Returns
-        -------
-        weights : WeightsFile
-            ``keras.applications`` can load it, without the classifier.
-        """
-        spec = self.with_weights(None).spec
-        return WeightsFile(TUNED_FILE, spec, content_of(self.model, model))
-
-    def _open(self) -> Route:
-        return fastest_route(self.network, self.fingerprint)
+    def _pack(self, model: Any) -> bytes:
+        return content_of(self.model, model)
 
     def _build(self) -> Any:
-        weights: Path | bytes | None = None
-        if self._tuned is not None:
-            weights = self._tuned.content
-        elif file := self._weights_file():
-            weights = file[0]
-        return build_without_top(self.model, self.input_size, weights)
+        return build_without_top(self.model, self.input_size, self._weights()[0])
 
-    def _weights_file(self) -> tuple[Path, str] | None:
-        """Return path and SHA-256 of the weights file, or None for random weights."""
-        row = self._row
-        if self.weights is not None and self._file is None:
+    def _weights(self) -> tuple[Path | bytes | None, str]:
+        """Return the weights, or their file, and what the fingerprint says of them."""
+        if self._tuned is not None:
+            return self._tuned.content, hashlib.sha256(self._tuned.content).hexdigest()
+        if self.weights is None:
+            return None, "random, He, seeded by name, 1"
+        if self._file is None:
+            row = self._row
             if self.weights == "imagenet":
                 path = published_weights(row.file, row.url, row.hash)
             else:
@@ -281,18 +273,3 @@ class KerasApplication(TunableBackbone):
             f"KerasApplication({self.model!r}, weights={self.weights!r}, "
             f"input_size={self._input_size!r})" + (" fine-tuned" if self._tuned else "")
         )
-
-
-def _parse(name: str, argument: str) -> tuple[tuple[int, int] | None, str | None]:
-    """Return input size and weights of ``"160x224,none"`` or of one of the two."""
-    first, comma, rest = argument.partition(",")
-    size: tuple[int, int] | None = None
-    weights = argument
-    if re.fullmatch(r"\d+(x\d+)?", first, re.ASCII):
-        size, weights = parse_size(first), rest if comma else "imagenet"
-    if not weights:
-        raise PluginContractError(
-            f"Expected a size, weights, or '<size>,<weights>' after '{name}:'. "
-            f"Got '{name}:{argument}'. Write a size such as 160, a path, or none."
-        )
-    return size, None if weights == "none" else weights

@@ -18,6 +18,7 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 Loss = Callable[[Any, Any, Any, Any, Any], Any]
 """From TensorFlow, points, rows of true classes, class embeddings, a seed to losses."""
 
+BATCH = 128  # images whose features are computed at once
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -29,31 +30,13 @@ class TrainableEnd:
     of an image) is all that training needs. Everything runs in inference mode: dropout
     is off; batch norm keeps its statistics, its scale and its offset.
 
-    Parameters
-    ----------
-    model : keras.Model
-        From scaled pixels to features or a feature map; its weights will change.
-    scaling : str or callable
-        See `zeroshot.backbones.keras.network.Scaling`.
-    layers : int or str
-        How many of the last layers that have weights (batch norm not counted), or the
-        name of the first layer to train.
+    ``model``: from scaled pixels to features or a feature map; its weights will change.
+    ``layers``: how many of the last layers that have weights (batch norm not counted),
+    or the name of the first layer to train. Raises PluginContractError if there is no
+    such layer, or the model has no graph that can be cut.
 
-    Attributes
-    ----------
-    trained : list of str
-        Names of the layers that are trained, first to last.
-    cut : str
-        Name of the last layer of the frozen beginning; empty if nothing is frozen.
-    map_shape : tuple of int
-        Of an image's output at the cut.
-    model : keras.Model
-        The whole network; trained with the end.
-
-    Raises
-    ------
-    PluginContractError
-        If there is no such layer, or the model has no graph that can be cut.
+    ``trained`` are the names of the layers that are trained, first to last; ``cut`` is
+    that of the last frozen one, empty if none is; ``map_shape`` that of an image's map.
     """
 
     def __init__(self, model: Any, scaling: Any, layers: int | str) -> None:
@@ -81,18 +64,14 @@ class TrainableEnd:
         self._initial = [w.numpy() for w in self._variables]
 
         # Any number of images: nothing is traced again for a last, smaller batch.
-        pixels_in = [tf.TensorSpec((None, *model.inputs[0].shape[1:]))]
-        maps_in = [tf.TensorSpec((None, *self.map_shape))]
+        def compiled(function: Callable[[Any], Any], shape: Sequence[int]) -> Any:
+            signature = [tf.TensorSpec((None, *shape))]
+            return tf.function(function, input_signature=signature, autograph=False)
 
-        @tf.function(input_signature=pixels_in, autograph=False)
-        def beginning_of(pixels: Any) -> Any:
-            return beginning(pixels, training=False)
-
-        @tf.function(input_signature=maps_in, autograph=False)
-        def features_of(maps: Any) -> Any:
-            return self._features(maps)
-
-        self._beginning_of, self._features_of = beginning_of, features_of
+        self._beginning_of = compiled(
+            lambda pixels: beginning(pixels, training=False), model.inputs[0].shape[1:]
+        )
+        self._features_of = compiled(self._features, self.map_shape)
 
     def maps(
         self, images: NDArray[np.uint8], boxes: NDArray[np.float32] | None = None
@@ -112,28 +91,16 @@ class TrainableEnd:
                 pixels, boxes, np.arange(len(images)), images.shape[1:3]
             ).numpy()
         maps = self._beginning_of(tf.constant(scale_pixels(pixels, self._scaling)))
-        clipped: NDArray[np.float16] = (
-            maps.numpy().clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
-        )
-        return clipped
+        return np.asarray(maps.numpy().clip(-FLOAT16_MAX, FLOAT16_MAX), np.float16)
 
-    def features(
-        self, maps: NDArray[np.float16], batch_size: int = 128
-    ) -> NDArray[np.float32]:
-        """Compute features from maps, with the end as it is now.
-
-        ``maps``: (n, *map_shape) float16. ``batch_size``: images at once. Returns
-        features (n, dim) float32.
-        """
+    def features(self, maps: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Compute features (n, dim) from maps, with the end as it is now."""
         tf = import_tensorflow()
-        return np.concatenate(
-            [
-                self._features_of(
-                    tf.constant(maps[start : start + batch_size], tf.float32)
-                ).numpy()
-                for start in range(0, max(1, len(maps)), batch_size)
-            ]
-        )
+        parts = []
+        for start in range(0, max(1, len(maps)), BATCH):
+            batch = tf.constant(maps[start : start + BATCH], tf.float32)
+            parts.append(self._features_of(batch).numpy())
+        return np.concatenate(parts)
 
     def reset(self) -> None:
         """Give the end the weights that it had at first."""

@@ -20,12 +20,11 @@ def keras_head(
 ) -> ClassifierHead:
     """Read the classifier of a network of `keras.applications`; imports no TensorFlow.
 
-    ``name``: registry name of the network. ``row``: its row in the table. ``weights``:
-    ``"imagenet"`` takes the published file with the classifier, which Keras downloads
-    if need be; a path must be an HDF5 file that has the classifier. Returns head: of
-    the 1000 classes of ImageNet-1k. Raises PluginContractError if the network's
-    classifier is more than a dense layer on the pooled features, or the weights are
-    random; ArtifactError if the file is missing or holds no such classifier.
+    ``weights``: ``"imagenet"`` takes the published file with the classifier, which
+    Keras downloads if need be; a path must be an HDF5 file that has the classifier.
+    Raises PluginContractError if the network's classifier is more than a dense layer on
+    the pooled features, or the weights are random; ArtifactError if the file is missing
+    or holds no such classifier.
     """
     if not row.linear_head or weights is None:
         reason = (

@@ -60,37 +60,29 @@ class LiteRTNetwork:
     the slowest, 8 to 13 % of the time with MobileNetV2 on 2 cores, and longer while
     images are decoded beside it.
 
-    Parameters
-    ----------
-    model : bytes
-        A LiteRT file with one uint8 image of shape (1, height, width, 3) as input.
-
-    Attributes
-    ----------
-    dim : int
-        Length of a feature vector.
+    ``model``: a LiteRT file with one image of shape (1, height, width, 3) as input.
+    ``size``: height and width, where the file leaves them open. ``output``: number of
+    the output.
     """
 
-    def __init__(self, model: bytes) -> None:
-        self._runners = PerProcess(lambda: _Runners(model))
+    def __init__(
+        self, model: bytes, size: tuple[int, int] | None = None, output: int = 0
+    ) -> None:
+        self._runners = PerProcess(lambda: _Runners(model, size))
         first = self._runners().interpreters[0]
         self._input = first.get_input_details()[0]["index"]
-        output = first.get_output_details()[0]
-        self._output, self.dim = output["index"], int(output["shape"][-1])
+        self._output = first.get_output_details()[output]["index"]
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features of a batch.
-
-        ``images``: (n, height, width, 3) uint8. Returns features (n, dim) float32.
-        """
-        features = np.empty((len(images), self.dim), np.float32)
+    def __call__(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Compute the output for a batch of at least one image, of the input's type."""
+        results: list[Any] = [None] * len(images)
         places = iter(range(len(images)))  # each thread takes the next that is left
 
         def compute(interpreter: Any) -> None:
             for i in places:
                 interpreter.set_tensor(self._input, images[i : i + 1])
                 interpreter.invoke()
-                features[i] = interpreter.get_tensor(self._output)
+                results[i] = interpreter.get_tensor(self._output)
 
         runners = self._runners()
         with runners.lock:
@@ -103,43 +95,45 @@ class LiteRTNetwork:
             finally:  # Ctrl-C: nothing of this batch may run on beside the next
                 deque(places, maxlen=0)
                 wait(working)
-        return features
+        return np.concatenate(results)
 
 
 class _Runners:
     """The interpreters of one process, and the threads that they run in."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, size: tuple[int, int] | None) -> None:
         threads = _n_threads()
         n = min(threads, MOST_INTERPRETERS) if len(model) < LARGE_MODEL else 1
-        self.interpreters = [interpreter_of(model, threads // n) for _ in range(n)]
+        share = threads // n
+        self.interpreters = [interpreter_of(model, share, size) for _ in range(n)]
         self.pool = ThreadPoolExecutor(n, thread_name_prefix="zeroshot-network")
         self.lock = threading.Lock()
 
 
-def interpreter_of(model: bytes, threads: int | None = None) -> Any:
-    """Return an interpreter of a LiteRT file.
+def interpreter_of(
+    model: bytes, threads: int = 1, size: tuple[int, int] | None = None
+) -> Any:
+    """Return an interpreter of a LiteRT file, which one thread at a time may run.
 
-    ``model``: content of the file. ``threads``: threads that it uses; default: one for
-    each core. Returns interpreter: ready to run; not for several threads at once.
-    Raises ValueError, RuntimeError as TensorFlow raises them, if it is no such file or
-    needs what LiteRT lacks.
+    ``size``: height and width of its images, where the file leaves them open. Raises
+    ValueError, RuntimeError as TensorFlow raises them, if it is no such file or needs
+    what LiteRT lacks.
     """
     tf = import_tensorflow(to_run=False)
     with stderr_set_aside(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its module is to move to another package
-        interpreter = tf.lite.Interpreter(
-            model_content=model, num_threads=threads or _n_threads()
-        )
+        interpreter = tf.lite.Interpreter(model_content=model, num_threads=threads)
+        if size is not None:
+            place = interpreter.get_input_details()[0]["index"]
+            interpreter.resize_tensor_input(place, (1, *size, 3))
         interpreter.allocate_tensors()
     return interpreter
 
 
 def converted_file(fingerprint: str) -> Path:
-    """Return where the conversion of a backbone's network is kept.
+    """Return where the conversion is kept of the backbone that has a fingerprint.
 
-    ``fingerprint``: of the backbone; the version of TensorFlow enters too. Returns
-    path: below `zeroshot.storage.cache.cache_root`; there may be no such file.
+    It is of one version of TensorFlow. There may be no such file.
     """
     key = f"{fingerprint} {import_tensorflow(to_run=False).__version__}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -149,8 +143,7 @@ def converted_file(fingerprint: str) -> Path:
 def read_converted(path: Path) -> LiteRTNetwork | None:
     """Return the kept conversion, or None where there is none or it is damaged.
 
-    ``path``: as `converted_file` gives it. Raises ConversionError if what is kept is
-    the reason why there can be none.
+    Raises ConversionError if what is kept is the reason why there can be none.
     """
     try:
         content = path.read_bytes()
@@ -167,15 +160,15 @@ def read_converted(path: Path) -> LiteRTNetwork | None:
 def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTNetwork:
     """Convert a network, compare its features with Keras' and keep it.
 
-    The comparison is on photographs: on noise a network's features say little.
+    The comparison is on photographs: on noise a network's features say little. What is
+    kept may be the reason why it can never be converted; what may pass, such as a full
+    disk, is not. A cache that cannot be written is no error, and two processes may do
+    this at once.
 
-    ``network``: its own compiled graph is what is converted. ``path``: where to keep
-    it, or the reason why it can never be converted; what may pass, such as a full disk,
-    is not kept. A cache that cannot be written is no error. The file is renamed into
-    place whole, so two processes may do this at once. ``quantised``: to int8, with the
-    ranges that the photographs need. Raises ConversionError if TensorFlow cannot
-    convert it, or features of a photograph differ: any by more than 2e-5 of that
-    photograph's largest one; quantised, if their cosine is below 0.9.
+    ``quantised``: to int8, with the ranges that the photographs need. Raises
+    ConversionError if TensorFlow cannot convert it, or features of a photograph differ:
+    any by more than 2e-5 of that photograph's largest one; quantised, if their cosine
+    is below 0.9.
     """
     images = photographs(network.input_size)
     expected = network(images)
@@ -188,8 +181,7 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTN
         if getattr(error, "errors", None):  # a ConverterError: operations that it lacks
             _keep(path, REFUSED + reason.encode())
         raise ConversionError(reason) from error
-    reason = _cosine_fault(got, expected) if quantised else _fault(got, expected)
-    if reason:
+    if reason := (_cosine_fault if quantised else _fault)(got, expected):
         _keep(path, REFUSED + reason.encode())
         raise ConversionError(reason)
     _keep(path, model)
@@ -197,10 +189,7 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTN
 
 
 def photographs(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return four photographs that every installation has.
-
-    ``size``: height and width. Returns images (4, height, width, 3) uint8.
-    """
+    """Return four photographs that every installation has: (4, *size, 3) uint8."""
     height, width = size
     folder = files("skimage.data")  # a package: its wheel holds them, none is fetched
     images = []

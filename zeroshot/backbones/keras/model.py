@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import Resize, WeightsFile
-from zeroshot.backbones.checked import Route, TunableBackbone
+from zeroshot.backbones.base import Resize
 from zeroshot.backbones.keras.network import (
     Network,
     PixelScaling,
     describe_scaling,
     layers_from,
 )
-from zeroshot.backbones.keras.routes import fastest_route
+from zeroshot.backbones.keras.routes import KerasBackbone
 from zeroshot.backbones.model_file import ModelFile, size_of
 from zeroshot.backbones.spec_options import pair_of
 from zeroshot.errors import ArtifactError, PluginContractError
@@ -28,10 +27,8 @@ from zeroshot.tensorflow_import import import_keras
 
 __all__ = ["KerasModel"]
 
-TUNED_FILE = "backbone.keras"
 
-
-class KerasModel(ModelFile, TunableBackbone):
+class KerasModel(KerasBackbone, ModelFile):
     """A Keras model of your own: an object, a ``.keras`` file or an ``.h5`` file.
 
     Its features are the output of a layer; a feature map (4-D) is averaged over its
@@ -71,6 +68,7 @@ class KerasModel(ModelFile, TunableBackbone):
     NAME = "keras"
     FILE = "a Keras model: an object, a .keras file or an .h5 file"
     OPTIONS = ("layer", "scaling", "size", "resize")
+    TUNED_FILE = "backbone.keras"
 
     def __init__(
         self,
@@ -111,12 +109,9 @@ class KerasModel(ModelFile, TunableBackbone):
     def _content(self) -> str:
         if self._tuned is not None:
             return hashlib.sha256(self._tuned.content).hexdigest()
-        return (
-            super()._content() if _is_path(self.model) else _object_sha256(self.model)
-        )
-
-    def _open(self) -> Route:
-        return fastest_route(self.network, self.fingerprint)
+        if _is_path(self.model):
+            return super()._content()
+        return _object_sha256(self.model)
 
     def _looks_like(self, features: NDArray[np.float32]) -> str:
         looks = super()._looks_like(features)
@@ -162,22 +157,26 @@ class KerasModel(ModelFile, TunableBackbone):
         self._check()
         model = self._model()
         if model is self.model:  # not a file
-            model = _unpack(_pack(model))
-        return self._cut_at_layer(model), self.scaling
+            model = _unpack(self._pack(model))
+        return _cut(model, self.layer), self.scaling
 
-    def weights_of(self, model: Any) -> WeightsFile:
-        """Return a trained copy as a ``.keras`` file.
+    def _tuned_spec(self) -> str | None:
+        return self._spec_of(self.TUNED_FILE)
 
-        Parameters
-        ----------
-        model : keras.Model
-            From `trainable_copy`.
-
-        Returns
-        -------
-        weights : WeightsFile
-        """
-        return WeightsFile(TUNED_FILE, self._spec_of(TUNED_FILE), _pack(model))
+    def _pack(self, model: Any) -> bytes:
+        packed = io.BytesIO()
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras' own, with NumPy 2.4
+            path = Path(folder) / self.TUNED_FILE
+            model.save(path)
+            with zipfile.ZipFile(path) as saved, zipfile.ZipFile(packed, "w") as file:
+                for name in sorted(saved.namelist()):
+                    content = saved.read(name)
+                    if name == "metadata.json":  # the date, which nobody reads
+                        undated = json.loads(content) | {"date_saved": ""}
+                        content = json.dumps(undated).encode()
+                    file.writestr(zipfile.ZipInfo(name), content)  # dated 1980
+        return packed.getvalue()
 
     def _model(self) -> Any:
         if self._tuned is not None:
@@ -187,10 +186,7 @@ class KerasModel(ModelFile, TunableBackbone):
     def _read(self) -> tuple[Network, tuple[int, int]]:
         model = self._model()
         size = _input_size_of(model, self._input_size)
-        return Network(self._cut_at_layer(model), size, self.scaling), size
-
-    def _cut_at_layer(self, model: Any) -> Any:
-        return model if self.layer is None else _cut(model, self.layer)
+        return Network(_cut(model, self.layer), size, self.scaling), size
 
     def __repr__(self) -> str:
         model = repr(self.model) if _is_path(self.model) else type(self.model).__name__
@@ -217,27 +213,9 @@ def _load(path: Path) -> Any:
         ) from error
 
 
-def _pack(model: Any) -> bytes:
-    """Return a model as a ``.keras`` file; equal models give equal bytes."""
-    packed = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras' own, with NumPy 2.4
-        path = Path(folder) / TUNED_FILE
-        model.save(path)
-        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(packed, "w") as file:
-            for name in sorted(saved.namelist()):
-                content = saved.read(name)
-                if name == "metadata.json":  # the date, which nobody reads
-                    content = json.dumps(
-                        json.loads(content) | {"date_saved": ""}
-                    ).encode()
-                file.writestr(zipfile.ZipInfo(name), content)  # dated 1980
-    return packed.getvalue()
-
-
 def _unpack(content: bytes) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / TUNED_FILE
+        path = Path(folder) / KerasModel.TUNED_FILE
         path.write_bytes(content)
         return _load(path)
 
@@ -265,8 +243,10 @@ def _input_size_of(model: Any, given: int | tuple[int, int] | None) -> tuple[int
     return size_of(shapes[0] if shapes else (None,) * 4, given, model.name)
 
 
-def _cut(model: Any, layer: str) -> Any:
+def _cut(model: Any, layer: str | None) -> Any:
     """Return a model from the same input to the output of a layer; shares weights."""
+    if layer is None:
+        return model
     keras = import_keras()
     found = layers_from(model, layer)[0]
     try:

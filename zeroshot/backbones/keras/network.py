@@ -37,12 +37,9 @@ CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 def scale_pixels(pixels: Any, scaling: PixelScaling) -> Any:
-    """Return scaled pixels; unlike Keras' ``preprocess_input``, never in place.
+    """Return scaled pixels from RGB, 0 to 255.
 
-    (Unless it is a function that does so.)
-
-    ``pixels``: RGB, 0 to 255. ``scaling``: {"identity", "tf", "torch", "caffe", "unit"}
-    or callable, see `Scaling`.
+    Unlike Keras' ``preprocess_input`` never in place, unless a function does so.
     """
     if callable(scaling):
         return np.asarray(scaling(pixels), np.float32)
@@ -68,37 +65,14 @@ class Network:
     and draws no progress bar; threads may call it at once. On a CPU
     `zeroshot.backbones.keras.routes` converts it to something faster.
 
-    Parameters
-    ----------
-    model : keras.Model
-        One input, one output of shape (n, dim) or (n, height, width, dim).
-    input_size : tuple of int
-        Height and width.
-    scaling : str or callable
-        See `Scaling`; a callable takes and returns a float32 batch.
-
-    Attributes
-    ----------
-    dim : int
-        Length of a feature vector.
-    compiled : tensorflow.types.experimental.ConcreteFunction
-        From uint8 images (float32 after a callable) to features.
-    model : keras.Model
-    input_size : tuple of int
-    scales_outside : bool
-        Whether a callable scales the pixels, so that the graph is not all there is.
-
-    Raises
-    ------
-    PluginContractError
-        If the output is neither 2-D nor 4-D, or its length is unknown.
+    ``compiled`` is the graph, from uint8 images to features of length ``dim``. Where
+    ``scales_outside``, a callable scales the pixels, and the graph takes its float32.
+    Raises PluginContractError if the model's output is neither (n, dim) nor (n, height,
+    width, dim), or its length is unknown.
     """
 
     def __init__(
-        self,
-        model: Any,
-        input_size: tuple[int, int],
-        scaling: PixelScaling,
+        self, model: Any, input_size: tuple[int, int], scaling: PixelScaling
     ) -> None:
         tf = import_tensorflow()
         self._outside = scaling if callable(scaling) else None
@@ -133,15 +107,11 @@ class Network:
         pixels: NDArray[Any] = images
         if self._outside is not None:  # a copy: the callable may write into it
             pixels = scale_pixels(images.astype(np.float32), self._outside)
-        features: NDArray[np.float32] = self.compiled(tf.constant(pixels)).numpy()
-        return features
+        return np.asarray(self.compiled(tf.constant(pixels)).numpy())
 
 
 def check_scaling(scaling: object) -> None:
-    """Refuse an unknown name of a pixel scaling; a callable passes.
-
-    Raises PluginContractError.
-    """
+    """Raise PluginContractError for an unknown name of a scaling; a callable passes."""
     known = get_args(Scaling)
     if not callable(scaling) and scaling not in known:
         raise PluginContractError(

@@ -1,21 +1,21 @@
 """A Keras network in whole numbers of 8 bits: faster on some processors, not exact."""
 
-from typing import Protocol, runtime_checkable
+from pathlib import Path
 
 from zeroshot.backbones.base import Backbone, BackboneCard, card_of
 from zeroshot.backbones.checked import NetworkBackbone, Route
-from zeroshot.backbones.keras.network import Network
-from zeroshot.backbones.keras.routes import quantised_route
+from zeroshot.backbones.keras.litert_conversion import (
+    ConversionError,
+    convert,
+    converted_file,
+    read_converted,
+)
+from zeroshot.backbones.keras.routes import KerasBackbone
 from zeroshot.errors import PluginContractError
 
 __all__ = ["Quantised"]
 
 VERSION = 1  # part of the fingerprint: raise it with every change of the quantisation
-
-
-@runtime_checkable
-class _HasNetwork(Protocol):
-    def network(self) -> Network: ...
 
 
 class Quantised(NetworkBackbone):
@@ -80,16 +80,24 @@ class Quantised(NetworkBackbone):
         return f"int8 version {VERSION} {self.exact.fingerprint}"
 
     def _open(self) -> Route:
-        return quantised_route(self._network, self.fingerprint)
+        path = converted_file(self.fingerprint)
+        try:
+            return read_converted(path) or self._convert(path)
+        except ConversionError as error:
+            raise PluginContractError(
+                f"Expected a network that can be quantised to int8. Got {error} Use "
+                f"the exact one: leave 'int8' out."
+            ) from error
 
-    def _network(self) -> Network:
-        network = self.exact.network() if isinstance(self.exact, _HasNetwork) else None
+    def _convert(self, path: Path) -> Route:
+        exact = self.exact
+        network = exact.network() if isinstance(exact, KerasBackbone) else None
         if network is None or network.scales_outside:
             raise PluginContractError(
-                f"Expected a Keras backbone whose scaling has a name. Got "
-                f"{self.exact!r}. Only these can be quantised; leave 'int8' out."
+                f"Expected a Keras backbone whose scaling has a name. Got {exact!r}. "
+                f"Only these can be quantised; leave 'int8' out."
             )
-        return network
+        return convert(network, path, quantised=True)
 
     def __repr__(self) -> str:
         return f"Quantised({self.exact!r})"

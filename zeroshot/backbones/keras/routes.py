@@ -1,9 +1,13 @@
 """The fastest way to run a Keras network that gives the same features."""
 
+import copy
 import logging
-from collections.abc import Callable
+from abc import abstractmethod
+from functools import cache
+from typing import Any, ClassVar, Self
 
-from zeroshot.backbones.checked import Route
+from zeroshot.backbones.base import WeightsFile
+from zeroshot.backbones.checked import NetworkBackbone, Route
 from zeroshot.backbones.keras.litert_conversion import (
     ConversionError,
     convert,
@@ -11,16 +15,15 @@ from zeroshot.backbones.keras.litert_conversion import (
     read_converted,
 )
 from zeroshot.backbones.keras.network import Network
-from zeroshot.errors import PluginContractError
 from zeroshot.tensorflow_import import import_tensorflow
 
-__all__ = ["fastest_route", "quantised_route"]
+__all__ = ["KerasBackbone"]
 
 logger = logging.getLogger("zeroshot")
 
 
-def fastest_route(build: Callable[[], Network], fingerprint: str) -> Route:
-    """Return the network converted to LiteRT, or its plain graph.
+class KerasBackbone(NetworkBackbone):
+    """A network of Keras, by its fastest route; it may have been fine-tuned.
 
     On a CPU LiteRT computes the features of Keras, to 1e-4 of the largest one, in half
     the time or less (``benchmarks/inference_routes.py``). A first use converts, checks
@@ -32,46 +35,53 @@ def fastest_route(build: Callable[[], Network], fingerprint: str) -> Route:
     All features of a backbone on a machine come from the one route, so they are the
     same bit for bit in every process. Between machines they agree to 1e-4: the route is
     no part of a backbone's fingerprint.
-
-    ``build``: returns the `Network`; called if there is no kept conversion.
-    ``fingerprint``: of the backbone: names the conversion in the cache. Returns route:
-    threads may call it at once.
     """
-    if import_tensorflow(to_run=False).config.list_physical_devices("GPU"):
-        logger.info("A plain graph is used, on the GPU.")
-        return build()
-    path = converted_file(fingerprint)
-    network = None
-    try:
-        converted = read_converted(path)
-        if converted is None:
-            network = build()
-            if network.scales_outside:
+
+    TUNED_FILE: ClassVar[str]  # what a bundle calls its weights after fine-tuning
+
+    _tuned: WeightsFile | None = None
+
+    @property
+    def tuned_weights(self) -> WeightsFile | None:
+        """Weights that it has instead of those it was made with; None if untuned."""
+        return self._tuned
+
+    def with_weights(self, weights: WeightsFile | None) -> Self:
+        """Return this backbone with weights from `weights_of`; None: as it was made."""
+        backbone = copy.copy(self)  # without what is opened
+        backbone._tuned = weights
+        return backbone
+
+    def weights_of(self, model: Any) -> WeightsFile:
+        """Return the weights of a model from ``trainable_copy``, as a file."""
+        return WeightsFile(self.TUNED_FILE, self._tuned_spec(), self._pack(model))
+
+    @abstractmethod
+    def network(self) -> Network:
+        """Return the network, with its weights."""
+
+    @abstractmethod
+    def _tuned_spec(self) -> str | None:
+        """Return the spec of a backbone that takes weights from `weights_of`."""
+
+    @abstractmethod
+    def _pack(self, model: Any) -> bytes:
+        """Return the content of a file of a model's weights; equal for equal ones."""
+
+    def _open(self) -> Route:
+        if import_tensorflow(to_run=False).config.list_physical_devices("GPU"):
+            logger.info("A plain graph is used, on the GPU.")
+            return self.network()
+        path = converted_file(self.fingerprint)
+        network = cache(self.network)
+        try:
+            kept = read_converted(path)
+            if kept is None and network().scales_outside:
                 logger.info("A plain graph is used: a function scales the pixels.")
-                return network
-            converted = convert(network, path)
-    except ConversionError as error:
-        logger.warning("A plain graph is used, which is slower than LiteRT: %s", error)
-        return network or build()
-    return converted
-
-
-def quantised_route(build: Callable[[], Network], fingerprint: str) -> Route:
-    """Return the network quantised to int8, from the cache where it is there.
-
-    ``build``: returns the `Network`; called if there is no kept conversion.
-    ``fingerprint``: of the quantised backbone: names the conversion in the cache.
-    Returns route: threads may call it at once. Raises PluginContractError if it cannot
-    be quantised.
-    """
-    path = converted_file(fingerprint)
-    try:
-        converted = read_converted(path)
-        if converted is None:
-            converted = convert(build(), path, quantised=True)
-    except ConversionError as error:
-        raise PluginContractError(
-            f"Expected a network that can be quantised to int8. Got {error} Use the "
-            f"exact one: leave 'int8' out."
-        ) from error
-    return converted
+                return network()
+            return kept or convert(network(), path)
+        except ConversionError as error:
+            logger.warning(
+                "A plain graph is used, which is slower than LiteRT: %s", error
+            )
+            return network()

@@ -13,43 +13,21 @@ __all__ = ["Application", "applications"]
 
 @dataclass(frozen=True)
 class Application:
-    """One row of ``applications.toml``.
+    """One row of ``applications.toml``; the last three fields are for the card."""
 
-    Attributes
-    ----------
-    constructor, module : str
-        Names in ``keras.applications``.
-    scaling : str
-        See `zeroshot.backbones.keras.network.Scaling`.
-    size, dim : int
-        Side of the images it was trained on, in pixels; length of a feature vector.
-    file, url : str
-        Published weights without the classifier: name in Keras' cache, and origin.
-    hash : str or None
-        MD5 or SHA-256 of that file, where Keras states one.
-    linear_head : bool
-        The classifier is one dense layer on the pooled features.
-    top_hash : str or None
-        Hash of the published weights with the classifier, where Keras states one.
-    extra_rescaling : bool
-        Keras inserts a layer when it loads ``"imagenet"`` (EfficientNet B0 to B7).
-    pretraining, licence, citation : str
-        For the card; an empty licence means that none is stated.
-    """
-
-    constructor: str
+    constructor: str  # names in keras.applications
     module: str
     scaling: Scaling
-    size: int
+    size: int  # side of the images it was trained on, in pixels
     dim: int
-    file: str
+    file: str  # published weights without the classifier: name in Keras' cache
     url: str
-    hash: str | None = None
-    linear_head: bool = False
-    top_hash: str | None = None
-    extra_rescaling: bool = False
+    hash: str | None = None  # MD5 or SHA-256 of that file, where Keras states one
+    linear_head: bool = False  # the classifier: one dense layer on pooled features
+    top_hash: str | None = None  # of the weights with it, where Keras states one
+    extra_rescaling: bool = False  # by Keras for "imagenet" (EfficientNet B0 to B7)
     pretraining: str = "ImageNet-1k (ILSVRC 2012)"
-    licence: str = ""
+    licence: str = ""  # empty where none is stated
     citation: str = ""
 
 

@@ -27,17 +27,10 @@ __all__ = [
     "build_without_top",
     "content_of",
     "published_weights",
-    "weights_folder",
 ]
 
 WEIGHTS = "a weights file, 'imagenet' or None"  # for an error
 TUNED_FILE = "backbone.weights.h5"  # Keras chooses the form by the ending
-
-
-def weights_folder() -> Path:
-    """Return Keras' folder: ``$KERAS_HOME/models``, else ``~/.keras/models``."""
-    home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return Path(home).expanduser() / "models"
 
 
 def published_weights(name: str, url: str, digest: str | None) -> Path:
@@ -47,17 +40,19 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
     (``keras.utils.get_file``), into a temporary folder first, so that a killed one
     leaves nothing half-made.
 
-    ``name``: name of the file in Keras' cache. ``url``: where Keras publishes it.
-    ``digest``: MD5 or SHA-256 that Keras demands, hexadecimal; None where it demands
-    none. Raises ArtifactError if the file is not there, or is not the published one,
-    and cannot be downloaded; says where to put which file.
+    ``name``: in ``$KERAS_HOME/models``, else ``~/.keras/models``. ``digest``: MD5 or
+    SHA-256 that Keras demands, hexadecimal; None where it demands none. Raises
+    ArtifactError if the file is not there, or is not the published one, and cannot be
+    downloaded; says where to put which file.
     """
-    path = weights_folder() / name
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    path = Path(home).expanduser() / "models" / name
+    state = "no such file"
     if path.is_file():
         algorithm = "sha256" if digest and len(digest) == 64 else "md5"
         if digest is None or file_digest(path, algorithm) == digest:
             return path
-    state = "a file of other content" if path.is_file() else "no such file"
+        state = "a file of other content"
     try:
         _download(url, digest, path)
     except Exception as error:  # Keras raises plain Exception when it is offline
@@ -75,21 +70,18 @@ def build_without_top(
 ) -> Any:
     """Build a network of `keras.applications` that ends in global average pooling.
 
-    ``name``: name in the table. ``input_size``: height and width. ``weights``: A
-    weights file, with or without the classifier, or what `content_of` returned. None
-    draws random weights, the same ones for the same name. Returns model: float32,
-    channels last, whatever the user has configured. Raises ArtifactError if the file
-    does not fit the network; PluginContractError if the input size is too small for it.
+    It is of float32 and channels last, whatever the user has configured. ``weights``: a
+    file, with or without the classifier, or what `content_of` returned; None draws
+    random ones, the same for the same name. Raises ArtifactError if the file does not
+    fit the network; PluginContractError if the input size is too small for it.
     """
     row = applications()[name]
     with _keras_defaults() as keras:
         try:
             model = getattr(keras.applications, row.constructor)(
-                include_top=False,
-                weights=None,
-                input_shape=(*input_size, 3),
+                include_top=False, weights=None, input_shape=(*input_size, 3),
                 pooling="avg",
-            )
+            )  # fmt: skip
         except ValueError as error:
             raise PluginContractError(
                 f"Expected an input size that '{name}' can work with. Got "
@@ -111,8 +103,8 @@ def build_without_top(
 def content_of(name: str, model: Any) -> bytes:
     """Return the weights of a network as the content of a ``.weights.h5`` file.
 
-    ``name``: name in the table. ``model``: as `build_without_top` made it, with any
-    weights; left as it is. Returns content: equal for equal weights.
+    Equal weights give equal content. ``model``: as `build_without_top` made it, with
+    any weights; left as it is.
     """
     keras = import_keras()
     scaled = [
@@ -198,8 +190,10 @@ def _load_weights(keras: ModuleType, model: Any, row: Application, path: Path) -
     try:
         model.load_weights(path)
     except Exception as error:  # h5py and Keras raise many kinds for a foreign file
-        try:
-            _load_without_top(keras, model, row, path)
+        try:  # a file with the classifier, whose weights come last
+            full = getattr(keras.applications, row.constructor)(weights=None)
+            full.load_weights(path)
+            model.set_weights(full.get_weights()[: len(model.get_weights())])
         except Exception:
             raise ArtifactError(
                 f"Expected weights of '{row.constructor}'. Got '{path}', which Keras "
@@ -215,12 +209,3 @@ def _load_weights(keras: ModuleType, model: Any, row: Application, path: Path) -
                 variance = variance * TORCH_DEVIATION
             layer.set_weights([mean, variance, *count])
             layer.finalize_state()
-
-
-def _load_without_top(
-    keras: ModuleType, model: Any, row: Application, path: Path
-) -> None:
-    """Load a file with the classifier, whose weights come last, and drop those."""
-    full = getattr(keras.applications, row.constructor)(weights=None)
-    full.load_weights(path)
-    model.set_weights(full.get_weights()[: len(model.get_weights())])
