@@ -292,7 +292,8 @@ def _is_letter(word: str) -> bool:
 
 def _head(text: str, words: Sequence[str], content: Sequence[int]) -> int:
     """Return the position of the last content word before a bracket or preposition."""
-    end = len(_split(text.partition("(")[0]))
+    # Fewer words than before the bracket: a letter after it keeps "AA.AA(A" whole.
+    end = min(len(_split(text.partition("(")[0])), len(words))
     if text.find("(") < 1 or not end:
         end = len(words)
     for i in range(1, end):
@@ -353,6 +354,7 @@ def _inflected(words: Sequence[str], head: int) -> tuple[str, ...]:
     return unique(
         spelling
         for form in (_other_number(lower[head]) if words else ())
+        if form  # "'s" has none
         for spelling in _spellings([*lower[:head], form, *lower[head + 1 :]])
     )
 
