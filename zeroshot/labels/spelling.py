@@ -55,18 +55,8 @@ def label_key(label: Hashable) -> Hashable:
 
     The first name of a label as ImageNet writes it, without a number in front, in
     folded case, with spaces for ``_`` and ``-``. Other punctuation tells classes apart.
+    What is no string stays itself.
 
-    Parameters
-    ----------
-    label : hashable
-
-    Returns
-    -------
-    key : hashable
-        Text for a string; anything else stays itself.
-
-    Examples
-    --------
     >>> label_key("LION, king of beasts")
     'lion'
     >>> label_key("Sea_horse") == label_key("sea-horse") == label_key("sea horse")
