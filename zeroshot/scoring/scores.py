@@ -19,12 +19,13 @@ from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import (
     Ranking,
+    blocks,
     cosine_scores,
     rank_candidates,
     softmax,
     top_k,
 )
-from zeroshot.scoring.rejection import SCORES_PER_BLOCK, stand_out
+from zeroshot.scoring.rejection import stand_out
 from zeroshot.scoring.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -91,10 +92,8 @@ class Scores:
         scores : ndarray of shape (n_some, m), float32
             Higher is better; NaN for an image whose point is.
         """
-        rows = max(1, SCORES_PER_BLOCK // len(self.labels))
-        for start in range(0, max(1, len(self.points)), rows):
-            points = self.points[start : start + rows]
-            yield cosine_scores(points, self.class_embeddings) - self.penalty
+        for rows in blocks(max(1, len(self.points)), len(self.labels)):
+            yield cosine_scores(self.points[rows], self.class_embeddings) - self.penalty
 
     def probabilities(self, *, multi_label: bool = False) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
@@ -194,9 +193,8 @@ class Scores:
             temperature,
         )
         class_of_best = self.class_of[ranking.columns[:, 0]]
-        rows = max(1, SCORES_PER_BLOCK // len(classes))
-        for start in range(0, len(best), rows):
-            part = np.flatnonzero(accepted[start : start + rows]) + start
+        for rows in blocks(len(best), len(classes)):
+            part = np.flatnonzero(accepted[rows]) + rows.start
             seen = LabelSpace.scores(self.points[part], classes) - seen_penalty
             accepted[part] = threshold < stand_out(
                 best[part], class_of_best[part], seen, temperature
