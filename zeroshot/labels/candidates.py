@@ -33,27 +33,18 @@ VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
 class CandidateSet:
     """Candidate labels of one call.
 
-    Attributes
-    ----------
-    labels : ndarray of shape (m,)
-        In the order in which they were given.
-    aliases : tuple of tuple of str
-        Of each label; empty where no label has any.
-    class_embeddings : ndarray of shape (m, dim_text), float32
-        Rows of unit length.
-    class_of : ndarray of shape (m,), int
-        Seen class that each names (`seen_class`), or whose very vector it has; -1 for
-        none.
-    entries : tuple of LabelEntry
-        How each was made; empty for the words of a vocabulary, which are found as they
-        are.
+    ``labels``: (m,), in the order in which they were given. ``aliases``: of each label;
+    empty where no label has any. ``class_embeddings``: (m, dim_text) float32, rows of
+    unit length. ``class_of``: (m,) int, the seen class that each names (`seen_class`),
+    or whose very vector it has; -1 for none. ``entries``: how each was made; empty for
+    the words of a vocabulary, which are found as they are.
 
     Examples
     --------
     >>> from zeroshot.embeddings import RandomEmbeddings
-    >>> words = RandomEmbeddings(20)
-    >>> seen = CandidateSet.of_classes(np.array(["lion", "zebra"]), *embed_labels(
-    ...     ["lion", "zebra"], words))
+    >>> words, classes = RandomEmbeddings(20), np.array(["lion", "zebra"])
+    >>> vectors, report = embed_labels(classes, words)
+    >>> seen = CandidateSet(classes, (), vectors, np.arange(2), report.entries)
     >>> CandidateSet.of(["okapi", "Lion"], words, seen).is_seen
     array([False,  True])
     """
@@ -70,29 +61,6 @@ class CandidateSet:
         return np.asarray(self.class_of >= 0)
 
     @classmethod
-    def of_classes(
-        cls,
-        classes: NDArray[Any],
-        class_embeddings: NDArray[np.float32],
-        report: LabelReport,
-    ) -> Self:
-        """Return the seen classes themselves.
-
-        Parameters
-        ----------
-        classes : ndarray of shape (n_classes,)
-        class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        report : LabelReport
-            Of training.
-
-        Returns
-        -------
-        candidates : CandidateSet
-        """
-        rows = np.arange(len(classes))
-        return cls(classes, (), class_embeddings, rows, report.entries)
-
-    @classmethod
     def of(
         cls,
         labels: Labels | str,
@@ -100,7 +68,7 @@ class CandidateSet:
         seen: "CandidateSet",
         known: "Sequence[CandidateSet]" = (),
     ) -> Self:
-        """Decide what some labels are.
+        """Decide what some labels are; raises what `embed_labels` raises.
 
         Parameters
         ----------
@@ -117,11 +85,6 @@ class CandidateSet:
         Returns
         -------
         candidates : CandidateSet
-
-        Raises
-        ------
-        LabelError, OutOfVocabularyError
-            As `zeroshot.labels.embed_labels`; also for any other single string.
         """
         names: Sequence[Hashable]
         aliases: tuple[tuple[str, ...], ...] = ()

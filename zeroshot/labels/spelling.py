@@ -22,7 +22,7 @@ EDGES = '()[]{}"\u201c\u201d,;:!?/\\'  # never part of a word that they enclose
 # "001.Black_footed_Albatross", "n02084071-dog", "01-dog", "3_dog", "12 - dog"; but not
 # "3-toed sloth", "5 euro", "1.5 litre": there the number is part of the name.
 NUMBER_PREFIX = re.compile(
-    r"\s*(?:n\d{8}|0\d+|\d+(?=[._:)]|\s+-))[\s._:)\-]+(?=[^\W\d_])", re.IGNORECASE
+    r"^\s*(?:n\d{8}|0\d+|\d+(?=[._:)]|\s+-))[\s._:)\-]+(?=[^\W\d_])", re.IGNORECASE
 )
 DECORATION = "/_|#:"  # between a word and its language or part of speech
 BLOCK = 20_000  # words searched at a time
@@ -84,8 +84,7 @@ def names_of(label: str) -> list[str]:
 
 def without_number(name: str) -> str:
     """Return a name without the number that orders the folders of a data set."""
-    prefix = NUMBER_PREFIX.match(name)
-    return name[prefix.end() :] if prefix else name
+    return NUMBER_PREFIX.sub("", name)
 
 
 def is_class_id(text: str) -> bool:
@@ -251,12 +250,10 @@ def _words(text: str) -> tuple[str, ...]:
     words = tuple(_split(text))
     if len(words) != 1:
         return words
-    breaks = [
-        i
-        for i, (a, b) in enumerate(pairwise(words[0]), start=1)
-        if a.islower() and b.isupper()
-    ]
-    parts = [words[0][i:j] for i, j in pairwise([0, *breaks, len(words[0])])]
+    word = words[0]
+    pairs = enumerate(pairwise(word), start=1)
+    breaks = [i for i, (a, b) in pairs if a.islower() and b.isupper()]
+    parts = [word[i:j] for i, j in pairwise([0, *breaks, len(word)])]
     # A single letter is no word: "iPod", "eBay".
     return tuple(parts) if min(map(len, parts)) > 1 else words
 
@@ -286,10 +283,7 @@ def _head(text: str, words: Sequence[str], content: Sequence[int]) -> int:
     end = min(len(_split(text.partition("(")[0])), len(words))
     if text.find("(") < 1 or not end:
         end = len(words)
-    for i in range(1, end):
-        if words[i].lower() in PREPOSITIONS:
-            end = i
-            break
+    end = next((i for i in range(1, end) if words[i].lower() in PREPOSITIONS), end)
     return max((i for i in content if i < end), default=end - 1)
 
 
@@ -327,13 +321,9 @@ def _capital(word: str) -> str:
 def _unaccented(words: Sequence[str]) -> Iterator[list[str]]:
     """Yield words as written, then without accents, then without apostrophes."""
     yield [unicodedata.normalize("NFC", word) for word in words]
-    plain = [
-        unicodedata.normalize(
-            "NFC", ACCENTS.sub("", unicodedata.normalize("NFD", word))
-        )
-        for word in words
-    ]
-    straight = [word.replace(CURLY_APOSTROPHE, "'") for word in plain]
+    plain = [ACCENTS.sub("", unicodedata.normalize("NFD", word)) for word in words]
+    composed = [unicodedata.normalize("NFC", word) for word in plain]
+    straight = [word.replace(CURLY_APOSTROPHE, "'") for word in composed]
     yield straight
     yield [word.replace("'", "") for word in straight]
 

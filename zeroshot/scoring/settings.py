@@ -24,16 +24,7 @@ DEFAULT_TEMPERATURE = 0.1
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """The parameters of a classifier that decide about its scores.
-
-    Attributes
-    ----------
-    hub_correction : float
-    seen_penalty : float or "auto"
-    temperature : float, "auto" or None
-    reject : float, "auto", "auto:<rate>" or None
-        As for `ZeroShotClassifier`.
-    """
+    """The parameters of a `ZeroShotClassifier` that decide about its scores."""
 
     hub_correction: float
     seen_penalty: Any
@@ -42,7 +33,7 @@ class ScoreSettings:
 
     @classmethod
     def of(cls, classifier: Any) -> Self:
-        """Return the settings of a classifier, checked.
+        """Return the settings of a classifier; ValueError for one out of range.
 
         Parameters
         ----------
@@ -51,11 +42,6 @@ class ScoreSettings:
         Returns
         -------
         settings : ScoreSettings
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range.
         """
         for name, (wanted, fits) in _CHECKS.items():
             value = getattr(classifier, name)
@@ -81,6 +67,8 @@ class ScoreSettings:
     def can_calibrate(self, n_classes: int) -> bool:
         """Tell whether `fit` has something to calibrate, and classes for it.
 
+        Warns if there are too few, for that or for the rate that is asked for.
+
         Parameters
         ----------
         n_classes : int
@@ -89,11 +77,6 @@ class ScoreSettings:
         Returns
         -------
         can_calibrate : bool
-
-        Warns
-        -----
-        PartialCoverageWarning
-            If there are too few classes, for that or for the rate that is asked for.
         """
         wanted, rate = self.automatic, self.false_accept_rate
         if not wanted:
@@ -120,6 +103,8 @@ class ScoreSettings:
     def in_effect(self, calibration: Calibration | None, n_classes: int) -> Self:
         """Return the settings with numbers for ``"auto"``; a rate of ``reject`` stays.
 
+        Raises ValueError if something is ``"auto"`` that was not in `fit`.
+
         Parameters
         ----------
         calibration : Calibration or None
@@ -130,11 +115,6 @@ class ScoreSettings:
         Returns
         -------
         settings : ScoreSettings
-
-        Raises
-        ------
-        ValueError
-            If something is ``"auto"`` that was not in `fit`.
         """
         if self.automatic and calibration is None and n_classes >= MIN_CLASSES:
             raise ValueError(
@@ -142,19 +122,12 @@ class ScoreSettings:
                 f"which nothing was 'auto'. Set seen_penalty, temperature or reject to "
                 f"'auto' and fit again."
             )
-        penalty, temperature, reject = self.seen_penalty, self.temperature, self.reject
-        if penalty == "auto":
-            penalty = 0.0 if calibration is None else calibration.seen_penalty
-        if temperature == "auto":
-            temperature = None if calibration is None else calibration.temperature
-        if isinstance(reject, str) and calibration is None:
-            reject = None
-        return replace(
-            self,
-            seen_penalty=penalty,
-            temperature=temperature or DEFAULT_TEMPERATURE,
-            reject=reject,
-        )
+        found = dict[str, Any](seen_penalty=0.0, temperature=None, reject=None)
+        if calibration is not None:
+            found = {**vars(calibration), "reject": self.reject}
+        settings = replace(self, **{name: found[name] for name in self.automatic})
+        temperature = settings.temperature or DEFAULT_TEMPERATURE
+        return replace(settings, temperature=temperature)
 
 
 def false_accept_rate(text: str) -> float | None:
