@@ -7,7 +7,7 @@ from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from heapq import nlargest
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 
 __all__ = ["Name", "label_key"]
 
@@ -151,10 +151,7 @@ class Name:
     @property
     def spellings(self) -> Iterator[str]:
         """Everything to look up."""
-        yield from self.whole
-        yield from self.number
-        for part in self.parts:
-            yield from part
+        return chain(self.whole, self.number, *self.parts)
 
     @property
     def composable(self) -> Iterator[str]:
@@ -176,7 +173,7 @@ def near_spellings(
     same three last letters are compared. A key with none is left out.
     """
     targets = {word.lower() for words in wanted.values() for word in words if word}
-    near: dict[str, dict[str, tuple[float, bool]]] = {target: {} for target in targets}
+    near: defaultdict[str, dict[str, tuple[float, bool]]] = defaultdict(dict)
     by_end: defaultdict[str, list[_Target]] = defaultdict(list)
     for target in map(_Target, sorted(targets)):
         for end in {target.text[:1], target.text[-3:]}:
@@ -208,7 +205,7 @@ def near_spellings(
     for key, names in wanted.items():
         ranks: dict[str, tuple[float, bool]] = {}
         for name in names:
-            ranks |= near.get(name.lower(), {})
+            ranks |= near[name.lower()]
         if ranks:
             suggestions[key] = nlargest(3, ranks, key=ranks.__getitem__)
     return suggestions

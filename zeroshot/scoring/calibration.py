@@ -23,7 +23,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
-from zeroshot.projections.base import Projection
 from zeroshot.scoring.folds import Folds, Training, train_background, train_on_folds
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import SCORES_PER_BLOCK, blocks
@@ -144,23 +143,14 @@ class Calibration:
 
 
 def fit_calibration(
-    projection: Projection,
-    X: NDArray[np.float32],
-    y: NDArray[np.intp],
-    class_embeddings: NDArray[np.float32],
-    *,
-    hub_correction: float = 0.5,
-    penalty: float | None = None,
-    random_state: int = 0,
+    training: Training, penalty: float | None, seed: int
 ) -> Calibration:
     """Train on folds of the classes and learn from them what scores mean.
 
-    Of at least `MIN_CLASSES` classes; what is learnt from is as for `Training`.
-    ``penalty``: the seen penalty that will be used; None means the one found here.
-    ``random_state``: seeds the folds.
+    ``training``: of at least `MIN_CLASSES` classes. ``penalty``: the seen penalty that
+    will be used; None means the one found here. ``seed``: of the folds.
     """
-    training = Training(projection, X, y, class_embeddings, hub_correction)
-    parts = train_on_folds(training, random_state).sample(MOST_IMAGES, random_state)
+    parts = train_on_folds(training, seed).sample(MOST_IMAGES, seed)
     found, h, h_without = _best_penalty(parts)
     temperature = _best_temperature(parts)
     rate, auroc = _best_rate(parts, found if penalty is None else penalty, temperature)
@@ -175,7 +165,7 @@ def fit_calibration(
         h,
         h_without,
         auroc,
-        train_background(training, random_state),
+        train_background(training, seed),
     )
 
 
