@@ -359,32 +359,24 @@ def _in_other_number(name: Name, vectors: _Vectors) -> _Found | None:
 
 
 def _as_mean(name: Name, vectors: _Vectors) -> _Found | None:
-    used: list[tuple[str, NDArray[np.float64]]] = []
-    missing = []
-    how: How = "mean"
-    for i in name.content:
-        part = _part(name, i, vectors)
-        if part is None:
-            if i == name.head:
-                return None
-            missing.append(name.words[i])
-        else:
-            spelling, vector, composed = part
-            used.append((spelling, vector))
-            how = "subwords" if composed else how
-    if not used:
+    parts = {i: _part(name, i, vectors) for i in name.content}
+    used = [part for part in parts.values() if part]
+    if not used or (name.head in parts and parts[name.head] is None):
         return None
     # Sorted: "bear polar" gives the very same bits as "polar bear".
-    mean = np.mean([v for _, v in sorted(used, key=lambda pair: pair[0])], axis=0)
+    mean = np.mean([v for _, v, _ in sorted(used, key=lambda part: part[0])], axis=0)
     norm = np.linalg.norm(mean)
     if norm < SMALLEST_MEAN:
         return None
-    return _Found(how, tuple(s for s, _ in used), mean / norm, tuple(missing))
+    how: How = "subwords" if any(composed for _, _, composed in used) else "mean"
+    missing = tuple(name.words[i] for i, part in parts.items() if part is None)
+    return _Found(how, tuple(word for word, _, _ in used), mean / norm, missing)
 
 
 def _part(
     name: Name, i: int, vectors: _Vectors
 ) -> tuple[str, NDArray[np.float64], bool] | None:
+    """Return a word's spelling, its vector and whether that was composed."""
     for spelling in name.parts[i]:
         if spelling in vectors.stored:
             return spelling, vectors.stored[spelling], False
