@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.multiclass import OneVsRestClassifier
@@ -757,6 +757,8 @@ def test_embed_labels_order_of_labels_does_not_matter(labels):
         unique=True,
     )
 )
+@example(["'s_A"])
+@example(["AA.AA(A"])
 def test_embed_labels_any_text_gives_unit_rows_or_a_named_error(labels):
     known = ["a", "b", "ab", "ba", "a_b", "bab"]
     provider = ListedWords(known)

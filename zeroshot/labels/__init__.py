@@ -6,20 +6,10 @@ them were seen, and a report of how each was found. To add a form of list, open
 ``cascade.py``.
 """
 
-from typing import TYPE_CHECKING
-
-from zeroshot.lazy import lazy_names
-
-if TYPE_CHECKING:
-    from zeroshot.labels.candidates import Candidates, CandidateSet, seen_class
-    from zeroshot.labels.cascade import embed_labels
-    from zeroshot.labels.given import (
-        Labels,
-        check_candidates,
-        parse_labels,
-        read_labels,
-    )
-    from zeroshot.labels.report import LabelReport
+from zeroshot.labels.candidates import Candidates, CandidateSet, seen_class
+from zeroshot.labels.cascade import embed_labels
+from zeroshot.labels.given import Labels, check_candidates, parse_labels, read_labels
+from zeroshot.labels.report import LabelReport
 
 __all__ = [
     "CandidateSet",
@@ -32,18 +22,3 @@ __all__ = [
     "read_labels",
     "seen_class",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "CandidateSet": "candidates",
-        "Candidates": "candidates",
-        "LabelReport": "report",
-        "Labels": "given",
-        "check_candidates": "given",
-        "embed_labels": "cascade",
-        "parse_labels": "given",
-        "read_labels": "given",
-        "seen_class": "candidates",
-    },
-)

@@ -5,7 +5,6 @@ bundles all read the same `CandidateSet`. What holds for one label never depends
 other labels.
 """
 
-import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
@@ -15,18 +14,13 @@ from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.vectors.neighbours import open_vocabulary
-from zeroshot.errors import LabelError, ZeroShotWarning
+from zeroshot.errors import LabelError
 from zeroshot.labels.cascade import embed_labels
-from zeroshot.labels.given import Labels, check_candidates
-from zeroshot.labels.report import LabelEntry, LabelReport, first_few
+from zeroshot.labels.given import Labels, check_candidates, with_aliases
+from zeroshot.labels.report import LabelEntry, LabelReport, warn_of_identical
 from zeroshot.labels.spelling import label_key
 
-__all__ = [
-    "CandidateSet",
-    "Candidates",
-    "as_label_array",
-    "seen_class",
-]
+__all__ = ["CandidateSet", "Candidates", "as_label_array", "seen_class"]
 
 Candidates: TypeAlias = Labels | str | None
 """Labels, ``{label: [alias, ...]}``, ``"vocabulary"`` or ``"vocabulary:<n>"``; None
@@ -39,27 +33,18 @@ VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
 class CandidateSet:
     """Candidate labels of one call.
 
-    Attributes
-    ----------
-    labels : ndarray of shape (m,)
-        In the order in which they were given.
-    aliases : tuple of tuple of str
-        Of each label; empty where no label has any.
-    class_embeddings : ndarray of shape (m, dim_text), float32
-        Rows of unit length.
-    class_of : ndarray of shape (m,), int
-        Seen class that each names (`seen_class`), or whose very vector it has; -1 for
-        none.
-    entries : tuple of LabelEntry
-        How each was made; empty for the words of a vocabulary, which are found as they
-        are.
+    ``labels``: (m,), in the order in which they were given. ``aliases``: of each label;
+    empty where no label has any. ``class_embeddings``: (m, dim_text) float32, rows of
+    unit length. ``class_of``: (m,) int, the seen class that each names (`seen_class`),
+    or whose very vector it has; -1 for none. ``entries``: how each was made; empty for
+    the words of a vocabulary, which are found as they are.
 
     Examples
     --------
     >>> from zeroshot.embeddings import RandomEmbeddings
-    >>> words = RandomEmbeddings(20)
-    >>> seen = CandidateSet.of_classes(np.array(["lion", "zebra"]), *embed_labels(
-    ...     ["lion", "zebra"], words))
+    >>> words, classes = RandomEmbeddings(20), np.array(["lion", "zebra"])
+    >>> vectors, report = embed_labels(classes, words)
+    >>> seen = CandidateSet(classes, (), vectors, np.arange(2), report.entries)
     >>> CandidateSet.of(["okapi", "Lion"], words, seen).is_seen
     array([False,  True])
     """
@@ -76,29 +61,6 @@ class CandidateSet:
         return np.asarray(self.class_of >= 0)
 
     @classmethod
-    def of_classes(
-        cls,
-        classes: NDArray[Any],
-        class_embeddings: NDArray[np.float32],
-        report: LabelReport,
-    ) -> Self:
-        """Return the seen classes themselves.
-
-        Parameters
-        ----------
-        classes : ndarray of shape (n_classes,)
-        class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        report : LabelReport
-            Of training.
-
-        Returns
-        -------
-        candidates : CandidateSet
-        """
-        rows = np.arange(len(classes))
-        return cls(classes, (), class_embeddings, rows, report.entries)
-
-    @classmethod
     def of(
         cls,
         labels: Labels | str,
@@ -106,7 +68,7 @@ class CandidateSet:
         seen: "CandidateSet",
         known: "Sequence[CandidateSet]" = (),
     ) -> Self:
-        """Decide what some labels are.
+        """Decide what some labels are; raises what `embed_labels` raises.
 
         Parameters
         ----------
@@ -123,25 +85,24 @@ class CandidateSet:
         Returns
         -------
         candidates : CandidateSet
-
-        Raises
-        ------
-        LabelError, OutOfVocabularyError
-            As `zeroshot.labels.embed_labels`; also for any other single string.
         """
-        names: NDArray[Any]
+        names: Sequence[Hashable]
         aliases: tuple[tuple[str, ...], ...] = ()
         entries: tuple[LabelEntry, ...] = ()
         if isinstance(labels, str):
-            words, vectors = open_vocabulary(embeddings, _vocabulary_size(labels))
-            names = np.array(words)
+            names, vectors = open_vocabulary(embeddings, _vocabulary_size(labels))
         else:
-            names, aliases, vectors, entries = _looked_up(labels, embeddings, known)
-        class_of = seen_class(names.tolist(), seen.labels.tolist())
+            given = with_aliases(labels)
+            names = [*given]
+            if isinstance(labels, Mapping):
+                aliases = tuple(given.values())
+            vectors, entries = _looked_up(given, embeddings, known)
+        array = as_label_array(names)
+        class_of = seen_class(array.tolist(), seen.labels.tolist())
         row_of = {row.tobytes(): i for i, row in enumerate(seen.class_embeddings)}
         for i in np.flatnonzero(class_of < 0):
             class_of[i] = row_of.get(vectors[i].tobytes(), -1)
-        return cls(names, aliases, vectors, class_of, entries)
+        return cls(array, aliases, vectors, class_of, entries)
 
     def in_order(self, labels: Candidates) -> Candidates:
         """Return labels, those that name one of these first, in the order of these.
@@ -209,69 +170,34 @@ class CandidateSet:
 
 
 def _looked_up(
-    labels: Labels, embeddings: TextEmbeddings, known: Sequence[CandidateSet]
-) -> tuple[
-    NDArray[Any],
-    tuple[tuple[str, ...], ...],
-    NDArray[np.float32],
-    tuple[LabelEntry, ...],
-]:
-    """Return labels, aliases, vectors and entries; what is known is not looked up."""
-    names = check_candidates(labels)
-    given: Mapping[Any, Any] = labels if isinstance(labels, Mapping) else {}
-    stored = {
+    given: Mapping[Hashable, tuple[str, ...]],
+    embeddings: TextEmbeddings,
+    known: Sequence[CandidateSet],
+) -> tuple[NDArray[np.float32], tuple[LabelEntry, ...]]:
+    """Return vectors and entries of labels with aliases; looks up what is not known."""
+    places: dict[Any, tuple[CandidateSet | LabelReport, int]] = {
         (name, candidates.aliases[i] if candidates.aliases else ()): (candidates, i)
         for candidates in known
         for i, name in enumerate(candidates.labels.tolist())
     }
-    keys = [(name, _alias_key(given.get(name, ()))) for name in names]
-    new = {key[0]: given.get(key[0], ()) for key in keys if key not in stored}
-    rows = {}
+    new = dict(key for key in given.items() if key not in places)
     if new:
-        asked = new if given else [*new]
-        vectors, report = embed_labels(asked, embeddings, n_labels=len(names))
-        rows = dict(zip(new, zip(vectors, report.entries, strict=True), strict=True))
-    for key in keys:
-        if key in stored:
-            candidates, i = stored[key]
-            rows[key[0]] = candidates.class_embeddings[i], candidates.entries[i]
-    matrix = np.array([rows[name][0] for name in names], np.float32)
-    if len(new) < len(names):
-        _warn_of_identical(names, matrix, new)
-    aliases = tuple(aliases for _, aliases in keys) if given else ()
-    entries = tuple(rows[name][1] for name in names)
-    return as_label_array(names), aliases, matrix, entries
-
-
-def _alias_key(aliases: Any) -> tuple[str, ...]:
-    # Anything but a list of names is refused where labels are looked up.
-    if isinstance(aliases, str) or not isinstance(aliases, Sequence):
-        return (repr(aliases),)
-    return tuple(name if isinstance(name, str) else repr(name) for name in aliases)
-
-
-def _warn_of_identical(
-    names: Sequence[Hashable],
-    vectors: NDArray[np.float32],
-    new: Mapping[Hashable, object],
-) -> None:
-    """Warn of new labels with the vector of a known one; the others were named."""
-    first: dict[bytes, Hashable] = {}
-    for name, row in zip(names, vectors, strict=True):
-        if name not in new:
-            first.setdefault(row.tobytes(), name)
-    pairs = [
-        f"'{first[key]}' = '{name}'"
-        for name, row in zip(names, vectors, strict=True)
-        if name in new and (key := row.tobytes()) in first
-    ]
-    if pairs:
-        warnings.warn(
-            f"Labels with the same vector cannot be told apart: {first_few(pairs)}. "
-            f"Remove or rename all but one of each group.",
-            ZeroShotWarning,
-            stacklevel=5,
-        )
+        _, report = embed_labels(new, embeddings, n_labels=len(given))
+        places |= {key: (report, i) for i, key in enumerate(new.items())}
+    rows = [places[key] for key in given.items()]
+    vectors = np.array([made.class_embeddings[i] for made, i in rows], np.float32)
+    if 0 < len(new) < len(given):  # the new ones were compared with each other already
+        first: dict[bytes, str] = {}
+        for name, row in zip(given, vectors, strict=True):
+            if name not in new:
+                first.setdefault(row.tobytes(), str(name))
+        pairs = [
+            (first[row.tobytes()], str(name))
+            for name, row in zip(given, vectors, strict=True)
+            if name in new and row.tobytes() in first
+        ]
+        warn_of_identical(pairs, stacklevel=4)
+    return vectors, tuple(made.entries[i] for made, i in rows)
 
 
 def seen_class(
@@ -315,10 +241,7 @@ def seen_class(
 
 
 def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
-    """Return labels as an array; mixed kinds of labels stay what they are.
-
-    Returns array (m,).
-    """
+    """Return labels as an array (m,); mixed kinds of labels stay what they are."""
     array = np.array(labels)
     if array.ndim != 1 or array.tolist() != list(labels):
         array = np.fromiter(labels, dtype=object, count=len(labels))

@@ -51,8 +51,15 @@ from zeroshot.errors import (
     PluginContractError,
     ZeroShotWarning,
 )
-from zeroshot.labels.given import Labels, check_aliases, check_candidates
-from zeroshot.labels.report import How, LabelEntry, LabelReport, first_few
+from zeroshot.labels.given import Labels, with_aliases
+from zeroshot.labels.report import (
+    SHOWN,
+    How,
+    LabelEntry,
+    LabelReport,
+    first_few,
+    warn_of_identical,
+)
 from zeroshot.labels.spelling import (
     Name,
     folded,
@@ -62,11 +69,10 @@ from zeroshot.labels.spelling import (
     unique,
 )
 
-__all__ = ["Labels", "check_candidates", "embed_labels"]
+__all__ = ["embed_labels"]
 
 # Below this the mean of unit vectors is rounding error, not a direction.
 SMALLEST_MEAN = 1e-6
-SHOWN = 10  # labels named in a message; suggestions are searched for these
 WORDS_PER_LOOKUP = 200_000  # 240 MB of float32 at 300 dimensions
 
 
@@ -125,65 +131,57 @@ def embed_labels(
     .. [1] Schakel and Wilson, "Measuring Word Significance using Distributed
        Representations of Words", arXiv:1508.02297, 2015.
     """
-    candidates = check_candidates(labels)
-    aliases: Sequence[Sequence[str]] = (
-        check_aliases(labels) if isinstance(labels, Mapping) else [()] * len(candidates)
-    )
-    n_labels = n_labels or len(candidates)
-    texts, groups = _names(candidates, aliases, embeddings, n_labels)
+    groups = _names(with_aliases(labels), embeddings, n_labels)
     vectors = _look_up([name for group in groups for name in group.all], embeddings)
-
-    results = [_resolve(group, vectors) for group in groups]
-    unknown = [g for g, r in zip(groups, results, strict=True) if r is None]
+    entries, rows, unknown = [], [], []
+    for group in groups:
+        if found := _resolve(group, vectors):
+            entry = LabelEntry(group.label, found.how, found.words, found.missing)
+            entries.append(entry)
+            rows.append(found.vector)
+        else:
+            unknown.append(group)
     if unknown:
-        raise _out_of_vocabulary(unknown, len(texts), vectors, embeddings)
-    found = [result for result in results if result is not None]
-    entries = tuple(
-        LabelEntry(text, r.how, r.words, r.missing)
-        for text, r in zip(texts, found, strict=True)
-    )
-    Y = np.array([r.vector for r in found], np.float32)
+        raise _out_of_vocabulary(unknown, len(groups), vectors, embeddings)
+    Y = np.array(rows, np.float32)
     same: defaultdict[bytes, list[str]] = defaultdict(list)
-    for text, row in zip(texts, Y, strict=True):
-        same[row.tobytes()].append(text)
+    for entry, row in zip(entries, Y, strict=True):
+        same[row.tobytes()].append(entry.label)
     identical = tuple(tuple(group) for group in same.values() if len(group) > 1)
     _warn(entries, identical, groups)
-    return Y, LabelReport(entries, identical, Y.copy())
+    return Y, LabelReport(tuple(entries), identical, Y.copy())
 
 
 def _names(
-    candidates: Sequence[Hashable],
-    aliases: Sequence[Sequence[str]],
+    aliases_of: Mapping[Hashable, tuple[str, ...]],
     embeddings: TextEmbeddings,
-    n_labels: int,
-) -> tuple[list[str], "list[_Names]"]:
-    """Return the text of each label and its names; refuse ids of classes."""
+    n_labels: int | None,
+) -> "list[_Names]":
+    """Return the names of each label; refuse ids of classes."""
     by_id = embeddings if isinstance(embeddings, SupportsClassIds) else None
-    texts, groups, ids, n_numbers = [], [], [], 0
-    for label, others in zip(candidates, aliases, strict=True):
+    groups, ids = [], []
+    for label, aliases in aliases_of.items():
         if isinstance(label, str):
             text = str.__str__(label)  # str() of an enum's member is its name in code
-            group = _Names.of(text, others, takes_ids=by_id is not None)
-            n_numbers += group.number
+            group = _Names.of(text, aliases, takes_ids=by_id is not None)
         else:
             text = str(label) if by_id is None else by_id.id_token(label)
             name = Name.exactly("" if by_id is None else text)
-            group = _Names(text, name, tuple(map(Name.of, others)))
-            if by_id is None and not others:
+            group = _Names(text, name, tuple(map(Name.of, aliases)))
+            if by_id is None and not aliases:
                 ids.append(text)  # not repr: "np.int64(7)"
-        texts.append(text)
         groups.append(group)
-    if n_numbers == n_labels:
-        ids = list(map(repr, texts))
+    if sum(group.number for group in groups) == (n_labels or len(groups)):
+        ids = [repr(group.label) for group in groups]
     if ids:
         raise LabelError(
             f"Expected labels as names, which '{embeddings.name}' may have vectors "
-            f"for. Got {len(ids)} of {len(texts)} labels that look like ids of classes:"
-            f" {first_few(ids)}. Give their names, as labels "
+            f"for. Got {len(ids)} of {len(groups)} labels that look like ids of "
+            f"classes: {first_few(ids)}. Give their names, as labels "
             f"or as aliases ({{{ids[0]}: ['zebra']}}), or rename the folders. (Some of "
             f"scikit-learn's ensembles, such as VotingClassifier, number the labels.)"
         )
-    return texts, groups
+    return groups
 
 
 def _warn(
@@ -203,14 +201,7 @@ def _warn(
             PartialCoverageWarning,
             stacklevel=3,
         )
-    if identical:
-        same = [" = ".join(map(repr, labels)) for labels in identical]
-        warnings.warn(
-            f"Labels with the same vector cannot be told apart: {first_few(same)}. "
-            f"Remove or rename all but one of each group.",
-            ZeroShotWarning,
-            stacklevel=3,
-        )
+    warn_of_identical(identical, stacklevel=3)
     if numbers := [repr(group.label) for group in groups if group.number]:
         warnings.warn(
             f"Labels that look like ids of classes, not like names: "
@@ -325,24 +316,22 @@ def _check_shape(
 
 
 def _resolve(names: _Names, vectors: _Vectors) -> _Found | None:
-    name = names.name
-    if found := _as_one_word(name, vectors):
+    if found := _as_one_word(names.name, vectors):
         return found
     for alias in names.aliases:
         if found := _as_one_word(alias, vectors):
             return replace(found, how="alias")
-    found = _in_other_number(name, vectors) or _as_mean(name, vectors)
-    if found and not found.missing:
-        return found
-    results = [found] if found else []
-    for other in (*names.aliases, *names.synonyms):
+    results = []
+    for name in names.all:
         found = (
-            _as_one_word(other, vectors)
-            or _in_other_number(other, vectors)
-            or _as_mean(other, vectors)
+            _as_one_word(name, vectors)
+            or _in_other_number(name, vectors)
+            or _as_mean(name, vectors)
         )
         if found:
-            results.append(replace(found, how="alias"))
+            results.append(found if name is names.name else replace(found, how="alias"))
+            if not found.missing:
+                break
     return min(results, key=_share_missing, default=None)
 
 
@@ -370,32 +359,24 @@ def _in_other_number(name: Name, vectors: _Vectors) -> _Found | None:
 
 
 def _as_mean(name: Name, vectors: _Vectors) -> _Found | None:
-    used: list[tuple[str, NDArray[np.float64]]] = []
-    missing = []
-    how: How = "mean"
-    for i in name.content:
-        part = _part(name, i, vectors)
-        if part is None:
-            if i == name.head:
-                return None
-            missing.append(name.words[i])
-        else:
-            spelling, vector, composed = part
-            used.append((spelling, vector))
-            how = "subwords" if composed else how
-    if not used:
+    parts = {i: _part(name, i, vectors) for i in name.content}
+    used = [part for part in parts.values() if part]
+    if not used or (name.head in parts and parts[name.head] is None):
         return None
     # Sorted: "bear polar" gives the very same bits as "polar bear".
-    mean = np.mean([v for _, v in sorted(used, key=lambda pair: pair[0])], axis=0)
+    mean = np.mean([v for _, v, _ in sorted(used, key=lambda part: part[0])], axis=0)
     norm = np.linalg.norm(mean)
     if norm < SMALLEST_MEAN:
         return None
-    return _Found(how, tuple(s for s, _ in used), mean / norm, tuple(missing))
+    how: How = "subwords" if any(composed for _, _, composed in used) else "mean"
+    missing = tuple(name.words[i] for i, part in parts.items() if part is None)
+    return _Found(how, tuple(word for word, _, _ in used), mean / norm, missing)
 
 
 def _part(
     name: Name, i: int, vectors: _Vectors
 ) -> tuple[str, NDArray[np.float64], bool] | None:
+    """Return a word's spelling, its vector and whether that was composed."""
     for spelling in name.parts[i]:
         if spelling in vectors.stored:
             return spelling, vectors.stored[spelling], False
@@ -418,7 +399,7 @@ def _out_of_vocabulary(
     known = ""
     if isinstance(embeddings, SupportsVocabulary):
         wanted = {}
-        for names in unknown[:SHOWN]:
+        for names in unknown[:SHOWN]:  # those that the message names
             name = _first_of_words(names)
             words = unique(["_".join(name.words), *_unknown_words(name, vectors)])
             letters = ("".join(filter(str.isalnum, word)) for word in words)

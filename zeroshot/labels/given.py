@@ -89,10 +89,9 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
             f"'{type(labels).__name__}'. Write a list, such as ['okapi', 'zebra']."
         ) from error
     if not candidates:
+        got = "Got an empty list. Name the candidate labels."
         if isinstance(labels, Iterator):
             got = "Got an iterator that has been read already. Write list(labels)."
-        else:
-            got = "Got an empty list. Name the candidate labels."
         raise LabelError(f"Expected at least one label. {got}")
     for position, label in enumerate(candidates):
         if problem := label_problem(label):
@@ -126,16 +125,21 @@ def label_problem(label: object) -> str:
     return kind
 
 
-def check_aliases(labels: Mapping[Any, Sequence[str]]) -> list[tuple[str, ...]]:
-    """Return the aliases of each label, or say what is wrong with them."""
+def with_aliases(labels: Labels) -> dict[Hashable, tuple[str, ...]]:
+    """Return labels that pass `check_candidates` and the aliases of each.
+
+    Raises LabelError if those of a mapping are no lists of names.
+    """
+    names = check_candidates(labels)
+    if not isinstance(labels, Mapping):
+        return dict.fromkeys(names, ())
     for label, aliases in labels.items():
-        if isinstance(aliases, str):
-            advice = f"Write [{aliases!r}]"
-        elif isinstance(aliases, Number | np.number):
-            advice = "Write list(labels) for the names alone"
-        else:
-            advice = "Write a list of names in quotes; it may be empty"
         if isinstance(aliases, str) or not isinstance(aliases, Sequence):
+            advice = "Write a list of names in quotes; it may be empty"
+            if isinstance(aliases, str):
+                advice = f"Write [{aliases!r}]"
+            elif isinstance(aliases, Number | np.number):
+                advice = "Write list(labels) for the names alone"
             raise LabelError(
                 f"Expected a list of aliases for the label '{label}'. Got "
                 f"{aliases!r}. {advice}."
@@ -146,7 +150,7 @@ def check_aliases(labels: Mapping[Any, Sequence[str]]) -> list[tuple[str, ...]]:
                     f"Expected the aliases of the label '{label}' as non-empty "
                     f"strings. Got {alias!r}. Remove or correct it."
                 )
-    return [tuple(aliases) for aliases in labels.values()]
+    return {label: tuple(aliases) for label, aliases in labels.items()}
 
 
 def parse_labels(text: str) -> dict[Hashable, list[str]]:
@@ -282,14 +286,12 @@ def _from_csv(text: str, source: str) -> dict[Hashable, list[str]]:
     if "label" in header:
         at = header.index("label")
         others = [i for i, name in enumerate(header) if name in ("alias", "aliases")]
+        full = [row + [""] * len(header) for row in rows[1:]]  # some lack cells
         rows = [
-            [
-                "".join(row[at : at + 1]),  # a short row lacks its last cells
-                *(name for i in others for name in "".join(row[i : i + 1]).split(",")),
-            ]
-            for row in rows[1:]
+            [row[at], *(name for i in others for name in row[i].split(","))]
+            for row in full
         ]
-    if empty := [row for row in rows if not "".join(row[:1])]:
+    if empty := [row for row in rows if not row[0]]:
         raise LabelError(
             f"Expected a label in every row of {source}. Got {empty[0]!r}. Add it or "
             f"remove the row."
@@ -309,12 +311,7 @@ def _from_json(text: str, source: str) -> dict[Hashable, list[str]]:
             f"{text.lstrip()[:1]!r}. Got {source}: {error}. Use double quotes, or "
             f"write one label per line."
         ) from error
-    labels = check_candidates(content)
-    aliases = check_aliases(content) if isinstance(content, Mapping) else None
-    return {
-        label: [] if aliases is None else list(aliases[i])
-        for i, label in enumerate(labels)
-    }
+    return {label: list(names) for label, names in with_aliases(content).items()}
 
 
 def _without_repeats(

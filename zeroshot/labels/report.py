@@ -1,5 +1,6 @@
 """How a list of labels became class embeddings, and what to beware of."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -8,7 +9,9 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["How", "LabelEntry", "LabelReport", "first_few"]
+from zeroshot.errors import ZeroShotWarning
+
+__all__ = ["How", "LabelEntry", "LabelReport", "first_few", "warn_of_identical"]
 
 How: TypeAlias = Literal[
     "exact", "variant", "phrase", "alias", "number", "subwords", "mean"
@@ -28,17 +31,10 @@ SHOWN = 10  # items named in a message
 class LabelEntry:
     """How one label got its class embedding.
 
-    Parameters
-    ----------
-    label : str
-        Text of the label.
-    how : {"exact", "variant", "phrase", "alias", "number", "subwords", "mean"}
-        The step that succeeded, see `zeroshot.labels.cascade`. ``"subwords"`` is a
-        composed word, or a mean in which one takes part.
-    words : tuple of str
-        The words whose vectors were used, as the provider spells them.
-    missing : tuple of str
-        Words of the label that were left out because the provider lacks them.
+    ``how``: the step that succeeded, see `zeroshot.labels.cascade`; ``"subwords"`` is a
+    composed word, or a mean in which one takes part. ``words``: those whose vectors
+    were used, as the provider spells them. ``missing``: words of the label that were
+    left out because the provider lacks them.
     """
 
     label: str
@@ -96,12 +92,9 @@ class LabelReport:
     def hubs(self) -> tuple[tuple[str, int], ...]:
         """Labels that are the nearest neighbour of at least 6 others, and of how many.
 
-        The count is N_1 of [1]_ among the class embeddings (mean 1). Hubs attract
-        images of other classes too.
-
-        References
-        ----------
-        .. [1] Radovanović et al., "Hubs in Space", JMLR 11, 2010, section 3.
+        The count is N_1 of Radovanović et al., "Hubs in Space" (JMLR 11, 2010, section
+        3), among the class embeddings (mean 1). Hubs attract images of other classes
+        too.
         """
         return self._neighbourhood[1]
 
@@ -121,14 +114,10 @@ class LabelReport:
                 a, b = names[start + row], names[column]
                 if start + row < column and same.get(a, a) != same.get(b, b):
                     pairs.append((a, b, min(float(cosines[row, column]), 1.0)))
-        hubs = [
-            (names[i], int(nearest_of[i]))
-            for i in np.argsort(-nearest_of, kind="stable")
-        ]
-        return (
-            tuple(sorted(pairs, key=lambda pair: -pair[2])),
-            tuple(hub for hub in hubs if hub[1] >= HUB_COUNT),
-        )
+        pairs.sort(key=lambda pair: -pair[2])
+        order = np.argsort(-nearest_of, kind="stable")
+        hubs = [(names[i], int(nearest_of[i])) for i in order]
+        return tuple(pairs), tuple(hub for hub in hubs if hub[1] >= HUB_COUNT)
 
     @classmethod
     def from_dict(
@@ -177,25 +166,30 @@ class LabelReport:
             for e in self.entries
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-            )
-            for row in rows
-        ]
+        lines = ["  ".join(map(str.ljust, row, widths)) for row in rows]
         complete = round(self.coverage * len(self.entries))
         lines += ["", f"{complete} of {len(self.entries)} labels with no word left out"]
+        near = [f"{a} ~ {b} ({cosine:.2f})" for a, b, cosine in self.near_synonyms]
         for title, found in (
             ("Same vector", [" = ".join(group) for group in self.identical]),
-            (
-                "Near synonyms",
-                [f"{a} ~ {b} ({c:.2f})" for a, b, c in self.near_synonyms],
-            ),
+            ("Near synonyms", near),
             ("Hubs", [f"{a} (nearest of {n} others)" for a, n in self.hubs]),
         ):
             if found:
                 lines.append(f"{title}: {first_few(found)}")
         return "\n".join(line.rstrip() for line in lines)
+
+
+def warn_of_identical(groups: Sequence[Sequence[str]], stacklevel: int) -> None:
+    """Warn of each group of labels that got the very same vector, if there is any."""
+    if groups:
+        same = [" = ".join(map(repr, group)) for group in groups]
+        warnings.warn(
+            f"Labels with the same vector cannot be told apart: {first_few(same)}. "
+            f"Remove or rename all but one of each group.",
+            ZeroShotWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def first_few(items: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from heapq import nlargest
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 
 __all__ = ["Name", "label_key"]
 
@@ -22,7 +22,7 @@ EDGES = '()[]{}"\u201c\u201d,;:!?/\\'  # never part of a word that they enclose
 # "001.Black_footed_Albatross", "n02084071-dog", "01-dog", "3_dog", "12 - dog"; but not
 # "3-toed sloth", "5 euro", "1.5 litre": there the number is part of the name.
 NUMBER_PREFIX = re.compile(
-    r"\s*(?:n\d{8}|0\d+|\d+(?=[._:)]|\s+-))[\s._:)\-]+(?=[^\W\d_])", re.IGNORECASE
+    r"^\s*(?:n\d{8}|0\d+|\d+(?=[._:)]|\s+-))[\s._:)\-]+(?=[^\W\d_])", re.IGNORECASE
 )
 DECORATION = "/_|#:"  # between a word and its language or part of speech
 BLOCK = 20_000  # words searched at a time
@@ -55,18 +55,8 @@ def label_key(label: Hashable) -> Hashable:
 
     The first name of a label as ImageNet writes it, without a number in front, in
     folded case, with spaces for ``_`` and ``-``. Other punctuation tells classes apart.
+    What is no string stays itself.
 
-    Parameters
-    ----------
-    label : hashable
-
-    Returns
-    -------
-    key : hashable
-        Text for a string; anything else stays itself.
-
-    Examples
-    --------
     >>> label_key("LION, king of beasts")
     'lion'
     >>> label_key("Sea_horse") == label_key("sea-horse") == label_key("sea horse")
@@ -94,8 +84,7 @@ def names_of(label: str) -> list[str]:
 
 def without_number(name: str) -> str:
     """Return a name without the number that orders the folders of a data set."""
-    prefix = NUMBER_PREFIX.match(name)
-    return name[prefix.end() :] if prefix else name
+    return NUMBER_PREFIX.sub("", name)
 
 
 def is_class_id(text: str) -> bool:
@@ -162,10 +151,7 @@ class Name:
     @property
     def spellings(self) -> Iterator[str]:
         """Everything to look up."""
-        yield from self.whole
-        yield from self.number
-        for part in self.parts:
-            yield from part
+        return chain(self.whole, self.number, *self.parts)
 
     @property
     def composable(self) -> Iterator[str]:
@@ -187,7 +173,7 @@ def near_spellings(
     same three last letters are compared. A key with none is left out.
     """
     targets = {word.lower() for words in wanted.values() for word in words if word}
-    near: dict[str, dict[str, tuple[float, bool]]] = {target: {} for target in targets}
+    near: defaultdict[str, dict[str, tuple[float, bool]]] = defaultdict(dict)
     by_end: defaultdict[str, list[_Target]] = defaultdict(list)
     for target in map(_Target, sorted(targets)):
         for end in {target.text[:1], target.text[-3:]}:
@@ -219,7 +205,7 @@ def near_spellings(
     for key, names in wanted.items():
         ranks: dict[str, tuple[float, bool]] = {}
         for name in names:
-            ranks |= near.get(name.lower(), {})
+            ranks |= near[name.lower()]
         if ranks:
             suggestions[key] = nlargest(3, ranks, key=ranks.__getitem__)
     return suggestions
@@ -261,12 +247,10 @@ def _words(text: str) -> tuple[str, ...]:
     words = tuple(_split(text))
     if len(words) != 1:
         return words
-    breaks = [
-        i
-        for i, (a, b) in enumerate(pairwise(words[0]), start=1)
-        if a.islower() and b.isupper()
-    ]
-    parts = [words[0][i:j] for i, j in pairwise([0, *breaks, len(words[0])])]
+    word = words[0]
+    pairs = enumerate(pairwise(word), start=1)
+    breaks = [i for i, (a, b) in pairs if a.islower() and b.isupper()]
+    parts = [word[i:j] for i, j in pairwise([0, *breaks, len(word)])]
     # A single letter is no word: "iPod", "eBay".
     return tuple(parts) if min(map(len, parts)) > 1 else words
 
@@ -292,13 +276,11 @@ def _is_letter(word: str) -> bool:
 
 def _head(text: str, words: Sequence[str], content: Sequence[int]) -> int:
     """Return the position of the last content word before a bracket or preposition."""
-    end = len(_split(text.partition("(")[0]))
+    # Fewer words than before the bracket: a letter after it keeps "AA.AA(A" whole.
+    end = min(len(_split(text.partition("(")[0])), len(words))
     if text.find("(") < 1 or not end:
         end = len(words)
-    for i in range(1, end):
-        if words[i].lower() in PREPOSITIONS:
-            end = i
-            break
+    end = next((i for i in range(1, end) if words[i].lower() in PREPOSITIONS), end)
     return max((i for i in content if i < end), default=end - 1)
 
 
@@ -336,13 +318,9 @@ def _capital(word: str) -> str:
 def _unaccented(words: Sequence[str]) -> Iterator[list[str]]:
     """Yield words as written, then without accents, then without apostrophes."""
     yield [unicodedata.normalize("NFC", word) for word in words]
-    plain = [
-        unicodedata.normalize(
-            "NFC", ACCENTS.sub("", unicodedata.normalize("NFD", word))
-        )
-        for word in words
-    ]
-    straight = [word.replace(CURLY_APOSTROPHE, "'") for word in plain]
+    plain = [ACCENTS.sub("", unicodedata.normalize("NFD", word)) for word in words]
+    composed = [unicodedata.normalize("NFC", word) for word in plain]
+    straight = [word.replace(CURLY_APOSTROPHE, "'") for word in composed]
     yield straight
     yield [word.replace("'", "") for word in straight]
 
@@ -353,6 +331,7 @@ def _inflected(words: Sequence[str], head: int) -> tuple[str, ...]:
     return unique(
         spelling
         for form in (_other_number(lower[head]) if words else ())
+        if form  # "'s" has none
         for spelling in _spellings([*lower[:head], form, *lower[head + 1 :]])
     )
 

@@ -157,9 +157,8 @@ class Fitted:
     @property
     def seen(self) -> CandidateSet:
         """The seen classes as candidates."""
-        return CandidateSet.of_classes(
-            self.seen_classes, self.class_embeddings, self.label_report
-        )
+        rows, entries = np.arange(len(self.seen_classes)), self.label_report.entries
+        return CandidateSet(self.seen_classes, (), self.class_embeddings, rows, entries)
 
     def candidates(
         self, labels: Candidates, embeddings: TextEmbeddings | None = None

@@ -4,23 +4,18 @@ In: points of images, vectors of labels, what was learnt on folds. Out: answers.
 change what a score loses or gains, open ``label_space.py`` and ``calibration.py``.
 """
 
-from typing import TYPE_CHECKING
-
-from zeroshot.lazy import lazy_names
-
-if TYPE_CHECKING:
-    from zeroshot.scoring.answers import Explanation, RankedLabel
-    from zeroshot.scoring.calibration import Calibration
-    from zeroshot.scoring.label_space import LabelSpace
-    from zeroshot.scoring.ranking import (
-        Ranking,
-        cosine_scores,
-        rank_candidates,
-        softmax,
-        top_k,
-    )
-    from zeroshot.scoring.scores import Scores
-    from zeroshot.scoring.settings import ScoreSettings
+from zeroshot.scoring.answers import Explanation, RankedLabel
+from zeroshot.scoring.calibration import Calibration
+from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.scoring.ranking import (
+    Ranking,
+    cosine_scores,
+    rank_candidates,
+    softmax,
+    top_k,
+)
+from zeroshot.scoring.scores import Scores
+from zeroshot.scoring.settings import ScoreSettings
 
 __all__ = [
     "Calibration",
@@ -35,20 +30,3 @@ __all__ = [
     "softmax",
     "top_k",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "Calibration": "calibration",
-        "Explanation": "answers",
-        "LabelSpace": "label_space",
-        "RankedLabel": "answers",
-        "Ranking": "ranking",
-        "ScoreSettings": "settings",
-        "Scores": "scores",
-        "cosine_scores": "ranking",
-        "rank_candidates": "ranking",
-        "softmax": "ranking",
-        "top_k": "ranking",
-    },
-)

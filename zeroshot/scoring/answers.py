@@ -1,6 +1,5 @@
 """What a classifier answers about one image."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +22,7 @@ class RankedLabel(NamedTuple):
     probability : float
         In [0, 1], among the candidates; see `ZeroShotClassifier.predict_proba`.
     seen : bool
-        Whether it names a class of training (`zeroshot.labels.candidates.is_seen`).
+        Whether it names a class of training (`zeroshot.labels.seen_class`).
     rejected : bool
         Whether ``reject`` makes `ZeroShotClassifier.predict` answer ``unknown_label``
         for the image; the same for all its candidates.
@@ -110,9 +109,5 @@ class Explanation:
 def _made(entry: "LabelEntry | None") -> str:
     if entry is None:
         return "the word itself"
-    how = f"{entry.how} ({_list(entry.words)})"
-    return how + (f", without {_list(entry.missing)}" if entry.missing else "")
-
-
-def _list(words: Sequence[str]) -> str:
-    return ", ".join(words)
+    without = f", without {', '.join(entry.missing)}" if entry.missing else ""
+    return f"{entry.how} ({', '.join(entry.words)}){without}"

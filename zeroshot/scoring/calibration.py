@@ -21,18 +21,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
-from sklearn.utils import gen_batches
 
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
-from zeroshot.projections.base import Projection
-from zeroshot.scoring.folds import (
-    Folds,
-    Training,
-    train_background,
-    train_on_folds,
-)
+from zeroshot.scoring.folds import Folds, Training, train_background, train_on_folds
 from zeroshot.scoring.label_space import LabelSpace
-from zeroshot.scoring.rejection import SCORES_PER_BLOCK, Background, stand_out
+from zeroshot.scoring.ranking import SCORES_PER_BLOCK, blocks
+from zeroshot.scoring.rejection import Background, stand_out
 
 __all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
 
@@ -134,9 +128,7 @@ class Calibration:
         """
         statistics = np.empty((2, len(label_points)))
         points, labels = self.background.points, self.background.labels[:, None]
-        step = max(1, SCORES_PER_BLOCK // len(points))
-        for start in range(0, len(label_points), step):
-            columns = slice(start, start + step)
+        for columns in blocks(len(label_points), len(points)):
             statistics[:, columns] = _label_statistics(
                 LabelSpace.scores(points, label_points[columns]),
                 labels == class_of[columns],
@@ -151,26 +143,14 @@ class Calibration:
 
 
 def fit_calibration(
-    projection: Projection,
-    X: NDArray[np.float32],
-    y: NDArray[np.intp],
-    class_embeddings: NDArray[np.float32],
-    *,
-    hub_correction: float = 0.5,
-    penalty: float | None = None,
-    random_state: int = 0,
+    training: Training, penalty: float | None, seed: int
 ) -> Calibration:
     """Train on folds of the classes and learn from them what scores mean.
 
-    ``projection``: cloned for each fold. ``X``: (n, dim_visual), features of the
-    training images. ``y``: (n,) int, row of ``class_embeddings`` of each; every row has
-    an image. ``class_embeddings``: (n_classes, dim_text) float32, of unit length; at
-    least `MIN_CLASSES`. ``hub_correction``: as for `LabelSpace`; each fold has a space
-    of its own. ``penalty``: the seen penalty that will be used; None means the one
-    found here. ``random_state``: seeds the folds.
+    ``training``: of at least `MIN_CLASSES` classes. ``penalty``: the seen penalty that
+    will be used; None means the one found here. ``seed``: of the folds.
     """
-    training = Training(projection, X, y, class_embeddings, hub_correction)
-    parts = train_on_folds(training, random_state).sample(MOST_IMAGES, random_state)
+    parts = train_on_folds(training, seed).sample(MOST_IMAGES, seed)
     found, h, h_without = _best_penalty(parts)
     temperature = _best_temperature(parts)
     rate, auroc = _best_rate(parts, found if penalty is None else penalty, temperature)
@@ -185,7 +165,7 @@ def fit_calibration(
         h,
         h_without,
         auroc,
-        train_background(training, random_state),
+        train_background(training, seed),
     )
 
 
@@ -269,9 +249,7 @@ def _fit_logistic(parts: Folds) -> tuple[float, float]:
     fold_of = parts.folds[parts.y]
     standards, own = [], []
     # A few classes at a time: all scores in float64 would be n_images x n_classes.
-    for classes in gen_batches(
-        len(parts.folds), max(1, SCORES_PER_BLOCK // 8 // len(parts.y))
-    ):
+    for classes in blocks(len(parts.folds), len(parts.y), SCORES_PER_BLOCK // 8):
         labels = np.arange(len(parts.folds))[classes]
         scores = np.empty((len(parts.y), len(labels)), np.float32)
         for fold, label_points in enumerate(parts.label_points[:, classes]):

@@ -34,18 +34,10 @@ BACKGROUND_SIZE = 1000
 class Training:
     """Images of training, and how a projection is trained on some of them.
 
-    Attributes
-    ----------
-    projection : Projection
-        Cloned for each training.
-    X : ndarray of shape (n, dim_visual), float32
-        Features.
-    y : ndarray of shape (n,), int
-        Row of ``class_embeddings`` of each image; every row has an image.
-    class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        Of unit length.
-    hub_correction : float
-        As for `LabelSpace`; each training has a space of its own.
+    ``projection``: cloned for each training. ``X``: (n, dim_visual) float32, features.
+    ``y``: (n,) int, row of ``class_embeddings`` of each image; every row has an image.
+    ``class_embeddings``: (n_classes, dim_text) float32, of unit length.
+    ``hub_correction``: as for `LabelSpace`; each training has a space of its own.
     """
 
     projection: Projection
@@ -72,20 +64,11 @@ class Training:
 class Folds:
     """Points of images that a projection had not been trained on.
 
-    Attributes
-    ----------
-    y : ndarray of shape (n,), int
-        Class of each image.
-    folds : ndarray of shape (n_classes,), int
-        Fold that a class was left out in.
-    new : ndarray of shape (n, dim_text), float32
-        Points of the images in the fold of their class.
-    known : ndarray of shape (n, dim_text), float32
-        Points in the fold that left out the image alone, else NaN.
-    image_folds : ndarray of shape (n,), int
-        That fold.
-    label_points : ndarray of shape (n_folds, n_classes, dim_text + 1), float32
-        All labels in the `LabelSpace` of each fold.
+    ``y``: (n,) int, class of each image. ``folds``: (n_classes,) int, fold that a class
+    was left out in. ``new``: (n, dim_text) float32, points of the images in the fold of
+    their class. ``known``: (n, dim_text) float32, points in the fold that left out the
+    image alone, else NaN. ``image_folds``: (n,) int, that fold. ``label_points``:
+    (n_folds, n_classes, dim_text + 1) float32, all labels in the `LabelSpace` of each.
     """
 
     y: NDArray[np.intp]
@@ -96,20 +79,12 @@ class Folds:
     label_points: NDArray[np.float32]
 
     def sample(self, n: int, seed: int) -> "Folds":
-        """Return the same of some images, as many of each class where there are.
-
-        ``n``: how many, at most.
-        """
+        """Return the same of ``n`` images, as many of each class where there are."""
         if len(self.y) <= n:
             return self
         rows = _sample(self.y, n, seed)
-        return replace(
-            self,
-            y=self.y[rows],
-            new=self.new[rows],
-            known=self.known[rows],
-            image_folds=self.image_folds[rows],
-        )
+        names = ("y", "new", "known", "image_folds")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 def train_on_folds(training: Training, seed: int) -> Folds:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.scoring.ranking import cosine_scores
+from zeroshot.scoring.ranking import blocks, cosine_scores
 
 __all__ = ["LabelSpace"]
 
@@ -78,11 +78,10 @@ class LabelSpace:
             if np.may_share_memory(class_embeddings, seen):
                 seen = seen.copy()
             k = min(N_NEIGHBOURS, len(seen))
-            step = max(1, COSINES_PER_BLOCK // len(seen))
-            for start in range(0, len(class_embeddings), step):
-                cosines = class_embeddings[start : start + step] @ seen.T
+            for rows in blocks(len(penalty), len(seen), COSINES_PER_BLOCK):
+                cosines = class_embeddings[rows] @ seen.T
                 nearest = np.partition(cosines, -k, axis=1)[:, -k:]
-                penalty[start : start + step] = nearest.mean(axis=1)
+                penalty[rows] = nearest.mean(axis=1)
             penalty *= np.float32(self.hub_correction)
         return penalty
 

@@ -1,16 +1,25 @@
 """Points and class embeddings to scores, probabilities and ranks."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
-__all__ = ["Ranking", "cosine_scores", "rank_candidates", "softmax", "top_k"]
+__all__ = [
+    "Ranking",
+    "blocks",
+    "cosine_scores",
+    "rank_candidates",
+    "softmax",
+    "top_k",
+]
 
 # Scores of a block: 16 MB of float32, of several sizes the quickest.
 ROWS, COLUMNS = 512, 8192
 GROUPS = 256  # of columns, in a block, at least; see `_Best.add`
+SCORES_PER_BLOCK = 2**24  # 64 MB of float32, where scores are kept for a while
 
 
 class Ranking(NamedTuple):
@@ -29,6 +38,16 @@ class Ranking(NamedTuple):
     columns: NDArray[np.intp]
     scores: NDArray[np.float32]
     probabilities: NDArray[np.float64] | None
+
+
+def blocks(n: int, width: int, size: int = SCORES_PER_BLOCK) -> Iterator[slice]:
+    """Yield slices of ``n`` rows, each of as many as have ``size`` scores together.
+
+    ``width``: scores of a row. One row, where it has more than ``size``.
+    """
+    step = max(1, size // width)
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def cosine_scores(
@@ -143,18 +162,14 @@ def rank_candidates(
     best = _Best(n, min(k, m), np.dtype(np.float32))
     log_total = np.full(n, -np.inf)
     buffer = np.empty((min(n, ROWS), min(m, COLUMNS)), dtype=np.float32)
-    for start in range(0, n, ROWS):
-        rows = slice(start, min(start + ROWS, n))
-        for column in range(0, m, COLUMNS):
-            vectors = class_embeddings[column : column + COLUMNS]
-            scores = buffer[: rows.stop - start, : len(vectors)]
+    for rows in blocks(n, 1, ROWS):
+        for columns in blocks(m, 1, COLUMNS):
+            vectors = class_embeddings[columns]
+            scores = buffer[: rows.stop - rows.start, : len(vectors)]
             np.matmul(unit[rows], vectors.T, out=scores)
-            if (
-                penalty is not None
-                and (some := penalty[column : column + COLUMNS]).any()
-            ):
-                scores -= some
-            best.add(rows, column, scores)
+            if penalty is not None and penalty[columns].any():
+                scores -= penalty[columns]
+            best.add(rows, columns.start, scores)
             if temperature is not None:
                 log_total[rows] = np.logaddexp(
                     log_total[rows], _log_total(scores, temperature)
@@ -169,13 +184,7 @@ def rank_candidates(
 
 
 class _Best:
-    """The best candidates so far of each image, best first.
-
-    Attributes
-    ----------
-    columns : ndarray of shape (n, k), int
-    scores : ndarray of shape (n, k)
-    """
+    """The best so far of each image, best first: ``columns`` and ``scores``, (n, k)."""
 
     def __init__(self, n: int, k: int, dtype: np.dtype[Any]) -> None:
         self.k = k

@@ -9,7 +9,7 @@ class were new, among the candidates without their own.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,24 +17,18 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.scoring.ranking import blocks
 
 __all__ = ["Background", "stand_out"]
-
-SCORES_PER_BLOCK = 2**24  # 64 MB of float32, however many candidates
 
 
 @dataclass(frozen=True)
 class Background:
     """Images of training as points that the projection has when their class is new.
 
-    Attributes
-    ----------
-    points : ndarray of shape (n, dim_text), float32
-        Each mapped by a projection that was trained without its class.
-    labels : ndarray of shape (n,), int
-        Seen class of each.
-    folds : ndarray of shape (n_classes,), int
-        Classes of one number were left out of training together.
+    ``points``: (n, dim_text) float32, each mapped by a projection that was trained
+    without its class. ``labels``: (n,) int, seen class of each. ``folds``: (n_classes,)
+    int; classes of one number were left out of training together.
     """
 
     points: NDArray[np.float32]
@@ -43,14 +37,11 @@ class Background:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the fields by name."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the background that `to_arrays` was called on.
-
-        ``arrays``: as `to_arrays` returned them.
-        """
+        """Return the background that `to_arrays` was called on."""
         background = cls(**arrays)
         points, labels, folds = background.points, background.labels, background.folds
         if not (
@@ -77,44 +68,32 @@ class Background:
 
         Images of one class are alike, so the quantile is that of a sample of classes,
         not of images: one more class, which stands out without end, is added to them.
-        With that the rate is kept on average over new classes [1]_, [2]_.
+        With that the rate is kept on average over new classes (Dunn, Wasserman and
+        Ramdas, "Distribution-Free Prediction Sets for Two-Layer Hierarchical Models",
+        JASA 2023; Bates et al., "Testing for Outliers with Conformal p-values", Annals
+        of Statistics 2023). Of too few classes, less than ``1 / rate - 1``, it is the
+        highest value.
 
         ``rate``: share of images accepted although their label is not a candidate, in
-        (0, 1). ``candidates``: (m, dim_text + 1) float32, the candidates in the
-        `LabelSpace`. ``class_of``: (m,) int, seen class that each candidate names, or
-        -1. ``class_embeddings``: (n_classes, dim_text + 1) float32, those of the seen
-        classes. ``penalty``, ``temperature``: as for `stand_out`. Returns threshold:
-        the highest of the background where there are too few classes for the rate: it
-        needs ``1 / rate - 1``.
-
-        References
-        ----------
-        .. [1] Dunn, Wasserman and Ramdas, "Distribution-Free Prediction Sets for
-           Two-Layer Hierarchical Models", JASA 2023.
-        .. [2] Bates et al., "Testing for Outliers with Conformal p-values", Annals of
-           Statistics 2023.
+        (0, 1). ``candidates``, ``class_embeddings``: (m or n_classes, dim_text + 1)
+        float32, they and the seen classes in the `LabelSpace`. ``class_of``: (m,) int,
+        seen class that each candidate names, or -1.
         """
         n_classes = len(self.folds)
         quantile = min(1.0, (1 - rate) * (n_classes + 1) / n_classes)
-        rows = max(1, SCORES_PER_BLOCK // (len(candidates) + n_classes))
         values = []
-        for start in range(0, len(self.points), rows):
-            points = self.points[start : start + rows]
-            fold = self.folds[self.labels[start : start + rows]][:, None]
+        for rows in blocks(len(self.points), len(candidates) + n_classes):
+            points, fold = self.points[rows], self.folds[self.labels[rows]]
             # What was new together is hidden: an image meets none of its own class.
-            same = fold == self.folds[None, :]
+            same = fold[:, None] == self.folds
             hidden = np.where(class_of < 0, False, same[:, class_of])
             scores = LabelSpace.scores(points, candidates) - penalty * (class_of >= 0)
             scores = np.where(hidden, -np.inf, scores)
             seen = LabelSpace.scores(points, class_embeddings) - penalty
-            best = scores.argmax(axis=1)
+            seen = np.where(same, -np.inf, seen)
+            class_of_best = class_of[scores.argmax(axis=1)]
             values.append(
-                stand_out(
-                    scores.max(axis=1),
-                    class_of[best],
-                    np.where(same, -np.inf, seen),
-                    temperature,
-                )
+                stand_out(scores.max(axis=1), class_of_best, seen, temperature)
             )
         return float(np.quantile(np.concatenate(values), quantile, method="higher"))
 
@@ -125,15 +104,14 @@ def stand_out(
     seen: NDArray[np.floating[Any]],
     temperature: float,
 ) -> NDArray[np.float64]:
-    """Return how far the best candidate stands out from the seen classes.
+    """Return how far the best candidate stands out from the seen classes, (n,).
 
     That is ``best - t log mean exp(seen / t)``, without the class that the best
     candidate names: t times the log odds of the candidate against the seen classes.
 
     ``best``: (n,), score of each image's best candidate. ``class_of_best``: (n,) int,
     seen class that it names, or -1. ``seen``: (n, n_classes), scores of the seen
-    classes; -inf hides one. ``temperature``: t, > 0. Returns values (n,) float64:
-    higher is better.
+    classes; -inf hides one. ``temperature``: t, > 0.
 
     Examples
     --------

@@ -19,12 +19,13 @@ from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import (
     Ranking,
+    blocks,
     cosine_scores,
     rank_candidates,
     softmax,
     top_k,
 )
-from zeroshot.scoring.rejection import SCORES_PER_BLOCK, stand_out
+from zeroshot.scoring.rejection import stand_out
 from zeroshot.scoring.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -37,21 +38,10 @@ __all__ = ["Scores"]
 class Scores:
     """Candidate labels, and the images that they are scored for.
 
-    Attributes
-    ----------
-    labels : ndarray of shape (m,)
-        The candidates.
-    class_embeddings : ndarray of shape (m, dim_text), float32
-        Theirs, of unit length.
-    class_of : ndarray of shape (m,), int
-        Seen class that each names, or -1.
-    points : ndarray of shape (n, dim_text), float32
-        Projected images, of any length. A row may be NaN.
-    space : LabelSpace
-    settings : ScoreSettings
-        In effect: `ScoreSettings.in_effect`.
-    calibration : Calibration or None
-        What `fit` learnt on folds.
+    ``labels``: (m,), the candidates. ``class_embeddings``: (m, dim_text) float32, of
+    unit length. ``class_of``: (m,) int, the seen class that each names, or -1.
+    ``points``: (n, dim_text) float32, projected images of any length; a row may be NaN.
+    ``settings``: from `ScoreSettings.in_effect`. ``calibration``: what `fit` learnt.
     """
 
     labels: NDArray[Any]
@@ -73,10 +63,14 @@ class Scores:
         return self.space.hub_penalty(self.class_embeddings)
 
     @cached_property
+    def seen_penalty(self) -> NDArray[np.float32]:
+        """What the scores of each candidate lose if it names a seen class, (m,)."""
+        return np.asarray(np.float32(self.settings.seen_penalty) * self.is_seen)
+
+    @cached_property
     def penalty(self) -> NDArray[np.float32]:
         """What the scores of each candidate lose altogether, (m,)."""
-        seen_penalty = np.float32(self.settings.seen_penalty) * self.is_seen
-        return (self.hub_penalty + seen_penalty).astype(np.float32)
+        return (self.hub_penalty + self.seen_penalty).astype(np.float32)
 
     @cached_property
     def label_points(self) -> NDArray[np.float32]:
@@ -91,10 +85,8 @@ class Scores:
         scores : ndarray of shape (n_some, m), float32
             Higher is better; NaN for an image whose point is.
         """
-        rows = max(1, SCORES_PER_BLOCK // len(self.labels))
-        for start in range(0, max(1, len(self.points)), rows):
-            points = self.points[start : start + rows]
-            yield cosine_scores(points, self.class_embeddings) - self.penalty
+        for rows in blocks(max(1, len(self.points)), len(self.labels)):
+            yield cosine_scores(self.points[rows], self.class_embeddings) - self.penalty
 
     def probabilities(self, *, multi_label: bool = False) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
@@ -102,16 +94,12 @@ class Scores:
         Parameters
         ----------
         multi_label : bool, default=False
-            For each label the probability that it applies, whatever the others.
+            For each label the probability that it applies, whatever the others; raises
+            ValueError if `fit` calibrated nothing.
 
         Returns
         -------
         probabilities : ndarray of shape (n, m), float32
-
-        Raises
-        ------
-        ValueError
-            If ``multi_label``, and `fit` calibrated nothing.
         """
         if multi_label:
             return np.concatenate([part for _, part in self._independent()])
@@ -194,9 +182,8 @@ class Scores:
             temperature,
         )
         class_of_best = self.class_of[ranking.columns[:, 0]]
-        rows = max(1, SCORES_PER_BLOCK // len(classes))
-        for start in range(0, len(best), rows):
-            part = np.flatnonzero(accepted[start : start + rows]) + start
+        for rows in blocks(len(best), len(classes)):
+            part = np.flatnonzero(accepted[rows]) + rows.start
             seen = LabelSpace.scores(self.points[part], classes) - seen_penalty
             accepted[part] = threshold < stand_out(
                 best[part], class_of_best[part], seen, temperature
@@ -217,11 +204,6 @@ class Scores:
         -------
         ranked : list of list of RankedLabel
             An empty list for an image whose point is NaN.
-
-        Raises
-        ------
-        ValueError
-            If ``multi_label``, and `fit` calibrated nothing.
         """
         ranking = self.best(1 if multi_label else k, probabilities=not multi_label)
         accepted = self.accepted(ranking)
@@ -306,6 +288,5 @@ class Scores:
                 f"(multi_label). Got {got}. {what}"
             )
         probabilities = self.calibration.independent(self.label_points, self.class_of)
-        seen_penalty = np.float32(self.settings.seen_penalty) * self.is_seen
         for scores in self.blocks():
-            yield scores, probabilities(scores + seen_penalty)
+            yield scores, probabilities(scores + self.seen_penalty)

@@ -7,6 +7,7 @@ fitted on folds of the seen classes (`zeroshot.scoring.calibration`).
 import math
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
@@ -23,16 +24,7 @@ DEFAULT_TEMPERATURE = 0.1
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """The parameters of a classifier that decide about its scores.
-
-    Attributes
-    ----------
-    hub_correction : float
-    seen_penalty : float or "auto"
-    temperature : float, "auto" or None
-    reject : float, "auto", "auto:<rate>" or None
-        As for `ZeroShotClassifier`.
-    """
+    """The parameters of a `ZeroShotClassifier` that decide about its scores."""
 
     hub_correction: float
     seen_penalty: Any
@@ -41,7 +33,7 @@ class ScoreSettings:
 
     @classmethod
     def of(cls, classifier: Any) -> Self:
-        """Return the settings of a classifier, checked.
+        """Return the settings of a classifier; ValueError for one out of range.
 
         Parameters
         ----------
@@ -50,49 +42,12 @@ class ScoreSettings:
         Returns
         -------
         settings : ScoreSettings
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range.
         """
-        settings = cls(
-            classifier.hub_correction,
-            classifier.seen_penalty,
-            classifier.temperature,
-            classifier.reject,
-        )
-        hub, penalty = settings.hub_correction, settings.seen_penalty
-        temperature, reject = settings.temperature, settings.reject
-        is_auto = isinstance(reject, str)
-        for name, value, fits, wanted in (
-            ("hub_correction", hub, _is_number(hub) and hub >= 0, "a number >= 0"),
-            (
-                "seen_penalty",
-                penalty,
-                penalty == "auto" or _is_number(penalty),
-                "a number, or 'auto'",
-            ),
-            (
-                "temperature",
-                temperature,
-                temperature in (None, "auto")
-                or (_is_number(temperature) and temperature > 0),
-                "a number > 0, None or 'auto'",
-            ),
-            (
-                "reject",
-                reject,
-                reject is None
-                or (is_auto and false_accept_rate(reject) is not None)
-                or (_is_number(reject) and -1 <= reject <= 1),
-                "a number in [-1, 1], None, 'auto' or 'auto:<false-accept rate in "
-                "(0, 1)>'",
-            ),
-        ):
-            if not fits:
+        for name, (wanted, fits) in _CHECKS.items():
+            value = getattr(classifier, name)
+            if not fits(value):
                 raise ValueError(f"Expected {name} to be {wanted}. Got {value!r}.")
-        return settings
+        return cls(**{name: getattr(classifier, name) for name in _CHECKS})
 
     @property
     def automatic(self) -> list[str]:
@@ -106,11 +61,13 @@ class ScoreSettings:
     @property
     def false_accept_rate(self) -> float | None:
         """The rate in ``reject="auto:0.05"``; None where it is not stated."""
-        reject = self.reject
-        return (false_accept_rate(reject) if isinstance(reject, str) else None) or None
+        is_auto = isinstance(self.reject, str)
+        return (false_accept_rate(self.reject) if is_auto else None) or None
 
     def can_calibrate(self, n_classes: int) -> bool:
         """Tell whether `fit` has something to calibrate, and classes for it.
+
+        Warns if there are too few, for that or for the rate that is asked for.
 
         Parameters
         ----------
@@ -120,11 +77,6 @@ class ScoreSettings:
         Returns
         -------
         can_calibrate : bool
-
-        Warns
-        -----
-        PartialCoverageWarning
-            If there are too few classes, for that or for the rate that is asked for.
         """
         wanted, rate = self.automatic, self.false_accept_rate
         if not wanted:
@@ -151,6 +103,8 @@ class ScoreSettings:
     def in_effect(self, calibration: Calibration | None, n_classes: int) -> Self:
         """Return the settings with numbers for ``"auto"``; a rate of ``reject`` stays.
 
+        Raises ValueError if something is ``"auto"`` that was not in `fit`.
+
         Parameters
         ----------
         calibration : Calibration or None
@@ -161,11 +115,6 @@ class ScoreSettings:
         Returns
         -------
         settings : ScoreSettings
-
-        Raises
-        ------
-        ValueError
-            If something is ``"auto"`` that was not in `fit`.
         """
         if self.automatic and calibration is None and n_classes >= MIN_CLASSES:
             raise ValueError(
@@ -173,26 +122,16 @@ class ScoreSettings:
                 f"which nothing was 'auto'. Set seen_penalty, temperature or reject to "
                 f"'auto' and fit again."
             )
-        penalty, temperature, reject = self.seen_penalty, self.temperature, self.reject
-        if penalty == "auto":
-            penalty = 0.0 if calibration is None else calibration.seen_penalty
-        if temperature == "auto":
-            temperature = None if calibration is None else calibration.temperature
-        if isinstance(reject, str) and calibration is None:
-            reject = None
-        return replace(
-            self,
-            seen_penalty=penalty,
-            temperature=temperature or DEFAULT_TEMPERATURE,
-            reject=reject,
-        )
+        found = dict[str, Any](seen_penalty=0.0, temperature=None, reject=None)
+        if calibration is not None:
+            found = {**vars(calibration), "reject": self.reject}
+        settings = replace(self, **{name: found[name] for name in self.automatic})
+        temperature = settings.temperature or DEFAULT_TEMPERATURE
+        return replace(settings, temperature=temperature)
 
 
 def false_accept_rate(text: str) -> float | None:
-    """Return the rate in ``"auto:0.05"``.
-
-    ``text``: value of ``reject``. Returns rate: in (0, 1); 0 for ``"auto"``, None where
-    the text is neither.
+    """Return the rate in ``"auto:0.05"``; 0 for ``"auto"``, None for any other text.
 
     Examples
     --------
@@ -210,3 +149,25 @@ def _is_number(value: object) -> bool:
     return (
         isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     )
+
+
+# What each parameter must be, in words and as a function.
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "hub_correction": ("a number >= 0", lambda value: _is_number(value) and value >= 0),
+    "seen_penalty": (
+        "a number, or 'auto'",
+        lambda value: value == "auto" or _is_number(value),
+    ),
+    "temperature": (
+        "a number > 0, None or 'auto'",
+        lambda value: value in (None, "auto") or (_is_number(value) and value > 0),
+    ),
+    "reject": (
+        "a number in [-1, 1], None, 'auto' or 'auto:<false-accept rate in (0, 1)>'",
+        lambda value: (
+            value is None
+            or (isinstance(value, str) and false_accept_rate(value) is not None)
+            or (_is_number(value) and -1 <= value <= 1)
+        ),
+    ),
+}

@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 
 from zeroshot.projections.base import Projection
 from zeroshot.scoring.calibration import Calibration, fit_calibration
+from zeroshot.scoring.folds import Training
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.settings import ScoreSettings
 from zeroshot.training.projection_choice import (
@@ -86,13 +87,9 @@ def learn(
     if settings.can_calibrate(len(class_embeddings)):
         penalty = settings.seen_penalty
         calibration = fit_calibration(
-            chosen,
-            X,
-            y,
-            class_embeddings,
-            hub_correction=hub_correction,
-            penalty=None if penalty == "auto" else penalty,
-            random_state=check_random_state(random_state).randint(2**31 - 1),
+            Training(chosen, X, y, class_embeddings, hub_correction),
+            None if penalty == "auto" else penalty,
+            seed=check_random_state(random_state).randint(2**31 - 1),
         )
     chosen.fit(X, y, class_embeddings=class_embeddings)
     return Learnt(
