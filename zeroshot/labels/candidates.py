@@ -253,6 +253,6 @@ def _vocabulary_size(text: str) -> int:
     if name != "vocabulary" or (colon and not (number.isdecimal() and int(number))):
         raise LabelError(
             f"Expected a list of labels, or 'vocabulary:<how many words>'. Got the "
-            f"single string {text!r}. Write [{text!r}] for a single label."
+            f"single string {text!r}. Write {[*map(str.strip, text.split(','))]}."
         )
     return int(number) if colon else VOCABULARY_SIZE
