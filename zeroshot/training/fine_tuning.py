@@ -298,7 +298,7 @@ def _maps(
                 f"the frozen layers give. Got {free / 1e9:.1f} GB. Train fewer layers, "
                 f"take fewer views, or set TMPDIR to a larger disk."
             )
-        maps = np.memmap(Path(folder) / "maps", np.float16, "w+", shape=shape)
+        maps = np.memmap(Path(folder, "maps"), np.float16, "w+", shape=shape)
         random = np.random.default_rng(seed)
         with progress_bar("fine-tuning: frozen layers", len(images)) as advance:
             for start, pixels in _read(images, backbone):
@@ -308,10 +308,7 @@ def _maps(
                     boxes = _random_boxes(random, len(pixels), settings.smallest_crop)
                     maps[rows, view] = end.maps(pixels, boxes)
                 advance(len(pixels))
-        try:
-            yield maps
-        finally:
-            del maps
+        yield maps
 
 
 def _read(
