@@ -4,7 +4,6 @@ Both score an image x against a class embedding t by ``x' W t``, which is a line
 W of the image into the text space; they differ from DeViSE in the loss.
 """
 
-from abc import abstractmethod
 from typing import Any
 
 from zeroshot.projections.trained import TrainedProjection, hinges
@@ -12,19 +11,7 @@ from zeroshot.projections.trained import TrainedProjection, hinges
 __all__ = ["ALE", "SJE"]
 
 
-class _Bilinear(TrainedProjection):
-    """Base class: the loss is made of the violations of the margin."""
-
-    def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
-        """Return the loss of each image; see `TrainedProjection.losses`."""
-        return self._total(tf, hinges(tf, points, wanted, T, self.margin))
-
-    @abstractmethod
-    def _total(self, tf: Any, hinge: Any) -> Any:
-        """Return the loss of each image from its hinges, (n, n_classes)."""
-
-
-class SJE(_Bilinear):
+class SJE(TrainedProjection):
     """Structured joint embedding: the worst wrong class counts, and no other.
 
     The loss of an image x of class y is
@@ -70,11 +57,12 @@ class SJE(_Bilinear):
     array([0, 1, 2])
     """
 
-    def _total(self, tf: Any, hinge: Any) -> Any:
+    def _losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
+        hinge = hinges(tf, points, wanted, T, self.margin)
         return tf.reduce_max(hinge, axis=1)
 
 
-class ALE(_Bilinear):
+class ALE(TrainedProjection):
     """Attribute label embedding: violations weighted by the rank of the true class.
 
     With r the number of classes j for which ``margin - x' W t_y + x' W t_j > 0``, the
@@ -121,7 +109,8 @@ class ALE(_Bilinear):
     array([0, 1, 2])
     """
 
-    def _total(self, tf: Any, hinge: Any) -> Any:
+    def _losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
+        hinge = hinges(tf, points, wanted, T, self.margin)
         rank = tf.reduce_sum(tf.cast(hinge > 0, tf.float32), axis=1)
         harmonic = tf.cumsum(1 / tf.range(1, tf.shape(hinge)[1] + 1, dtype=tf.float32))
         last = tf.maximum(tf.cast(rank, tf.int32) - 1, 0)

@@ -146,29 +146,7 @@ class DeViSE(TrainedProjection):
         # A cosine does not see the length of the map; a squared error would be Ridge.
         return self.weight_decay if self.loss == "rank" else 0.0
 
-    def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
-        """Return the loss of each image of a batch, without the weight penalty.
-
-        The map and, after it, the backbone's last layers are trained with this
-        function (`zeroshot.training.fine_tuning`).
-
-        Parameters
-        ----------
-        tf : module
-            TensorFlow.
-        points : tensor of shape (n, dim_text), float32
-            Images in the text space, not normalised.
-        wanted : tensor of shape (n,), int64
-            For each image its row of ``T``.
-        T : tensor of shape (n_classes, dim_text), float32
-            Class embeddings of unit length.
-        seed : tensor of shape (2,), int32
-            Of the random order of ``negatives="first-violator"``.
-
-        Returns
-        -------
-        losses : tensor of shape (n,), float32
-        """
+    def _losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
         if self.loss != "rank":
             own = tf.gather(T, wanted)
             if self.loss == "mse":

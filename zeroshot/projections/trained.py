@@ -31,7 +31,7 @@ Layer = tuple[Float32, Float32]
 class TrainedProjection(ProjectionEstimator):
     """Base class: a map trained by Adam on a loss, for as long as held-out classes say.
 
-    Subclasses write `losses`. What is learnt is described in `DeViSE`.
+    Subclasses write `_losses`. What is learnt is described in `DeViSE`.
     """
 
     _rules: Rules = (
@@ -76,14 +76,20 @@ class TrainedProjection(ProjectionEstimator):
         self.normalize = normalize
         self.random_state = random_state
 
-    @abstractmethod
     def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
-        """Return the loss of each image of a batch, without the weight penalty.
+        """Return the loss of each image of a batch (n,), without the weight penalty.
 
-        ``tf``: TensorFlow. ``points``: images in the text space, not normalised.
-        ``wanted``: for each image its row of ``T``. ``T``: class embeddings of unit
-        length. ``seed``: for losses that draw at random.
+        The backbone's last layers are trained with it too (`zeroshot.training`).
+        ``tf``: TensorFlow. ``points``: (n, dim_text), images in the text space, not
+        normalised. ``wanted``: (n,) int64, for each image its row of ``T``. ``T``:
+        (n_classes, dim_text), class embeddings of unit length. ``seed``: (2,) int32,
+        for losses that draw at random.
         """
+        return self._losses(tf, points, wanted, T, seed)
+
+    @abstractmethod
+    def _losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
+        """Compute `losses`."""
 
     def weight_penalty(self, tf: Any, kernels: Sequence[Any]) -> Any:
         """Return what is added to the mean loss of a batch for the length of the map.

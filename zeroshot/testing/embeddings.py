@@ -54,11 +54,9 @@ def text_embeddings_checks(
 
     Parameters
     ----------
-    known : sequence of str
-        Words that it has vectors for, at least two different ones.
-    unknown : sequence of str, default=()
-        Words that it has no vectors for. Where empty, `check_unknown_words` is left
-        out.
+    known, unknown : sequence of str
+        As for `check_text_embeddings`; without unknown words, `check_unknown_words` is
+        left out.
 
     Returns
     -------
