@@ -167,9 +167,7 @@ def trained(
     model.compile(keras.optimizers.Adam(projection.learning_rate), loss)
     times: dict[str, list[float]] = {"ours": [], "model.fit": [], "products": []}
     start = time.perf_counter()
-
-    def after_epoch(*_: object) -> bool:
-        nonlocal start
+    for _ in projection._train(X, y, T, turns + 1, 0):
         times["ours"].append(time.perf_counter() - start)
         times["model.fit"].append(
             seconds(lambda: model.fit(X, y, batch_size=size, epochs=1, verbose=0))
@@ -178,9 +176,6 @@ def trained(
             seconds(lambda: products(features, weights, vectors).numpy())
         )
         start = time.perf_counter()
-        return True
-
-    projection._train(X, y, T, turns + 1, 0, after_epoch)
     return {name: each[1:] for name, each in times.items()}  # the first compiles
 
 

@@ -101,35 +101,27 @@ def load_proposed_split(features: str | Path, att_splits: str | Path) -> Propose
     if len(number) != len(matrix):
         _fail(features, f"{len(matrix)} 'labels', as features", f"{len(number)}")
     labels = names[number]
-    at = {
-        name: np.sort(_numbers(classes[name], len(matrix), att_splits, name))
+    train, val, trainval, seen_test, unseen_test = (
+        np.sort(_numbers(classes[name], len(matrix), att_splits, name))
         for name in LOCATIONS
-    }
-    trainval = at["trainval_loc"]
+    )
+    train, val = np.intersect1d(train, trainval), np.intersect1d(val, trainval)
     return ProposedSplit(
         matrix,
         labels,
         images.get("image_files", np.array([], np.str_)).ravel().tolist(),
         Attributes(att_splits),
-        _split(
-            labels, trainval, at["test_seen_loc"], at["test_unseen_loc"], att_splits
-        ),
-        _split(
-            labels,
-            np.intersect1d(at["train_loc"], trainval),
-            np.array([], dtype=np.intp),
-            np.intersect1d(at["val_loc"], trainval),
-            att_splits,
-        ),
+        _split(att_splits, labels, trainval, seen_test, unseen_test),
+        _split(att_splits, labels, train, np.array([], np.intp), val),
     )
 
 
 def _split(
+    path: Path,
     labels: NDArray[np.str_],
     train: NDArray[np.intp],
     seen_test: NDArray[np.intp],
     unseen_test: NDArray[np.intp],
-    path: Path,
 ) -> ZeroShotSplit:
     seen, unseen = np.unique(labels[train]), np.unique(labels[unseen_test])
     if both := np.intersect1d(seen, unseen).tolist():
@@ -158,11 +150,8 @@ def _numbers(
     if flat.dtype.kind not in "fiu" or flat.size == 0:
         _fail(path, f"numbers in '{name}'", f"{flat.size} of {flat.dtype}")
     if not ((flat >= 1) & (flat <= largest) & (flat == np.floor(flat))).all():
-        _fail(
-            path,
-            f"whole numbers from 1 to {largest} in '{name}'",
-            f"{flat.min()} to {flat.max()}",
-        )
+        expected = f"whole numbers from 1 to {largest} in '{name}'"
+        _fail(path, expected, f"{flat.min()} to {flat.max()}")
     return flat.astype(np.intp) - 1
 
 

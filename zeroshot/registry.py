@@ -73,7 +73,7 @@ def names(kind: Kind) -> list[str]:
     Parameters
     ----------
     kind : {"backbones", "embeddings", "projections"}
-        Which entry-point group (``zeroshot.<kind>``) to list.
+        Entry-point group (``zeroshot.<kind>``), here and below.
 
     Returns
     -------
@@ -93,7 +93,6 @@ def distribution_of(kind: Kind, name: str) -> str:
     Parameters
     ----------
     kind : {"backbones", "embeddings", "projections"}
-        Kind of plugin.
     name : str
         Registered name.
 
@@ -121,7 +120,7 @@ def backbone_names(spec: str) -> list[str]:
     Returns
     -------
     names : list of str
-        Whether they are registered is not looked at.
+        Registered or not.
 
     Examples
     --------
@@ -140,9 +139,7 @@ def name_of(kind: Kind, plugin_class: type) -> str | None:
     Parameters
     ----------
     kind : {"backbones", "embeddings", "projections"}
-        Entry-point group to look in.
     plugin_class : type
-        The class itself.
 
     Returns
     -------
@@ -174,14 +171,12 @@ def load(kind: Kind, name: str) -> Any:
     Parameters
     ----------
     kind : {"backbones", "embeddings", "projections"}
-        Kind of plugin.
     name : str
         Registered name, without an argument.
 
     Returns
     -------
     factory : type or callable
-        Makes the plugin.
 
     Raises
     ------
@@ -194,10 +189,10 @@ def load(kind: Kind, name: str) -> Any:
     try:
         return entry.load()
     except Exception as error:
+        owner = f"'{_distribution(entry)}'"
         raise PluginError(
-            f"Plugin '{name}' of '{_distribution(entry)}' ({entry.value}) cannot be "
-            f"imported: {type(error).__name__}: {error}. Update or uninstall "
-            f"'{_distribution(entry)}'."
+            f"Plugin '{name}' of {owner} ({entry.value}) cannot be imported: "
+            f"{type(error).__name__}: {error}. Update or uninstall {owner}."
         ) from error
 
 
@@ -219,10 +214,8 @@ def resolve_backbone(spec: str | type | Backbone) -> Backbone:
 
     Raises
     ------
-    UnknownPluginError
-        If no installed distribution registers the name.
-    PluginError
-        If the plugin cannot be imported, or two distributions register the name.
+    UnknownPluginError, PluginError
+        As `load`.
     PluginContractError
         If it cannot be made, or what is made lacks members of the contract.
     """
@@ -264,14 +257,15 @@ def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddin
         If a path is no file, the file holds no vectors, or published vectors cannot be
         downloaded.
     """
-    if isinstance(spec, Path):
-        spec = str(spec)
-    if isinstance(spec, str) and spec.partition(":")[0] not in _entries("embeddings"):
-        file = _vector_file(spec)
-        if file is not None:
-            from zeroshot.embeddings import open_vectors
+    spec = str(spec) if isinstance(spec, Path) else spec
+    if (
+        isinstance(spec, str)
+        and spec.partition(":")[0] not in _entries("embeddings")
+        and (file := _vector_file(spec)) is not None
+    ):
+        from zeroshot.embeddings import open_vectors
 
-            return open_vectors(file)
+        return open_vectors(file)
     return cast(TextEmbeddings, _resolve("embeddings", spec))
 
 
@@ -284,21 +278,17 @@ def _vector_file(spec: str) -> Path | None:
     path = os.path.expanduser(spec)
     if os.path.isfile(path):
         return Path(path)
-    from zeroshot.embeddings.catalogue import (
-        catalogue_names,
-        find_vectors,
-        near_catalogue_names,
-    )
+    from zeroshot.embeddings import catalogue
 
-    if spec in catalogue_names():
-        return find_vectors(spec)
-    near = near_catalogue_names(spec)
+    if spec in catalogue.catalogue_names():
+        return catalogue.find_vectors(spec)
+    near = catalogue.near_catalogue_names(spec)
     if near and not os.path.dirname(spec):
         raise UnknownPluginError(
             f"Expected a registered name of embeddings, the name of published vectors "
-            f"or a file. Got '{spec}'. Did you mean {' or '.join(map(repr, near))}? "
-            f"Registered: {', '.join(names('embeddings'))}; published: see `zeroshot "
-            f"embeddings list`."
+            f"or a file. Got '{spec}'.{_did_you_mean(near)} Registered: "
+            f"{', '.join(names('embeddings'))}; published: see `zeroshot embeddings "
+            f"list`."
         )
     name = spec.partition(":")[0]
     if os.path.dirname(name) or os.path.splitext(name)[1]:
@@ -337,8 +327,7 @@ def spec_of(plugin: object) -> str | None:
 
     Parameters
     ----------
-    plugin : object
-        A backbone, text embeddings or a projection.
+    plugin : Backbone, TextEmbeddings or Projection
 
     Returns
     -------
@@ -360,8 +349,7 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
     Returns
     -------
     reason : str
-        Empty where it names an installed plugin, or files that hold nothing but
-        numbers and words.
+        Empty for an installed plugin, and for files of mere numbers and words.
 
     Examples
     --------
@@ -413,21 +401,24 @@ def _name(part: str) -> str:
 def _resolve(kind: Kind, spec: Any) -> object:
     if isinstance(spec, str):
         name = spec.partition(":")[0]
-        factory = load(kind, name)
         origin = f"'{spec}' of '{distribution_of(kind, name)}'"
-        plugin = _make(factory, spec, origin)
+        plugin = _make(load(kind, name), spec, origin)
     elif isinstance(spec, type):
         origin = f"class '{spec.__qualname__}'"
         plugin = _make(spec, None, origin)
     else:
         origin = f"an object of class '{type(spec).__qualname__}'"
         plugin = spec
-    missing = [m for m in _members(CONTRACTS[kind]) if not _has(plugin, m)]
+    contract = CONTRACTS[kind]
+    members = [name for name in vars(contract) if not name.startswith("_")]
+    # Static: asking for `dim` or `fingerprint` could load a network.
+    none = object()
+    missing = [m for m in members if inspect.getattr_static(plugin, m, none) is none]
     if missing:
         raise PluginContractError(
             f"Expected something that keeps the contract of {kind} "
-            f"('{CONTRACTS[kind].__name__}'). Got {origin}, which lacks "
-            f"{', '.join(missing)}. See docs/plugins.md."
+            f"('{contract.__name__}'). Got {origin}, which lacks "
+            f"{', '.join(sorted(missing))}. See docs/plugins.md."
         )
     return plugin
 
@@ -449,23 +440,6 @@ def _make(factory: Any, spec: str | None, origin: str) -> object:
         ) from error
 
 
-def _members(contract: type) -> list[str]:
-    return sorted(
-        name
-        for name, value in vars(contract).items()
-        if not name.startswith("_") and (callable(value) or isinstance(value, property))
-    )
-
-
-def _has(plugin: object, member: str) -> bool:
-    # Static: asking for `dim` or `fingerprint` could load a network.
-    try:
-        inspect.getattr_static(plugin, member)
-    except AttributeError:
-        return False
-    return True
-
-
 @cache
 def _entries(kind: Kind) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
@@ -477,10 +451,9 @@ def _entries(kind: Kind) -> dict[str, list[EntryPoint]]:
 def _entry(kind: Kind, name: str) -> EntryPoint:
     entries = _entries(kind)
     if name not in entries:
-        close = difflib.get_close_matches(name.lower(), entries, n=3)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        near = difflib.get_close_matches(name.lower(), entries, n=3)
         raise UnknownPluginError(
-            f"Expected a registered name of {kind}. Got '{name}'.{hint} "
+            f"Expected a registered name of {kind}. Got '{name}'.{_did_you_mean(near)} "
             f"Registered: {', '.join(sorted(entries))}."
         )
     if len(entries[name]) > 1:
@@ -490,6 +463,10 @@ def _entry(kind: Kind, name: str) -> EntryPoint:
             f"but one."
         )
     return entries[name][0]
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _distribution(entry: EntryPoint) -> str:

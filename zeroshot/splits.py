@@ -132,19 +132,14 @@ def zero_shot_splits(
     for seed in range(random_state, random_state + n_splits):
         seen, held_out = hold_out_classes(y, unseen, seed)
         random = np.random.default_rng(seed)
-        train, test = [], []
+        is_test = np.zeros(len(y), dtype=bool)
         for label in seen:
             positions = random.permutation(np.flatnonzero(y == label))
             n_test = min(max(1, round(seen_test * len(positions))), len(positions) - 1)
-            test.append(positions[:n_test])
-            train.append(positions[n_test:])
-        yield ZeroShotSplit(
-            seen,
-            held_out,
-            np.sort(np.concatenate(train)),
-            np.sort(np.concatenate(test)),
-            np.flatnonzero(np.isin(y, held_out)),
-        )
+            is_test[positions[:n_test]] = True
+        train = np.flatnonzero(np.isin(y, seen) & ~is_test)
+        unseen_test = np.flatnonzero(np.isin(y, held_out))
+        yield ZeroShotSplit(seen, held_out, train, np.flatnonzero(is_test), unseen_test)
 
 
 class ClassDisjointKFold(BaseCrossValidator):
@@ -202,7 +197,7 @@ class ClassDisjointKFold(BaseCrossValidator):
         Parameters
         ----------
         X : sized
-            Images or features; only their number could matter, and is not looked at.
+            Images or features; not looked at.
         y : array-like of shape (n,)
             Label of each image.
         groups : object

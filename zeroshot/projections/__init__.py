@@ -17,16 +17,7 @@ if TYPE_CHECKING:
     from zeroshot.projections.conse import ConSE
     from zeroshot.projections.devise import DeViSE
 
-__all__ = [
-    "ALE",
-    "ESZSL",
-    "SAE",
-    "SJE",
-    "ConSE",
-    "DeViSE",
-    "Projection",
-    "Ridge",
-]
+__all__ = ["ALE", "ESZSL", "SAE", "SJE", "ConSE", "DeViSE", "Projection", "Ridge"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,

@@ -5,7 +5,12 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Projection"]
+__all__ = ["Float32", "Floats", "Int64", "Integers", "Projection"]
+
+Floats = NDArray[np.floating[Any]]
+Float32 = NDArray[np.float32]
+Integers = NDArray[np.integer[Any]]
+Int64 = NDArray[np.int64]
 
 
 @runtime_checkable
@@ -16,13 +21,7 @@ class Projection(Protocol):
     unchanged by ``__init__`` and are searchable as ``projection__name``.
     """
 
-    def fit(
-        self,
-        X: NDArray[np.floating[Any]],
-        y: NDArray[np.integer[Any]],
-        *,
-        class_embeddings: NDArray[np.floating[Any]],
-    ) -> Self:
+    def fit(self, X: Floats, y: Integers, *, class_embeddings: Floats) -> Self:
         """Learn the map.
 
         Parameters
@@ -39,7 +38,7 @@ class Projection(Protocol):
         self : Projection
         """
 
-    def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    def transform(self, X: Floats) -> Float32:
         """Map features to points in the text space.
 
         Parameters

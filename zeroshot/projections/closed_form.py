@@ -2,8 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,57 +10,58 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.blas import dgemm, dsymm, sgemm, ssyrk
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
+from sklearn.utils import gen_batches
 
-from zeroshot.projections.estimator import ProjectionEstimator
+from zeroshot.projections.base import Float32, Floats, Int64, Integers
+from zeroshot.projections.estimator import POSITIVE, ProjectionEstimator, Rules
 
 __all__ = ["ESZSL", "SAE", "Ridge", "fit_together"]
+
+BLOCK_ROWS = 3072  # 24 MB of 2048 features; 32 MB would be mapped anew each time
+
+Float64 = NDArray[np.float64]
+
+
+class _Sums(NamedTuple):
+    """What a closed form is found from: sums over the images, class by class."""
+
+    gram: Float32  # X'X of the prepared features, its lower triangle
+    features: Float64  # (n_classes, dim_visual): X'Y without the product
+    counts: NDArray[np.intp]  # (n_classes,), images
+    T: Float32  # class embeddings
 
 
 class _ClosedForm(ProjectionEstimator):
     """A linear map that is found from sums over the images."""
 
-    coef_: NDArray[np.float32]
+    _rules: Rules = (("alpha", POSITIVE),)
+    coef_: Float32
 
-    def _fit(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        self._solve_for(*self._moments(X, y, len(T)), y, T)
+    def _fit(self, X: Float32, y: Int64, T: Float32) -> None:
+        self.coef_ = self._solution(self._sums(X, y, T)).astype(np.float32)
 
     @abstractmethod
-    def _solve_for(
-        self,
-        gram: NDArray[np.float32],
-        sums: NDArray[np.float64],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        """Find ``coef_`` from what `_moments` returned."""
+    def _solution(self, sums: _Sums) -> Float64:
+        """Return the map, (dim_visual, dim_text)."""
 
-    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _map(self, X: Float32) -> Float32:
         return X @ self.coef_
 
-    def _moments(
-        self, X: NDArray[np.float32], y: NDArray[np.int64], n_classes: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return ``X'X`` of the prepared features (lower triangle), and class sums.
+    def _sums(self, X: Float32, y: Int64, T: Float32) -> _Sums:
+        """Sum prepared features some rows at a time, without a copy of them all.
 
-        The sum of the features of each class, (n_classes, dim_visual), is ``X'Y``
-        without the product. Class sums are float32 within a block of rows, float64
-        between blocks; the symmetric product takes half the time of a general one.
+        Class sums are float32 within a block of rows, float64 between blocks; the
+        symmetric product takes half the time of a general one.
         """
         dim = X.shape[1]
         gram = np.zeros((dim, dim), np.float32, order="F")
-        sums = np.zeros((n_classes, dim))
-        for block, classes in self._prepared_blocks(X, y):
+        features = np.zeros((len(T), dim))
+        for rows in gen_batches(len(X), BLOCK_ROWS):
+            block, classes = self._prepare(X[rows]), y[rows]
             gram = ssyrk(1.0, block.T, beta=1.0, c=gram, lower=1, overwrite_c=1)
-            columns = np.arange(len(classes))
-            ones = np.ones(len(classes), np.float32)
-            shape = (n_classes, len(classes))
-            sums += csr_matrix((ones, (classes, columns)), shape=shape) @ block
-        return gram, sums
+            ones = np.ones(len(classes), np.float32), (classes, np.arange(len(classes)))
+            features += csr_matrix(ones, shape=(len(T), len(classes))) @ block
+        return _Sums(gram, features, np.bincount(y, minlength=len(T)), T)
 
 
 class Ridge(_ClosedForm):
@@ -76,8 +76,7 @@ class Ridge(_ClosedForm):
         Strength of the penalty, > 0. The default was chosen on class-disjoint folds of
         the seen classes of both real data sets (``benchmarks/choose_defaults.py``).
     normalize : bool, default=True
-        Take the signed square root of the features, centre them on their training mean
-        and make them unit length.
+        Take signed square roots of the features, centred and made unit length.
 
     Attributes
     ----------
@@ -103,15 +102,8 @@ class Ridge(_ClosedForm):
         self.alpha = alpha
         self.normalize = normalize
 
-    def _solve_for(
-        self,
-        gram: NDArray[np.float32],
-        sums: NDArray[np.float64],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        _check_positive(alpha=self.alpha)
-        self.coef_ = _solve(gram, self.alpha, _product(sums.T, T)).astype(np.float32)
+    def _solution(self, sums: _Sums) -> Float64:
+        return _solve(sums.gram, self.alpha, _product(sums.features.T, sums.T))
 
 
 class ESZSL(_ClosedForm):
@@ -130,8 +122,7 @@ class ESZSL(_ClosedForm):
         Strength of the penalty on the side of the text (lambda in the paper), > 0. Both
         were chosen on class-disjoint folds of the seen classes (docs/defaults.md).
     normalize : bool, default=True
-        Take the signed square root of the features, centre them on their training mean
-        and make them unit length.
+        Take signed square roots of the features, centred and made unit length.
 
     Attributes
     ----------
@@ -160,6 +151,8 @@ class ESZSL(_ClosedForm):
     array([0, 1])
     """
 
+    _rules = (("alpha", POSITIVE), ("alpha_text", POSITIVE))
+
     def __init__(
         self, *, alpha: float = 10.0, alpha_text: float = 10.0, normalize: bool = True
     ) -> None:
@@ -167,18 +160,10 @@ class ESZSL(_ClosedForm):
         self.alpha_text = alpha_text
         self.normalize = normalize
 
-    def _solve_for(
-        self,
-        gram: NDArray[np.float32],
-        sums: NDArray[np.float64],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        _check_positive(alpha=self.alpha, alpha_text=self.alpha_text)
-        S = T[np.unique(y)].astype(np.float64)
-        visual = _solve(gram, self.alpha, _product(sums.T, T))
-        textual = _product(S.T, S)
-        self.coef_ = _solve(textual, self.alpha_text, visual.T).T.astype(np.float32)
+    def _solution(self, sums: _Sums) -> Float64:
+        S = sums.T[sums.counts > 0].astype(np.float64)
+        visual = _solve(sums.gram, self.alpha, _product(sums.features.T, sums.T))
+        return _solve(_product(S.T, S), self.alpha_text, visual.T).T
 
 
 class SAE(_ClosedForm):
@@ -196,8 +181,7 @@ class SAE(_ClosedForm):
         Weight of the encoder against the decoder (lambda in the paper), > 0. Chosen on
         class-disjoint folds of the seen classes (docs/defaults.md).
     normalize : bool, default=True
-        Take the signed square root of the features, centre them on their training mean
-        and make them unit length.
+        Take signed square roots of the features, centred and made unit length.
 
     Attributes
     ----------
@@ -222,15 +206,8 @@ class SAE(_ClosedForm):
         self.alpha = alpha
         self.normalize = normalize
 
-    def _solve_for(
-        self,
-        gram: NDArray[np.float32],
-        sums: NDArray[np.float64],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        _check_positive(alpha=self.alpha)
-        counts = np.bincount(y, minlength=len(T))
+    def _solution(self, sums: _Sums) -> Float64:
+        gram, features, counts, T = sums
         A = _product(T.T * counts, T)
         a, U = eigh(A)
         b, V = eigh(gram, driver="evd")
@@ -240,50 +217,48 @@ class SAE(_ClosedForm):
         inverse = np.where(scale > smallest, 1 / np.maximum(scale, smallest), 0)
         inverse = inverse.astype(np.float32)
 
-        def solved(right: NDArray[np.float64]) -> NDArray[np.float64]:
+        def solved(right: Float64) -> Float64:
             turned = _product(_product(U.T, right).astype(np.float32), V)
             return _product(U, _product(turned * inverse, V.T))
 
         # Eigenvectors in float32 take half the time of float64, and after one step of
         # refinement W is as near to the exact one.
-        right = (1 + self.alpha) * _product(T.T, sums)
+        right = (1 + self.alpha) * _product(T.T, features)
         W = solved(right)
         WB = dsymm(1.0, gram, W, side=1, lower=1)
         W += solved(right - _product(A, W) - self.alpha * WB)
-        self.coef_ = W.T.astype(np.float32)
+        return W.T
 
 
 def fit_together(
     projections: Sequence[Ridge | ESZSL | SAE],
-    X: NDArray[np.floating[Any]],
-    y: NDArray[np.integer[Any]],
+    X: Floats,
+    y: Integers,
     *,
-    class_embeddings: NDArray[np.floating[Any]],
+    class_embeddings: Floats,
 ) -> list[Ridge | ESZSL | SAE]:
     """Fit several on the same images, in one pass over these.
 
-    ``projections``: of one ``normalize``; cloned. ``X``, ``y``, ``class_embeddings``:
-    as for `Ridge.fit`. Returns fitted: the same as from a `fit` of each.
+    ``projections``: of one ``normalize``; cloned. The rest as for `Ridge.fit`. Returns
+    fitted ones, the same as from a `fit` of each.
     """
     fitted = [clone(projection) for projection in projections]
     first = fitted[0]
-    checked, index, T = first._checked(X, y, class_embeddings)
-    gram, sums = first._moments(checked, index, len(T))
+    sums = first._sums(*first._checked(X, y, class_embeddings))
     for projection in fitted:
+        projection._check_parameters()
         projection.mean_, projection.n_features_in_ = first.mean_, first.n_features_in_
-        projection._solve_for(gram, sums, index, T)
+        projection.coef_ = projection._solution(sums).astype(np.float32)
     return fitted
 
 
-def _solve(
-    gram: NDArray[np.floating[Any]], alpha: float, right: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _solve(gram: Floats, alpha: float, right: Float64) -> Float64:
     """Return ``(gram + alpha I)^-1 right``; reads the lower triangle of gram only."""
     left = gram.astype(np.float64)
     left[np.diag_indices_from(left)] += alpha
     # Half the time of `solve`, which also estimates the condition.
     factor = cho_factor(left, lower=True, overwrite_a=True, check_finite=False)
-    solved: NDArray[np.float64] = cho_solve(factor, right, check_finite=False)
+    solved: Float64 = cho_solve(factor, right, check_finite=False)
     return solved
 
 
@@ -296,9 +271,3 @@ def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     single = a.dtype == b.dtype == np.float32
     product: NDArray[Any] = (sgemm if single else dgemm)(1.0, a, b)
     return product
-
-
-def _check_positive(**parameters: float) -> None:
-    for name, value in parameters.items():
-        if not (isinstance(value, Real) and 0 < value < np.inf):
-            raise ValueError(f"Expected {name} > 0. Got {value!r}.")

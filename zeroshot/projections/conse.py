@@ -1,14 +1,13 @@
 """ConSE: the word vectors of the most probable seen classes, averaged."""
 
-from numbers import Real
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from zeroshot.projections.estimator import ProjectionEstimator
+from zeroshot.projections.base import Float32, Floats, Int64
+from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator
 
 __all__ = ["ConSE"]
 
@@ -28,8 +27,7 @@ class ConSE(ProjectionEstimator):
         Inverse strength of the penalty of the softmax classifier, > 0; see
         scikit-learn's ``LogisticRegression``, which trains it.
     normalize : bool, default=True
-        Take the signed square root of the features, centre them on their training mean
-        and make them unit length.
+        Take signed square roots of the features, centred and made unit length.
 
     Attributes
     ----------
@@ -54,9 +52,10 @@ class ConSE(ProjectionEstimator):
     array([0, 0, 0, 1, 1, 1])
     """
 
-    coef_: NDArray[np.float32]
-    intercept_: NDArray[np.float32]
-    class_embeddings_: NDArray[np.float32]
+    _rules = (("top", COUNT), ("C", POSITIVE))
+    coef_: Float32
+    intercept_: Float32
+    class_embeddings_: Float32
 
     def __init__(
         self, *, top: int = 10, C: float = 10.0, normalize: bool = True
@@ -68,9 +67,9 @@ class ConSE(ProjectionEstimator):
     @classmethod
     def from_classifier(
         cls,
-        weights: NDArray[np.floating[Any]],
-        bias: NDArray[np.floating[Any]],
-        class_embeddings: NDArray[np.floating[Any]],
+        weights: Floats,
+        bias: Floats,
+        class_embeddings: Floats,
         *,
         top: int = 10,
     ) -> Self:
@@ -100,13 +99,7 @@ class ConSE(ProjectionEstimator):
         conse.class_embeddings_ = np.asarray(class_embeddings, np.float32)
         return conse
 
-    def _fit(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.int64],
-        T: NDArray[np.float32],
-    ) -> None:
-        self._check_parameters()
+    def _fit(self, X: Float32, y: Int64, T: Float32) -> None:
         X = self._prepare(X)
         classes = np.unique(y)
         self.class_embeddings_ = T[classes]
@@ -120,7 +113,7 @@ class ConSE(ProjectionEstimator):
         self.coef_[:, fitted] = classifier.coef_.T
         self.intercept_[fitted] = classifier.intercept_
 
-    def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _map(self, X: Float32) -> Float32:
         logits = X @ self.coef_ + self.intercept_
         top = min(self.top, logits.shape[1])
         best = np.argpartition(-logits, top - 1, axis=1)[:, :top]
@@ -130,11 +123,5 @@ class ConSE(ProjectionEstimator):
         starts = np.arange(len(logits) + 1) * top
         shape = len(logits), len(self.class_embeddings_)
         probabilities = csr_matrix((weights.ravel(), best.ravel(), starts), shape=shape)
-        points: NDArray[np.float32] = probabilities @ self.class_embeddings_
+        points: Float32 = probabilities @ self.class_embeddings_
         return points
-
-    def _check_parameters(self) -> None:
-        if not (isinstance(self.top, int | np.integer) and self.top >= 1):
-            raise ValueError(f"Expected top as a whole number >= 1. Got {self.top!r}.")
-        if not (isinstance(self.C, Real) and 0 < self.C < np.inf):
-            raise ValueError(f"Expected C > 0. Got {self.C!r}.")

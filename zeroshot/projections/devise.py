@@ -5,11 +5,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zeroshot.projections.trained import TrainedProjection, hinges, reciprocal_ranks
+from zeroshot.projections.estimator import COUNT
+from zeroshot.projections.trained import (
+    MARGIN,
+    TrainedProjection,
+    hinges,
+    reciprocal_ranks,
+)
 
 __all__ = ["DeViSE", "reciprocal_ranks"]
 
-MARGIN = 0.1  # Frome et al. 2013, section 3.3
+LOSSES = ("rank", "cosine", "mse")
+NEGATIVES = ("all", "first-violator")
 
 
 class DeViSE(TrainedProjection):
@@ -60,8 +67,7 @@ class DeViSE(TrainedProjection):
     patience : int, default=10
         Epochs without a better validation score after which to stop.
     normalize : bool, default=True
-        Take the signed square root of the features, centre them on their training mean
-        and make them unit length.
+        Take signed square roots of the features, centred and made unit length.
     random_state : int, RandomState instance or None, default=None
         Seeds the held-out classes, initial weights, order and dropout.
 
@@ -89,6 +95,14 @@ class DeViSE(TrainedProjection):
     array([0, 1, 2])
     """
 
+    _rules = (
+        ("loss", (LOSSES.__contains__, f"to be one of {LOSSES}")),
+        ("negatives", (NEGATIVES.__contains__, f"to be one of {NEGATIVES}")),
+        ("hidden", (lambda v: all(map(COUNT[0], v)), "as a list of widths >= 1")),
+        ("dropout", (lambda v: 0 <= v < 1, "in [0, 1)")),
+        *TrainedProjection._rules,
+    )
+
     def __init__(
         self,
         *,
@@ -107,32 +121,22 @@ class DeViSE(TrainedProjection):
         normalize: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
+        super().__init__(
+            margin=margin,
+            weight_decay=weight_decay,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            epochs=epochs,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            patience=patience,
+            normalize=normalize,
+            random_state=random_state,
+        )
         self.loss = loss
-        self.margin = margin
         self.negatives = negatives
         self.hidden = hidden
         self.dropout = dropout
-        self.weight_decay = weight_decay
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.normalize = normalize
-        self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        for name, allowed in (
-            ("loss", ("rank", "cosine", "mse")),
-            ("negatives", ("all", "first-violator")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"Expected {name} to be one of {allowed}. Got "
-                    f"{getattr(self, name)!r}."
-                )
-        super()._check_parameters()
 
     def _starts_at_zero(self) -> bool:
         # A cosine has no gradient at zero.
@@ -142,29 +146,7 @@ class DeViSE(TrainedProjection):
         # A cosine does not see the length of the map; a squared error would be Ridge.
         return self.weight_decay if self.loss == "rank" else 0.0
 
-    def losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
-        """Return the loss of each image of a batch, without the weight penalty.
-
-        The map and, after it, the backbone's last layers are trained with this
-        function (`zeroshot.training.fine_tuning`).
-
-        Parameters
-        ----------
-        tf : module
-            TensorFlow.
-        points : tensor of shape (n, dim_text), float32
-            Images in the text space, not normalised.
-        wanted : tensor of shape (n,), int64
-            For each image its row of ``T``.
-        T : tensor of shape (n_classes, dim_text), float32
-            Class embeddings of unit length.
-        seed : tensor of shape (2,), int32
-            Of the random order of ``negatives="first-violator"``.
-
-        Returns
-        -------
-        losses : tensor of shape (n,), float32
-        """
+    def _losses(self, tf: Any, points: Any, wanted: Any, T: Any, seed: Any) -> Any:
         if self.loss != "rank":
             own = tf.gather(T, wanted)
             if self.loss == "mse":

@@ -55,12 +55,8 @@ def run(
 ) -> None:
     """Run checks in order; those expected to fail must fail.
 
-    Raises
-    ------
-    PluginContractError
-        By the first check that fails, or passes against expectation.
-    ValueError
-        If ``expected_failures`` names no check.
+    Raises PluginContractError by the first check that fails, or passes against
+    expectation; ValueError if ``expected_failures`` names no check.
     """
     known = [check.__name__ for check in checks]
     expected = dict(expected_failures or {})
@@ -152,15 +148,13 @@ def expect_members(plugin: object, contract: type) -> None:
     )
 
 
-def expect_clone_is_itself(plugin: object) -> None:
-    """Fail unless `sklearn.base.clone` gives the plugin itself.
+def check_clone(plugin: object, known: object = None) -> None:
+    """``clone`` of scikit-learn gives the plugin itself: nothing is loaded twice.
 
-    Plugins never change, and a search clones its estimator for every candidate: a copy
-    would load the network or the vectors again each time.
+    A search clones its estimator for every candidate, and plugins never change.
     """
-    copy = clone(plugin, safe=False)
     expect(
-        copy is plugin,
+        clone(plugin, safe=False) is plugin,
         "sklearn.base.clone to return the plugin itself",
         "a copy; write `def __sklearn_clone__(self): return self`",
     )

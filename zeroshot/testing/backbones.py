@@ -1,26 +1,12 @@
 """The conformance kit for backbones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone
-from zeroshot.testing._kit import (
-    TOLERANCE,
-    Check,
-    difference,
-    expect,
-    expect_array,
-    expect_clone_is_itself,
-    expect_members,
-    expect_name_dim_fingerprint,
-    expect_same,
-    expect_same_unpickled,
-    expect_stable_fingerprint,
-    reporting,
-    run,
-)
+from zeroshot.testing import _kit as kit
 
 __all__ = ["backbone_checks", "check_backbone"]
 
@@ -58,10 +44,10 @@ def check_backbone(
     >>> from zeroshot.backbones import ColorHOG
     >>> check_backbone(ColorHOG())
     """
-    run(backbone, backbone_checks(), expected_failures)
+    kit.run(backbone, backbone_checks(), expected_failures)
 
 
-def backbone_checks() -> tuple[Check, ...]:
+def backbone_checks() -> tuple[kit.Check, ...]:
     """Return the checks, functions of a backbone, for ``pytest.mark.parametrize``.
 
     Returns
@@ -74,15 +60,15 @@ def backbone_checks() -> tuple[Check, ...]:
     >>> [check.__name__ for check in backbone_checks()][:2]
     ['check_members', 'check_features']
     """
-    return tuple(map(reporting, _CHECKS))
+    return tuple(map(kit.reporting, _CHECKS))
 
 
 def check_members(backbone: Backbone) -> None:
     """All members are there, and those that are facts are of the right kind."""
-    expect_members(backbone, Backbone)
-    expect_name_dim_fingerprint(backbone)
+    kit.expect_members(backbone, Backbone)
+    kit.expect_name_dim_fingerprint(backbone)
     size = backbone.input_size
-    expect(
+    kit.expect(
         isinstance(size, tuple)
         and len(size) == 2
         and all(type(side) is int and side > 0 for side in size),
@@ -96,9 +82,9 @@ def check_features(backbone: Backbone) -> None:
     for n in (5, 1, 0):
         features = backbone.embed(_images(backbone, n))
         call = f"embed of {n} images"
-        expect_array(features, (n, backbone.dim), np.float32, call)
+        kit.expect_array(features, (n, backbone.dim), np.float32, call)
         bad = int(np.count_nonzero(~np.isfinite(features)))
-        expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
+        kit.expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
 
 
 def check_input_unchanged(backbone: Backbone) -> None:
@@ -107,14 +93,16 @@ def check_input_unchanged(backbone: Backbone) -> None:
     before = images.copy()
     backbone.embed(images)
     changed = int(np.count_nonzero(images != before))
-    expect(changed == 0, "embed to leave its input alone", f"{changed} changed pixels")
+    kit.expect(
+        changed == 0, "embed to leave its input alone", f"{changed} changed pixels"
+    )
 
 
 def check_deterministic(backbone: Backbone) -> None:
     """The same images give the same features: dropout is off."""
     images = _images(backbone, 3)
     first = backbone.embed(images).copy()
-    expect_same(
+    kit.expect_same(
         backbone.embed(images), first, "the same features for the same images, twice"
     )
 
@@ -123,7 +111,7 @@ def check_rows_independent(backbone: Backbone) -> None:
     """A row depends on its own image only: order is kept, batch norm is frozen."""
     images = _images(backbone, 4)
     one_by_one = [backbone.embed(images[i : i + 1]) for i in range(len(images))]
-    expect_same(
+    kit.expect_same(
         backbone.embed(images),
         np.concatenate(one_by_one),
         "the features of an image to be the same in a batch and alone",
@@ -138,37 +126,32 @@ def check_sees_color(backbone: Backbone) -> None:
         tint = np.zeros((height, width, 3))
         tint[:, : (width + 1) // 2] = change
         pair = [(grey + sign * tint).astype(np.uint8) for sign in (1, -1)]
-        distance = difference(*map(backbone.embed, pair))
-        expect(
-            distance > TOLERANCE,
+        distance = kit.difference(*map(backbone.embed, pair))
+        kit.expect(
+            distance > kit.TOLERANCE,
             f"other features for colours that {rules} make the same grey",
             f"a relative difference of {distance:.2g}",
         )
 
 
-def check_clone(backbone: Backbone) -> None:
-    """``clone`` of scikit-learn gives the backbone itself: nothing is loaded twice."""
-    expect_clone_is_itself(backbone)
-
-
 def check_fingerprint(backbone: Backbone) -> None:
     """The fingerprint is the same before and after use."""
-    expect_stable_fingerprint(backbone, lambda b: b.embed(_images(b, 2)))
+    kit.expect_stable_fingerprint(backbone, lambda b: b.embed(_images(b, 2)))
 
 
 def check_pickle(backbone: Backbone) -> None:
     """Unpickled, as in joblib's workers, features and fingerprint are the same."""
-    expect_same_unpickled(backbone, lambda b: b.embed(_images(b, 2)))
+    kit.expect_same_unpickled(backbone, lambda b: b.embed(_images(b, 2)))
 
 
-_CHECKS = (
+_CHECKS: tuple[Callable[..., None], ...] = (
     check_members,
     check_features,
     check_input_unchanged,
     check_deterministic,
     check_rows_independent,
     check_sees_color,
-    check_clone,
+    kit.check_clone,
     check_fingerprint,
     check_pickle,
 )

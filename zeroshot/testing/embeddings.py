@@ -5,20 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from zeroshot.embeddings.base import TextEmbeddings, check_words
-from zeroshot.testing._kit import (
-    Check,
-    describe,
-    expect,
-    expect_array,
-    expect_clone_is_itself,
-    expect_members,
-    expect_name_dim_fingerprint,
-    expect_same,
-    expect_same_unpickled,
-    expect_stable_fingerprint,
-    reporting,
-    run,
-)
+from zeroshot.testing import _kit as kit
 
 __all__ = ["check_text_embeddings", "text_embeddings_checks"]
 
@@ -57,21 +44,19 @@ def check_text_embeddings(
     >>> check_text_embeddings(RandomEmbeddings(), known=["zebra", "okapi"])
     """
     checks = text_embeddings_checks(known=known, unknown=unknown)
-    run(embeddings, checks, expected_failures)
+    kit.run(embeddings, checks, expected_failures)
 
 
 def text_embeddings_checks(
     *, known: Sequence[str], unknown: Sequence[str] = ()
-) -> tuple[Check, ...]:
+) -> tuple[kit.Check, ...]:
     """Return the checks, functions of text embeddings, for ``pytest.mark.parametrize``.
 
     Parameters
     ----------
-    known : sequence of str
-        Words that it has vectors for, at least two different ones.
-    unknown : sequence of str, default=()
-        Words that it has no vectors for. Where empty, `check_unknown_words` is left
-        out.
+    known, unknown : sequence of str
+        As for `check_text_embeddings`; without unknown words, `check_unknown_words` is
+        left out.
 
     Returns
     -------
@@ -92,28 +77,30 @@ def text_embeddings_checks(
     known, unknown = check_words(known), check_words(unknown)
     if len(set(known)) < 2:
         raise ValueError(f"Expected at least two different known words. Got {known}.")
-    checks = [reporting(check, known=known) for check in _CHECKS]
+    checks = [kit.reporting(check, known=known) for check in _CHECKS]
     if unknown:
-        checks.insert(2, reporting(check_unknown_words, known=known, unknown=unknown))
+        checks.insert(
+            2, kit.reporting(check_unknown_words, known=known, unknown=unknown)
+        )
     return tuple(checks)
 
 
 def check_members(embeddings: TextEmbeddings, known: Sequence[str]) -> None:
     """Name, dim, fingerprint and `lookup` are there and of the right kind."""
-    expect_members(embeddings, TextEmbeddings)
-    expect_name_dim_fingerprint(embeddings)
+    kit.expect_members(embeddings, TextEmbeddings)
+    kit.expect_name_dim_fingerprint(embeddings)
 
 
 def check_known_words(embeddings: TextEmbeddings, known: Sequence[str]) -> None:
     """Known words are found and have float32 vectors, finite and not zero."""
     vectors, found = embeddings.lookup(known)
     call = f"lookup of {len(known)} words"
-    expect_array(vectors, (len(known), embeddings.dim), np.float32, call)
-    expect_array(found, (len(known),), np.bool_, f"{call}, second,")
+    kit.expect_array(vectors, (len(known), embeddings.dim), np.float32, call)
+    kit.expect_array(found, (len(known),), np.bool_, f"{call}, second,")
     for word, vector, was_found in zip(known, vectors, found, strict=True):
-        expect(was_found, f"the known word '{word}' to be found", "found == False")
+        kit.expect(was_found, f"the known word '{word}' to be found", "found == False")
         usable = np.isfinite(vector).all() and vector.any()
-        expect(usable, f"a finite vector for '{word}', not all zero", vector)
+        kit.expect(usable, f"a finite vector for '{word}', not all zero", vector)
 
 
 def check_unknown_words(
@@ -123,27 +110,27 @@ def check_unknown_words(
     # One word of each kind in turn, so that a row moved to another place shows.
     words = [word for each in unknown for word in (each, known[0])]
     vectors, found = embeddings.lookup(words)
-    expect_array(vectors, (len(words), embeddings.dim), np.float32, "lookup")
+    kit.expect_array(vectors, (len(words), embeddings.dim), np.float32, "lookup")
     for word, vector, was_found in zip(words, vectors, found, strict=True):
         if word in unknown:
-            expect(not was_found, f"'{word}' not to be found", "found == True")
-            expect(np.isnan(vector).all(), f"a row of NaN for '{word}'", vector)
+            kit.expect(not was_found, f"'{word}' not to be found", "found == True")
+            kit.expect(np.isnan(vector).all(), f"a row of NaN for '{word}'", vector)
         else:
-            expect(was_found, f"'{word}' to be found", "found == False")
+            kit.expect(was_found, f"'{word}' to be found", "found == False")
 
 
 def check_no_words(embeddings: TextEmbeddings, known: Sequence[str]) -> None:
     """No words give no rows, of the right width and type."""
     vectors, found = embeddings.lookup([])
-    expect_array(vectors, (0, embeddings.dim), np.float32, "lookup of no words")
-    expect_array(found, (0,), np.bool_, "lookup of no words, second,")
+    kit.expect_array(vectors, (0, embeddings.dim), np.float32, "lookup of no words")
+    kit.expect_array(found, (0,), np.bool_, "lookup of no words, second,")
 
 
 def check_context_free(embeddings: TextEmbeddings, known: Sequence[str]) -> None:
     """A vector does not depend on the other words, nor on order and repetition."""
     alone = {word: embeddings.lookup([word])[0] for word in known}
     for words in (list(known), [*reversed(known), known[0]]):
-        expect_same(
+        kit.expect_same(
             embeddings.lookup(words)[0],
             np.concatenate([alone[word] for word in words]),
             f"the vectors of {', '.join(words)} to be the same together and alone",
@@ -157,22 +144,17 @@ def check_refuses_non_words(embeddings: TextEmbeddings, known: Sequence[str]) ->
             got = embeddings.lookup(wrong)  # type: ignore[arg-type]
         except TypeError:
             continue
-        expect(False, f"lookup({wrong!r}) to raise TypeError", describe(got))
-
-
-def check_clone(embeddings: TextEmbeddings, known: Sequence[str]) -> None:
-    """``clone`` of scikit-learn gives the object itself: nothing is loaded twice."""
-    expect_clone_is_itself(embeddings)
+        kit.expect(False, f"lookup({wrong!r}) to raise TypeError", kit.describe(got))
 
 
 def check_fingerprint(embeddings: TextEmbeddings, known: Sequence[str]) -> None:
     """The fingerprint is the same before and after use."""
-    expect_stable_fingerprint(embeddings, lambda e: e.lookup(known))
+    kit.expect_stable_fingerprint(embeddings, lambda e: e.lookup(known))
 
 
 def check_pickle(embeddings: TextEmbeddings, known: Sequence[str]) -> None:
     """Unpickled, as in joblib's workers, vectors and fingerprint are the same."""
-    expect_same_unpickled(embeddings, lambda e: e.lookup(known)[0])
+    kit.expect_same_unpickled(embeddings, lambda e: e.lookup(known)[0])
 
 
 _CHECKS = (
@@ -181,7 +163,7 @@ _CHECKS = (
     check_no_words,
     check_context_free,
     check_refuses_non_words,
-    check_clone,
+    kit.check_clone,
     check_fingerprint,
     check_pickle,
 )

@@ -10,17 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
 
 from zeroshot.projections.base import Projection
-from zeroshot.testing._kit import (
-    Check,
-    describe,
-    expect,
-    expect_array,
-    expect_members,
-    expect_same,
-    expect_same_unpickled,
-    reporting,
-    run,
-)
+from zeroshot.testing import _kit as kit
 
 __all__ = ["check_projection", "projection_checks"]
 
@@ -60,10 +50,10 @@ def check_projection(
     >>> from zeroshot.projections import Ridge
     >>> check_projection(Ridge())
     """
-    run(projection, projection_checks(), expected_failures)
+    kit.run(projection, projection_checks(), expected_failures)
 
 
-def projection_checks() -> tuple[Check, ...]:
+def projection_checks() -> tuple[kit.Check, ...]:
     """Return the checks, functions of a projection, for ``pytest.mark.parametrize``.
 
     Returns
@@ -76,14 +66,14 @@ def projection_checks() -> tuple[Check, ...]:
     >>> [check.__name__ for check in projection_checks()][:2]
     ['check_members', 'check_parameters']
     """
-    return tuple(map(reporting, _CHECKS))
+    return tuple(map(kit.reporting, _CHECKS))
 
 
 def check_members(projection: Any) -> None:
     """`fit`, `transform` and scikit-learn's `get_params` and `set_params` are there."""
-    expect_members(projection, Projection)
+    kit.expect_members(projection, Projection)
     for member in ("get_params", "set_params"):
-        expect(
+        kit.expect(
             hasattr(projection, member),
             f"{member}, as of a scikit-learn estimator",
             "none; inherit sklearn.base.BaseEstimator",
@@ -92,7 +82,7 @@ def check_members(projection: Any) -> None:
 
 def check_parameters(projection: Any) -> None:
     """``__init__`` and `set_params` store what they are given, and do no more."""
-    expect(
+    kit.expect(
         clone(projection) is not projection,
         "sklearn.base.clone to return an unfitted copy",
         "the projection itself; leave out __sklearn_clone__",
@@ -106,7 +96,7 @@ def check_parameters(projection: Any) -> None:
         ):
             stored = getattr(made, name, None)
             expected = f"{how} to store '{name}' as it is given"
-            expect(stored is given, expected, describe(stored))
+            kit.expect(stored is given, expected, kit.describe(stored))
 
 
 def check_fit(projection: Any) -> None:
@@ -115,9 +105,11 @@ def check_fit(projection: Any) -> None:
     before = fresh.get_params(deep=False)
     X, y, T = _problem().seen
     fitted = fresh.fit(X, y, class_embeddings=T)
-    expect(fitted is fresh, "fit to return self", describe(fitted))
+    kit.expect(fitted is fresh, "fit to return self", kit.describe(fitted))
     for name, value in fresh.get_params(deep=False).items():
-        expect(value is before[name], f"fit to leave '{name}' alone", describe(value))
+        kit.expect(
+            value is before[name], f"fit to leave '{name}' alone", kit.describe(value)
+        )
 
 
 def check_points(projection: Any) -> None:
@@ -126,9 +118,9 @@ def check_points(projection: Any) -> None:
     for n in (5, 1, 0):
         points = fitted.transform(X[:n])
         call = f"transform of {n} rows"
-        expect_array(points, (n, DIM_TEXT), np.float32, call)
+        kit.expect_array(points, (n, DIM_TEXT), np.float32, call)
         bad = int(np.count_nonzero(~np.isfinite(points)))
-        expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
+        kit.expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
 
 
 def check_float_types(projection: Any) -> None:
@@ -139,7 +131,7 @@ def check_float_types(projection: Any) -> None:
         fitted.fit(X.astype(fitted_on), y, class_embeddings=T.astype(fitted_on))
         points = fitted.transform(X[:2].astype(given))
         call = f"transform of {np.dtype(given)}, after fit of {np.dtype(fitted_on)},"
-        expect_array(points, (2, DIM_TEXT), np.float32, call)
+        kit.expect_array(points, (2, DIM_TEXT), np.float32, call)
 
 
 def check_inputs_unchanged(projection: Any) -> None:
@@ -149,17 +141,19 @@ def check_inputs_unchanged(projection: Any) -> None:
     fitted.fit(given.X, given.y, class_embeddings=given.class_embeddings)
     for name, now, then in zip(before._fields, given, before, strict=True):
         changed = int(np.count_nonzero(now != then))
-        expect(changed == 0, f"fit to leave {name} alone", f"{changed} changed numbers")
+        kit.expect(
+            changed == 0, f"fit to leave {name} alone", f"{changed} changed numbers"
+        )
     X = before.X.copy()
     fitted.transform(X)
     changed = int(np.count_nonzero(before.X != X))
-    expect(changed == 0, "transform to leave X alone", f"{changed} changed numbers")
+    kit.expect(changed == 0, "transform to leave X alone", f"{changed} changed numbers")
 
 
 def check_deterministic(projection: Any) -> None:
     """Two fits with one ``random_state`` give the same points."""
     first, second = _fitted(projection), _fitted(projection)
-    expect_same(
+    kit.expect_same(
         second.transform(_problem().seen.X),
         first.transform(_problem().seen.X),
         "the same points from two fits with the same random_state",
@@ -170,7 +164,7 @@ def check_rows_independent(projection: Any) -> None:
     """A point depends on its own row only: order is kept, batch norm is frozen."""
     fitted, X = _fitted(projection), _problem().seen.X
     one_by_one = [fitted.transform(X[i : i + 1]) for i in range(4)]
-    expect_same(
+    kit.expect_same(
         fitted.transform(X[:4]),
         np.concatenate(one_by_one),
         "the point of an image to be the same in a batch and alone",
@@ -183,7 +177,7 @@ def check_not_fitted(projection: Any) -> None:
         got = _fresh(projection).transform(_problem().seen.X)
     except NotFittedError:
         return
-    expect(False, "transform before fit to raise NotFittedError", describe(got))
+    kit.expect(False, "transform before fit to raise NotFittedError", kit.describe(got))
 
 
 def check_wrong_width(projection: Any) -> None:
@@ -195,7 +189,7 @@ def check_wrong_width(projection: Any) -> None:
         except ValueError:
             continue
         expected = f"transform of {width} features to raise ValueError, after fit of"
-        expect(False, f"{expected} {DIM_VISUAL}", describe(got))
+        kit.expect(False, f"{expected} {DIM_VISUAL}", kit.describe(got))
 
 
 def check_learns(projection: Any) -> None:
@@ -203,7 +197,7 @@ def check_learns(projection: Any) -> None:
     X, y, T = _problem().unseen
     points = normalize(_fitted(projection).transform(X))
     accuracy = float((np.argmax(points @ T.T, axis=1) == y).mean())
-    expect(
+    kit.expect(
         accuracy >= ENOUGH,
         f"an accuracy of {ENOUGH} on {N_UNSEEN} unseen classes of an easy problem",
         f"{accuracy:.2f} (chance: {1 / N_UNSEEN})",
@@ -213,7 +207,7 @@ def check_learns(projection: Any) -> None:
 def check_pickle(projection: Any) -> None:
     """A fitted projection gives the same points after pickling."""
     X = _problem().seen.X
-    expect_same_unpickled(_fitted(projection), lambda fitted: fitted.transform(X))
+    kit.expect_same_unpickled(_fitted(projection), lambda fitted: fitted.transform(X))
 
 
 _CHECKS = (

@@ -12,9 +12,11 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -22,7 +24,7 @@ from warnings import warn
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
 from zeroshot.backbones.base import Backbone, SupportsFineTuning, card_of
 from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
@@ -35,6 +37,7 @@ from zeroshot.errors import (
 )
 from zeroshot.images.sources import ImageSource, read_fitted
 from zeroshot.progress import progress_bar
+from zeroshot.projections.base import Float32, Int64
 from zeroshot.projections.devise import DeViSE, reciprocal_ranks
 
 __all__ = ["check_fine_tuning", "fine_tune"]
@@ -98,9 +101,9 @@ def fine_tune(
     backbone: Backbone,
     projection: DeViSE,
     images: Sequence[ImageSource],
-    features: NDArray[np.float32],
+    features: Float32,
     index: NDArray[np.integer[Any]],
-    class_embeddings: NDArray[np.float32],
+    class_embeddings: Float32,
     settings: FineTuning,
 ) -> tuple[Backbone, DeViSE, FineTuningReport]:
     """Train the last layers of a backbone together with the map.
@@ -149,140 +152,128 @@ def fine_tune(
     seed = int(random.randint(np.iinfo(np.int32).max))
     end = TrainableEnd(*backbone.trainable_copy(), settings.layers)
     y = index.astype(np.int64)
+    report = FineTuningReport(True, tuple(end.trained), settings.epochs)
     with _maps(end, backbone, images, settings, seed) as maps:
-        n_epochs = settings.epochs
-        scores: dict[str, Any] = {}
-        loss: tuple[float, ...] = ()
+        training = _Training(end, maps, settings, seed)
         if settings.validation_fraction:
             classes = np.unique(y)
             n_held_out = round(settings.validation_fraction * len(classes))
             held_out = np.sort(random.permutation(classes)[:n_held_out])
-            n_epochs, scores, loss = _validate(
-                end, projection, maps, features, y, class_embeddings, held_out,
-                settings, seed,
-            )  # fmt: skip
-        layers = tuple(end.trained)
-        if n_epochs == 0:
-            report = FineTuningReport(False, layers, 0, **scores, loss=loss)
-            warn(str(report), ZeroShotWarning, stacklevel=3)
-            return backbone, projection, report
-        with progress_bar("fine-tuning", n_epochs) as advance:
-
-            def after_epoch(loss: float, _: DeViSE) -> bool:
-                advance(1, f"loss {loss:.3f}")
-                return True
-
-            projection, loss = _train(
-                end, projection, maps, np.arange(len(y)), y, class_embeddings,
-                n_epochs, settings, seed, after_epoch,
-            )  # fmt: skip
-    tuned = backbone.with_weights(backbone.weights_of(end.model))
-    return tuned, projection, FineTuningReport(
-        True, layers, n_epochs, **scores, loss=loss
-    )  # fmt: skip
-
-
-def _validate(
-    end: TrainableEnd,
-    projection: DeViSE,
-    maps: NDArray[np.float16],
-    features: NDArray[np.float32],
-    y: NDArray[np.int64],
-    T: NDArray[np.float32],
-    held_out: NDArray[np.int64],
-    settings: FineTuning,
-    seed: int,
-) -> tuple[int, dict[str, Any], tuple[float, ...]]:
-    """Train without the held-out classes; return the best epoch, or 0 if none helps.
-
-    Second come the scores, third the losses. The end is as it was, afterwards.
-    """
-    rows = np.flatnonzero(~np.isin(y, held_out))
-    kept = np.unique(y[rows])
-    wanted = np.searchsorted(kept, y[rows])
-    frozen = clone(projection).fit(features[rows], wanted, class_embeddings=T[kept])
-    rows_held_out = np.flatnonzero(np.isin(y, held_out))
-    y_held_out = np.searchsorted(held_out, y[rows_held_out])
-    maps_held_out = maps[rows_held_out, 0]
-
-    def ranks(projection: DeViSE) -> NDArray[np.float64]:
-        points = projection.transform(end.features(maps_held_out))
-        return reciprocal_ranks(points @ T[held_out].T, y_held_out)
-
-    before = ranks(frozen)
-    after: list[NDArray[np.float64]] = []
-    with progress_bar("fine-tuning: choosing epochs", settings.epochs) as advance:
-
-        def after_epoch(loss: float, projection: DeViSE) -> bool:
-            after.append(ranks(projection))
-            advance(1, f"held-out classes: {after[-1].mean():.3f}, frozen "
-                    f"{before.mean():.3f}")  # fmt: skip
-            best = int(np.argmax([each.mean() for each in after]))
-            return len(after) - 1 - best < settings.patience
-
-        _, loss = _train(
-            end, frozen, maps, rows, wanted, T[kept], settings.epochs, settings, seed,
-            after_epoch,
-        )  # fmt: skip
-    end.reset()
-    best = int(np.argmax([each.mean() for each in after]))
-    gain = after[best] - before
-    error = float(gain.std(ddof=1) / math.sqrt(len(gain)))
-    scores = {
-        "frozen_score": float(before.mean()),
-        "tuned_score": float(after[best].mean()),
-        "standard_error": error,
-        "held_out": tuple(held_out.tolist()),
-    }
-    return (best + 1 if gain.mean() > error else 0), scores, loss
-
-
-def _train(
-    end: TrainableEnd,
-    projection: DeViSE,
-    maps: NDArray[np.float16],
-    rows: NDArray[np.intp],
-    wanted: NDArray[np.int64],
-    T: NDArray[np.float32],
-    epochs: int,
-    settings: FineTuning,
-    seed: int,
-    after_epoch: Callable[[float, DeViSE], bool],
-) -> tuple[DeViSE, tuple[float, ...]]:
-    """Train end and map until `after_epoch` says False; return the map and losses."""
-    step, current = end.training_step(
-        list(zip(projection.kernels_, projection.biases_, strict=True)),
-        mean=projection.mean_ if projection.normalize else None,
-        class_embeddings=T,
-        loss=projection.losses,
-        penalty=projection.weight_penalty,
-        learning_rate=settings.learning_rate,
-        train_biases=len(projection.kernels_) > 1,
-    )
-    random = np.random.default_rng(seed)
-    trained = projection
-    history: list[float] = []
-    n_steps = 0
-    for epoch in range(epochs):
-        order = random.permutation(len(rows))
-        views = random.integers(maps.shape[1], size=len(rows))
-        total = 0.0
-        for start in range(0, len(rows), settings.batch_size):
-            batch = order[start : start + settings.batch_size]
-            loss = step(maps[rows[batch], views[batch]], wanted[batch], (seed, n_steps))
-            total += loss * len(batch)
-            n_steps += 1
-        history.append(total / len(rows))
-        if not math.isfinite(history[-1]):
-            raise ValueError(
-                f"Expected a finite loss. Got {history[-1]} in epoch {epoch + 1} of "
-                f"fine-tuning. Lower its learning_rate={settings.learning_rate!r}."
+            report = training.validate(
+                projection, features, y, class_embeddings, held_out
             )
-        trained = copy.copy(projection)
-        trained.kernels_, trained.biases_ = map(list, zip(*current(), strict=True))
-        if not after_epoch(history[-1], trained):
-            break
-    return trained, tuple(history)
+            if not report.used:
+                warn(str(report), ZeroShotWarning, stacklevel=3)
+                return backbone, projection, report
+        epochs = training.epochs(projection, np.arange(len(y)), y, class_embeddings)
+        losses = []
+        with progress_bar("fine-tuning", report.n_epochs) as advance:
+            for loss, trained in islice(epochs, report.n_epochs):
+                projection = trained
+                losses.append(loss)
+                advance(1, f"loss {loss:.3f}")
+    tuned = backbone.with_weights(backbone.weights_of(end.model))
+    return tuned, projection, replace(report, loss=tuple(losses))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A network's end, and what the frozen layers give it: (n, views, *map_shape)."""
+
+    end: TrainableEnd
+    maps: NDArray[np.float16]
+    settings: FineTuning
+    seed: int
+
+    def validate(
+        self,
+        projection: DeViSE,
+        features: Float32,
+        y: Int64,
+        T: Float32,
+        held_out: Int64,
+    ) -> FineTuningReport:
+        """Train without the held-out classes, and see whether that helps these.
+
+        The end is as it was, afterwards.
+        """
+        is_held_out = np.isin(y, held_out)
+        rows, rows_held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+        kept, wanted = np.unique(y[rows], return_inverse=True)
+        y_held_out = np.searchsorted(held_out, y[rows_held_out])
+        maps_held_out = self.maps[rows_held_out, 0]
+
+        def ranks(projection: DeViSE) -> NDArray[np.float64]:
+            points = projection.transform(self.end.features(maps_held_out))
+            return reciprocal_ranks(points @ T[held_out].T, y_held_out)
+
+        frozen = clone(projection).fit(features[rows], wanted, class_embeddings=T[kept])
+        before = ranks(frozen)
+        after: list[NDArray[np.float64]] = []
+        losses = []
+        epochs = self.epochs(frozen, rows, wanted, T[kept])
+        n_epochs = self.settings.epochs
+        with progress_bar("fine-tuning: choosing epochs", n_epochs) as advance:
+            for loss, trained in islice(epochs, n_epochs):
+                losses.append(loss)
+                after.append(ranks(trained))
+                scores = f"{after[-1].mean():.3f}, frozen {before.mean():.3f}"
+                advance(1, f"held-out classes: {scores}")
+                best = int(np.argmax([each.mean() for each in after]))
+                if len(after) - 1 - best >= self.settings.patience:
+                    break
+        self.end.reset()
+        gain = after[best] - before
+        error = float(gain.std(ddof=1) / math.sqrt(len(gain)))
+        helps = bool(gain.mean() > error)
+        return FineTuningReport(
+            used=helps,
+            layers=tuple(self.end.trained),
+            n_epochs=best + 1 if helps else 0,
+            frozen_score=float(before.mean()),
+            tuned_score=float(after[best].mean()),
+            standard_error=error,
+            held_out=tuple(held_out.tolist()),
+            loss=tuple(losses),
+        )
+
+    def epochs(
+        self, projection: DeViSE, rows: NDArray[np.intp], wanted: Int64, T: Float32
+    ) -> Iterator[tuple[float, DeViSE]]:
+        """Train end and map on some rows; yield the loss and the map of each epoch."""
+        maps, settings = self.maps, self.settings
+        step, current = self.end.training_step(
+            list(zip(projection.kernels_, projection.biases_, strict=True)),
+            mean=projection.mean_ if projection.normalize else None,
+            class_embeddings=T,
+            loss=projection.losses,
+            penalty=projection.weight_penalty,
+            learning_rate=settings.learning_rate,
+            train_biases=len(projection.kernels_) > 1,
+        )
+        random = np.random.default_rng(self.seed)
+        n_steps = count()
+        for epoch in count(1):
+            order = random.permutation(len(rows))
+            views = random.integers(maps.shape[1], size=len(rows))
+            total = 0.0
+            for some in gen_batches(len(rows), settings.batch_size):
+                batch = order[some]
+                loss = step(
+                    maps[rows[batch], views[batch]],
+                    wanted[batch],
+                    (self.seed, next(n_steps)),
+                )
+                total += loss * len(batch)
+            mean = total / len(rows)
+            if not math.isfinite(mean):
+                raise ValueError(
+                    f"Expected a finite loss. Got {mean} in epoch {epoch} of "
+                    f"fine-tuning. Lower its learning_rate={settings.learning_rate!r}."
+                )
+            trained = copy.copy(projection)
+            trained.kernels_, trained.biases_ = map(list, zip(*current(), strict=True))
+            yield mean, trained
 
 
 @contextmanager
@@ -307,7 +298,7 @@ def _maps(
                 f"the frozen layers give. Got {free / 1e9:.1f} GB. Train fewer layers, "
                 f"take fewer views, or set TMPDIR to a larger disk."
             )
-        maps = np.memmap(Path(folder) / "maps", np.float16, "w+", shape=shape)
+        maps = np.memmap(Path(folder, "maps"), np.float16, "w+", shape=shape)
         random = np.random.default_rng(seed)
         with progress_bar("fine-tuning: frozen layers", len(images)) as advance:
             for start, pixels in _read(images, backbone):
@@ -317,10 +308,7 @@ def _maps(
                     boxes = _random_boxes(random, len(pixels), settings.smallest_crop)
                     maps[rows, view] = end.maps(pixels, boxes)
                 advance(len(pixels))
-        try:
-            yield maps
-        finally:
-            del maps
+        yield maps
 
 
 def _read(
@@ -338,15 +326,11 @@ def _read(
             yield start, np.stack(list(pool.map(read, batch)))
 
 
-def _random_boxes(
-    random: np.random.Generator, n: int, smallest_crop: float
-) -> NDArray[np.float32]:
+def _random_boxes(random: np.random.Generator, n: int, smallest_crop: float) -> Float32:
     """Return crops (top, left, bottom, right) in [0, 1], half of them mirrored."""
     side = np.sqrt(random.uniform(smallest_crop, 1, n))
     top, left = random.random((2, n)) * (1 - side)
     right, mirrored = left + side, random.random(n) < 0.5
-    left, right = np.where(mirrored, right, left), np.where(mirrored, left, right)
-    boxes: NDArray[np.float32] = np.stack(
-        [top, left, top + side, right], axis=1
-    ).astype(np.float32)
-    return boxes
+    left, right = np.where(mirrored, (right, left), (left, right))
+    boxes = np.stack([top, left, top + side, right], axis=1)
+    return boxes.astype(np.float32)

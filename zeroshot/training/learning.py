@@ -23,22 +23,11 @@ __all__ = ["Learnt", "learn"]
 
 
 class Learnt(NamedTuple):
-    """What `learn` returns.
+    """What `learn` returns."""
 
-    Attributes
-    ----------
-    projection : Projection
-        Fitted.
-    projection_choice : ProjectionChoice or None
-        What ``projection="auto"`` tried.
-    calibration : Calibration or None
-        What was found on folds of the classes, if something is ``"auto"``.
-    label_space : LabelSpace
-    """
-
-    projection: Projection
-    projection_choice: ProjectionChoice | None
-    calibration: Calibration | None
+    projection: Projection  # fitted
+    projection_choice: ProjectionChoice | None  # what ``projection="auto"`` tried
+    calibration: Calibration | None  # found on folds, if something is ``"auto"``
     label_space: LabelSpace
 
 
@@ -77,12 +66,9 @@ def learn(
     choice = calibration = None
     hub_correction = float(settings.hub_correction)
     if isinstance(chosen, AutoProjection):
+        seed = draw_seed(chosen.random_state)
         chosen, choice = choose_projection(
-            X,
-            y,
-            class_embeddings,
-            hub_correction=hub_correction,
-            random_state=draw_seed(chosen.random_state),
+            X, y, class_embeddings, hub_correction=hub_correction, random_state=seed
         )
     if settings.can_calibrate(len(class_embeddings)):
         penalty = settings.seen_penalty

@@ -43,24 +43,10 @@ SHOWN = 5  # classes named in a warning
 
 
 class HeadLearnt(NamedTuple):
-    """What `learn_from_head` returns.
+    """What `learn_from_head` returns; the last three as in `Learnt`."""
 
-    Attributes
-    ----------
-    seen_classes : ndarray of shape (m,), str
-        Sorted; all names of a class, joined as ImageNet writes them.
-    class_embeddings : ndarray of shape (m, dim_text), float32
-        Of unit length.
-    label_report : LabelReport
-    n_features : int
-    projection : Projection
-    projection_choice : ProjectionChoice or None
-    label_space : LabelSpace
-        As in `zeroshot.training.learning.Learnt`.
-    """
-
-    seen_classes: NDArray[Any]
-    class_embeddings: NDArray[np.float32]
+    seen_classes: NDArray[Any]  # (m,), sorted; all names of a class in one string
+    class_embeddings: NDArray[np.float32]  # (m, dim_text), of unit length
     label_report: LabelReport
     n_features: int
     projection: Projection
@@ -123,29 +109,29 @@ def learn_from_head(
     head = backbone.classifier_head()
     classes, columns, class_embeddings, report = _embed_head_classes(head, embeddings)
     weights, bias = head.weights[:, columns], head.bias[columns]
-    found = classes, class_embeddings, report, len(weights)
+    fitted: Projection
     if method == "conse":
         fitted = ConSE.from_classifier(weights, bias, class_embeddings)
+        choice = None
         space = LabelSpace(class_embeddings, float(settings.hub_correction))
-        return HeadLearnt(*found, fitted, None, space)
-    rows = np.arange(len(classes))
-    learnt = learn(
-        projection, weights.T, rows, class_embeddings, settings, random_state
-    )
+    else:
+        rows = np.arange(len(classes))
+        fitted, choice, _, space = learn(
+            projection, weights.T, rows, class_embeddings, settings, random_state
+        )
     return HeadLearnt(
-        *found, learnt.projection, learnt.projection_choice, learnt.label_space
+        classes, class_embeddings, report, len(weights), fitted, choice, space
     )
 
 
 def seen_in_pretraining(
     backbone: Backbone | None, labels: Iterable[Hashable]
 ) -> list[Hashable]:
-    """Return the labels that the backbone was trained to tell apart.
+    """Return the labels that the backbone was trained to tell apart, in their order.
 
-    ``backbone``: only ImageNet-1k is known by its classes: for other pretraining, and
-    for features without a backbone, nothing is found. ``labels``: compared by their
-    first name, without regard to case and hyphens. Returns seen: in the order given. A
-    class of another name ("rooster" for ImageNet's "cock") is not found.
+    Only ImageNet-1k is known by its classes: for other pretraining, and without a
+    backbone, nothing is found. Labels are compared by their first name, without regard
+    to case and hyphens: "rooster" for ImageNet's "cock" is not found.
     """
     if backbone is None or "ImageNet-1k" not in card_of(backbone).pretraining:
         return []
@@ -156,11 +142,7 @@ def seen_in_pretraining(
 def warn_if_seen_in_pretraining(
     backbone: Backbone | None, labels: Iterable[Hashable]
 ) -> None:
-    """Warn of classes that are unseen by the projection, but not by the backbone.
-
-    ``labels``: classes of an evaluation. Warns SeenInPretrainingWarning: says how many,
-    with the first few names.
-    """
+    """Warn of classes that are unseen by the projection, but not by the backbone."""
     labels = list(labels)
     seen = seen_in_pretraining(backbone, labels)
     if backbone is not None and seen:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from zeroshot.errors import ZeroShotWarning
 from zeroshot.metrics import per_class_accuracy
 from zeroshot.progress import progress_bar
-from zeroshot.projections.base import Projection
+from zeroshot.projections.base import Float32, Floats, Integers, Projection
 from zeroshot.projections.closed_form import ESZSL, Ridge, fit_together
 from zeroshot.projections.devise import DeViSE
 from zeroshot.scoring.label_space import LabelSpace
@@ -54,36 +54,22 @@ logger = logging.getLogger("zeroshot")
 
 @dataclass(frozen=True)
 class Tried:
-    """A projection and how it did.
+    """A projection and its per-class accuracy among classes left out of training.
 
-    Attributes
-    ----------
-    projection : str
-        As one writes it: ``"Ridge(alpha=3.0)"``.
-    mean, spread : float
-        Per-class accuracy on classes left out of training, among themselves, in [0, 1]:
-        mean and standard deviation over the folds.
+    The accuracy is in [0, 1]: mean and standard deviation over the folds.
     """
 
-    projection: str
+    projection: str  # as one writes it: "Ridge(alpha=3.0)"
     mean: float
     spread: float
 
 
 @dataclass(frozen=True)
 class ProjectionChoice:
-    """What ``projection="auto"`` took, and why.
+    """What ``projection="auto"`` took, and why in a sentence.
 
-    Attributes
-    ----------
-    chosen : str
-        The projection, as one writes it.
-    reason : str
-        In a sentence.
-    n_folds : int
-        0 if there were too few classes for folds.
-    tried : tuple of Tried
-        All candidates, best first.
+    ``n_folds`` is 0 if there were too few classes for folds. ``tried`` are all
+    candidates, best first.
     """
 
     chosen: str
@@ -95,17 +81,10 @@ class ProjectionChoice:
         """Return the reason and a table in Markdown."""
         if not self.tried:
             return self.reason
-        lines = [
-            self.reason,
-            "",
-            "| projection | top-1 on classes left out |",
-            "| --- | --- |",
-            *(
-                f"| `{t.projection}` | {t.mean:.3f} +- {t.spread:.3f} |"
-                for t in self.tried
-            ),
-        ]
-        return "\n".join(lines)
+        table = "| projection | top-1 on classes left out |\n| --- | --- |"
+        for t in self.tried:
+            table += f"\n| `{t.projection}` | {t.mean:.3f} +- {t.spread:.3f} |"
+        return f"{self.reason}\n\n{table}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the choice as JSON can hold it."""
@@ -113,10 +92,7 @@ class ProjectionChoice:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Return the choice that `to_dict` was called on.
-
-        ``content``: as `to_dict` returned it.
-        """
+        """Return the choice that `to_dict` was called on."""
         tried = tuple(Tried(**one) for one in content["tried"])
         return cls(**{**content, "tried": tried})
 
@@ -150,26 +126,15 @@ class AutoProjection(BaseEstimator):
     """
 
     projection_: Projection
-    choice_: "ProjectionChoice"
+    choice_: ProjectionChoice
 
     def __init__(
         self, *, random_state: int | np.random.RandomState | None = None
     ) -> None:
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: NDArray[np.floating[Any]],
-        y: NDArray[np.integer[Any]],
-        *,
-        class_embeddings: NDArray[np.floating[Any]],
-    ) -> Self:
-        """Choose a projection and learn its map.
-
-        ``X``: (n, dim_visual), visual features of the training images. ``y``: (n,) int,
-        for each image its row of ``class_embeddings``. ``class_embeddings``:
-        (n_classes, dim_text), one vector of unit length per seen class.
-        """
+    def fit(self, X: Floats, y: Integers, *, class_embeddings: Floats) -> Self:
+        """Choose a projection and learn its map, as `Projection.fit`."""
         X = check_array(X, dtype=np.float32)
         T = check_array(class_embeddings, dtype=np.float32)
         check_consistent_length(X, y)
@@ -180,32 +145,28 @@ class AutoProjection(BaseEstimator):
         self.projection_ = projection.fit(X, y, class_embeddings=T)
         return self
 
-    def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Map features to points in the text space.
-
-        ``X``: (n, dim_visual), ``n`` may be 0. Returns points (n, dim_text) float32:
-        not normalised; compare by cosine.
-        """
+    def transform(self, X: Floats) -> Float32:
+        """Map features to points in the text space, as `Projection.transform`."""
         check_is_fitted(self)
         return self.projection_.transform(X)
 
 
 def choose_projection(
-    X: NDArray[np.float32],
+    X: Float32,
     y: NDArray[np.intp],
-    class_embeddings: NDArray[np.float32],
+    class_embeddings: Float32,
     *,
     hub_correction: float = 0.5,
     random_state: int = 0,
+    most_to_train_on: float = MOST_TO_TRAIN_ON,
 ) -> tuple[Projection, ProjectionChoice]:
     """Choose a projection and its settings on class-disjoint folds.
 
-    ``X``: (n, dim_visual) float32, features of the training images. ``y``: (n,) int,
-    row of ``class_embeddings`` of each; every row has an image. ``class_embeddings``:
-    (n_classes, dim_text) float32, of unit length. ``hub_correction``: as for
-    `LabelSpace`; each fold has a space of its own. ``random_state``: seeds the folds
-    and the training. Returns projection: not fitted. `Ridge` with its defaults if there
-    are fewer than 6 classes.
+    ``X``: (n, dim_visual), features of the training images. ``y``: (n,), row of
+    ``class_embeddings`` of each; every row has an image. ``class_embeddings``:
+    (n_classes, dim_text), of unit length. ``hub_correction``: as for `LabelSpace`; each
+    fold has a space of its own. ``random_state``: seeds the folds and the training. The
+    projection is not fitted; `Ridge` with its defaults if there are under 6 classes.
     """
     n_classes = len(class_embeddings)
     if n_classes < MIN_CLASSES:
@@ -217,7 +178,7 @@ def choose_projection(
         return Ridge(), ProjectionChoice(_written(Ridge()), reason, 0, ())
     trained = [
         clone(projection).set_params(random_state=random_state)
-        for projection in (TRAINED if X.size <= MOST_TO_TRAIN_ON else ())
+        for projection in (TRAINED if X.size <= most_to_train_on else ())
     ]
     candidates: list[Any] = [*CLOSED_FORMS, *trained]
     accuracies = np.empty((len(candidates), N_FOLDS))
@@ -269,10 +230,7 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
 
 
 def _accuracy(
-    fitted: Projection,
-    X: NDArray[np.float32],
-    label_points: NDArray[np.float32],
-    truth: NDArray[np.intp],
+    fitted: Projection, X: Float32, label_points: Float32, truth: NDArray[np.intp]
 ) -> float:
     best = LabelSpace.scores(fitted.transform(X), label_points).argmax(axis=1)
     return per_class_accuracy(truth, best == truth)

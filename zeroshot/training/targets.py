@@ -20,11 +20,10 @@ __all__ = ["Targets", "check_targets"]
 
 
 def check_targets(y: Any) -> NDArray[Any]:
-    """Return labels of one kind as an array; refuse others, and none.
+    """Return labels (n,) of one kind, strings or numbers; refuse others, and none.
 
-    ``y``: (n,), strings or numbers. Returns labels (n,). Raises ValueError if y is
-    None, or continuous, or of another shape; LabelError if there is no label, or labels
-    are missing, of several kinds, or of a kind that names nothing.
+    Raises ValueError if y is None, or continuous, or of another shape; LabelError if
+    there is no label, or labels are missing, of several kinds, or name nothing.
     """
     if y is None:
         raise ValueError(
@@ -51,18 +50,10 @@ def check_targets(y: Any) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Targets:
-    """The labels of training images as classes.
+    """The labels of training images as classes."""
 
-    Attributes
-    ----------
-    classes : ndarray of shape (n_classes,)
-        Sorted; at least 2.
-    index : ndarray of shape (n,), int
-        Class of each image.
-    """
-
-    classes: NDArray[Any]
-    index: NDArray[np.intp]
+    classes: NDArray[Any]  # (n_classes,), sorted; at least 2
+    index: NDArray[np.intp]  # (n,), class of each image
 
     @classmethod
     def of(cls, y: Any, n_images: int, candidate_labels: Candidates = None) -> Self:
