@@ -36,8 +36,7 @@ from zeroshot.evaluation.scored_split import (
     chance_of,
     score_split,
 )
-from zeroshot.features.block import OnError
-from zeroshot.features.pipeline import Features
+from zeroshot.features.block import Features, OnError
 from zeroshot.features.visual_input import VisualInput
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.labels.candidates import as_label_array

@@ -23,13 +23,19 @@ from numpy.typing import NDArray
 from zeroshot.errors import (
     ArtifactError,
     FingerprintMismatchError,
-    InvalidImageError,
     MissingExtraError,
     ZeroShotError,
     ZeroShotWarning,
 )
 from zeroshot.escaping import unescaped
-from zeroshot.features.block import BLOCK_ROWS, FeatureBlock, OnError, check_on_error
+from zeroshot.features.block import (
+    BLOCK_ROWS,
+    Features,
+    OnError,
+    as_asked,
+    check_on_error,
+    raise_first,
+)
 from zeroshot.images.decoding import PIXELS
 
 __all__ = [
@@ -168,7 +174,7 @@ class FeatureFile:
             },
         )
 
-    def blocks(self, on_error: OnError = "raise") -> Iterator[FeatureBlock]:
+    def blocks(self, on_error: OnError = "raise") -> Iterator[Features]:
         """Read the features, some 1000 rows at a time.
 
         Parameters
@@ -179,7 +185,7 @@ class FeatureFile:
 
         Yields
         ------
-        block : FeatureBlock
+        block : Features
 
         Raises
         ------
@@ -191,9 +197,7 @@ class FeatureFile:
             If ``on_error`` is none of the above.
         """
         check_on_error(on_error)
-        if self.errors and on_error == "raise":
-            first = min(self.errors)
-            raise InvalidImageError(self.errors[first], first)
+        raise_first(self.errors, on_error)
         read = _npz_rows if self.path.suffix.lower() == ".npz" else _parquet_rows
         start = done = 0
         try:
@@ -205,11 +209,8 @@ class FeatureFile:
                 errors = {
                     i: self.errors[i] for i in range(done, end) if i in self.errors
                 }
-                if errors and on_error == "skip":
-                    kept = ~np.isin(positions, list(errors))
-                    positions, wanted = positions[kept], wanted[kept]
                 start, done = stop, end
-                yield FeatureBlock(positions, wanted, errors)
+                yield as_asked(Features(wanted, errors, positions), on_error)
         except ZeroShotError:
             raise
         except Exception as error:  # as in `read_features`
