@@ -38,16 +38,9 @@ _COMPANION = re.compile(
 class CachedFiles:
     """A file or folder in the cache, with what belongs to it.
 
-    Attributes
-    ----------
-    kind : str
-        The folder it lies in, or ``"other"``: it is not ours and never deleted.
-    name : str
-        Its own, without a digest.
-    paths : tuple of Path
-        All files, sorted.
-    size : int
-        Bytes in all.
+    ``kind``: the folder it lies in, or ``"other"``: it is not ours and never deleted.
+    ``name``: its own, without a digest. ``paths``: of all files, sorted. ``size``: in
+    bytes, of all.
     """
 
     kind: str
