@@ -112,13 +112,10 @@ def extract_features(
     PartialCoverageWarning
         Where images cannot be read; names the first ones.
     """
-    images = open_if_features(images)
-    is_file = isinstance(images, FeatureFile)
-    sources = images if is_file else image_sources(images, on_error)
+    sources, n = _sources(images, on_error)
     blocks = iter_features(
         sources, backbone, batch_size=batch_size, cache=cache, on_error=on_error
     )
-    n = len(sources) if isinstance(sources, Sized) else None
     features = collect_features(
         blocks, n, backbone.dim, on_error=on_error, project=project
     )
@@ -267,13 +264,11 @@ def iter_features(
             f"Expected batch_size >= 1 and on_error 'raise', 'skip' or 'nan'. Got "
             f"{batch_size!r} and {on_error!r}."
         )
-    images = open_if_features(images)
-    if isinstance(images, FeatureFile):
-        images.check(backbone.fingerprint)
-        yield from images.blocks(on_error)
+    sources, n = _sources(images, on_error)
+    if isinstance(sources, FeatureFile):
+        sources.check(backbone.fingerprint)
+        yield from sources.blocks(on_error)
         return
-    sources = image_sources(images, on_error)
-    n = len(sources) if isinstance(sources, Sized) else None
     if n == 0:
         return
     store = FeatureStore.of(backbone) if cache else None
@@ -314,6 +309,16 @@ def iter_features(
     finally:
         if store is not None:
             store.close()
+
+
+def _sources(
+    images: object, on_error: OnError
+) -> tuple[FeatureFile | Iterable[ImageSource], int | None]:
+    """Return a file of features or images, and how many, where that is known."""
+    images = open_if_features(images)
+    if not isinstance(images, FeatureFile):
+        images = image_sources(images, on_error)
+    return images, len(images) if isinstance(images, Sized) else None
 
 
 class _OpenBlock:

@@ -212,9 +212,7 @@ def _choose(
         if not info.filename.endswith("/") and not info.filename.startswith("__MACOSX/")
     ]
     wanted = [info for info in files if info.filename == member] or [
-        info
-        for info in files
-        if member is None or PurePosixPath(info.filename).name == member
+        info for info in files if member in (None, PurePosixPath(info.filename).name)
     ]
     if len(wanted) != 1:
         listed = ", ".join(f"'{info.filename}'" for info in files[:8]) or "no file"
