@@ -19,6 +19,7 @@ __all__ = [
     "check_on_error",
     "projected",
     "raise_first",
+    "refuse_other",
 ]
 
 Project: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -71,12 +72,18 @@ class Features:
         FingerprintMismatchError
             If the two differ.
         """
-        if self.fingerprint != fingerprint:
-            raise FingerprintMismatchError(
-                f"Expected features of the backbone of fingerprint '{fingerprint}'. "
-                f"Got features of fingerprint '{self.fingerprint}': other weights, "
-                f"layer, input size or scaling. Extract them with the same backbone."
-            )
+        advice = "Extract them with the same backbone."
+        refuse_other(fingerprint, self.fingerprint, "features", advice)
+
+
+def refuse_other(wanted: str, got: str | None, what: str, advice: str) -> None:
+    """Refuse features of another backbone than the wanted one."""
+    if got != wanted:
+        raise FingerprintMismatchError(
+            f"Expected features of the backbone of fingerprint '{wanted}'. Got {what} "
+            f"of fingerprint '{got}': other weights, layer, input size or scaling. "
+            f"{advice}"
+        )
 
 
 def check_on_error(on_error: object) -> None:

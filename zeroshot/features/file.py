@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 
 from zeroshot.errors import (
     ArtifactError,
-    FingerprintMismatchError,
     MissingExtraError,
     ZeroShotError,
     ZeroShotWarning,
@@ -35,6 +35,7 @@ from zeroshot.features.block import (
     as_asked,
     check_on_error,
     raise_first,
+    refuse_other,
 )
 from zeroshot.images.decoding import PIXELS
 
@@ -121,13 +122,9 @@ class FeatureFile:
         ZeroShotWarning
             If images are decoded in another way today.
         """
-        if fingerprint != self.fingerprint:
-            raise FingerprintMismatchError(
-                f"Expected features of the backbone of fingerprint '{fingerprint}'. "
-                f"Got '{self.path}' with features of '{self.backbone['name']}' of "
-                f"fingerprint '{self.fingerprint}': other weights, layer, input size "
-                f"or scaling. Run 'zeroshot embed' with the same backbone."
-            )
+        what = f"'{self.path}' with features of '{self.backbone['name']}'"
+        advice = "Run 'zeroshot embed' with the same backbone."
+        refuse_other(fingerprint, self.fingerprint, what, advice)
         if self.pixels != PIXELS:
             warn(
                 f"The features in '{self.path}' are of images that another version of "
@@ -200,7 +197,7 @@ class FeatureFile:
         raise_first(self.errors, on_error)
         read = _npz_rows if self.path.suffix.lower() == ".npz" else _parquet_rows
         start = done = 0
-        try:
+        with _whole(self.path):
             for matrix in read(self.path, self.dim):
                 stop = start + len(matrix)
                 end = int(np.searchsorted(self.rows, stop))
@@ -211,12 +208,8 @@ class FeatureFile:
                 }
                 start, done = stop, end
                 yield as_asked(Features(wanted, errors, positions), on_error)
-        except ZeroShotError:
-            raise
-        except Exception as error:  # as in `read_features`
-            raise _broken(self.path, error) from error
-        if done != len(self):
-            raise _broken(self.path, f"it has {start} rows")
+            if done != len(self):
+                raise ValueError(f"it has {start} rows")
 
 
 def open_if_features(images: Any) -> Any:
@@ -250,13 +243,8 @@ def read_features(path: str | Path) -> FeatureFile:
         raise ArtifactError(
             f"Expected a file of features. Got '{path}': no such file. Check the path."
         )
-    try:
+    with _whole(path):
         return _open_npz(path) if path.suffix.lower() == ".npz" else _open_parquet(path)
-    except ZeroShotError:
-        raise
-    # NumPy, zipfile, zlib, json and pyarrow raise a dozen types for a broken file.
-    except Exception as error:
-        raise _broken(path, error) from error
 
 
 def take(
@@ -279,22 +267,26 @@ def import_parquet() -> Any:
         ) from error
 
 
-def _broken(path: Path, reason: object) -> ArtifactError:
-    return ArtifactError(
-        f"Expected a file of features that 'zeroshot embed' wrote. Got '{path}', which "
-        f"is damaged or something else ({reason}). Write it anew."
-    )
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ZeroShotError:
+        raise
+    # NumPy, zipfile, zlib, json and pyarrow raise a dozen types for a broken file.
+    except Exception as error:
+        raise ArtifactError(
+            f"Expected a file of features that 'zeroshot embed' wrote. Got '{path}', "
+            f"which is damaged or something else ({error}). Write it anew."
+        ) from error
 
 
 def _open_npz(path: Path) -> FeatureFile:
     with zipfile.ZipFile(path) as archive, archive.open("features.npy") as file:
         shape = _array_shape(file)
     with np.load(path, allow_pickle=False) as arrays:
-        texts = {
-            name: arrays[name]
-            for name in ("paths", "labels", "errors")
-            if name in arrays
-        }
+        names = [name for name in ("paths", "labels", "errors") if name in arrays]
+        texts = {name: arrays[name] for name in names}
         about, rows = arrays[ABOUT].item(), arrays["error_rows"].tolist()
     if any(cells.dtype.kind != "U" for cells in texts.values()):
         raise ValueError("paths, labels or errors that are no text")

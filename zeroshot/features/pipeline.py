@@ -418,13 +418,10 @@ def _read_ahead(
         opened = [
             _opened(index, image, keep) for index, image in enumerate(images, start)
         ]
-        found = np.zeros(len(images), np.bool_)
-        features = nothing
+        features, found = nothing, np.zeros(len(images), np.bool_)
         if store is not None:
-            keys = [one.key for one in opened if isinstance(one, _Opened)]
-            rows, is_stored = store.get_many(keys)
-            found[[isinstance(one, _Opened) for one in opened]] = is_stored
-            features = rows if is_stored.all() else rows[is_stored]
+            features, found = store.get_many([image.key for image in opened])
+            features = features if found.all() else features[found]
         others = {}
         for i in np.flatnonzero(~found).tolist():
             if stopped.is_set():
@@ -432,14 +429,10 @@ def _read_ahead(
             others[i] = decoded(start + i, images[i], opened[i])
         return _Prepared(start, found, features, others)
 
-    def decoded(
-        index: int, source: ImageSource, image: _Opened | InvalidImageError
-    ) -> _Decoded:
-        if not isinstance(image, InvalidImageError) and image.content is None:
-            image = _opened(index, source)
-        if isinstance(image, InvalidImageError):
-            return image
-        key, content = image
+    def decoded(index: int, source: ImageSource, image: _Opened) -> _Decoded:
+        key, content = image if image.content is not None else _opened(index, source)
+        if isinstance(content, InvalidImageError):
+            return content
         assert content is not None
         name = None
         if isinstance(source, str | os.PathLike):
@@ -474,20 +467,18 @@ def _read_ahead(
 
 
 class _Opened(NamedTuple):
-    """What an image is told by, and where its pixels come from."""
+    """What an image is told by, and where its pixels come from, or why from nowhere."""
 
     key: bytes
-    content: bytes | NDArray[np.uint8] | None
+    content: bytes | NDArray[np.uint8] | InvalidImageError | None
 
 
-def _opened(
-    index: int, image: ImageSource, keep: bool = True
-) -> _Opened | InvalidImageError:
+def _opened(index: int, image: ImageSource, keep: bool = True) -> _Opened:
     """Return an image's key and content; of a file, only if it is to be kept."""
     try:
         content = image_content(image, index=index)
     except InvalidImageError as error:
-        return error
+        return _Opened(b"", error)  # under this key nothing is found
     keep = keep or not isinstance(image, str | os.PathLike)
     return _Opened(content_key(content), content if keep else None)
 

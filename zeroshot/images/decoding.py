@@ -109,14 +109,13 @@ def decoding_identity() -> str:
 def decode(
     source: object, wanted: int | None = None
 ) -> Image.Image | NDArray[np.uint8]:
-    """Decode one image.
+    """Decode one image to RGB; to an array where an array was given.
 
-    ``source``: neither changed nor kept. ``wanted``: longer side, in pixels, of what
-    the image will be brought to: a JPEG that is more than 8 times as large on both
-    sides may be decoded at a reduced scale, of which at least 4 times as much is left.
-    Returns image (height, width, 3) uint8: an array where an array was given. Raises
-    ImageRefusedError if it is of a form, type, range or size that is not taken;
-    Exception: of almost any kind, of Pillow, if it is broken.
+    ``wanted``: longer side, in pixels, of what the image will be brought to: a JPEG
+    that is more than 8 times as large on both sides may be decoded at a reduced scale,
+    of which at least 4 times as much is left. Raises ImageRefusedError if it is of a
+    form, type, range or size that is not taken; almost any exception, of Pillow, if it
+    is broken.
     """
     if isinstance(source, np.ndarray):
         return _rgb_of_array(source)

@@ -67,14 +67,11 @@ def is_left_out(name: str) -> bool:
 def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
     """Return all image files below a folder, sorted; not those `is_left_out` names.
 
-    Links are followed, but for a link to a folder that it lies in.
-
-    ``on_error``: {"raise", "skip", "nan"}, what to do about a folder that cannot be
-    read: raise an error, or leave it out with a warning. Returns files: those that end
-    in one of `IMAGE_SUFFIXES`, in the order of `Path` objects. No such objects: to make
-    10,000 took a tenth of a second pass over the images. Raises ArtifactError if a
-    folder cannot be read; names all such folders. Warns PartialCoverageWarning: the
-    same, where ``on_error`` is another.
+    Those that end in one of `IMAGE_SUFFIXES`, in the order of `Path` objects. No such
+    objects: to make 10,000 took a tenth of a second pass over the images. Links are
+    followed, but for a link to a folder that it lies in. Where folders cannot be read,
+    an ArtifactError names all of them; under ``on_error`` "skip" and "nan", a
+    PartialCoverageWarning does.
     """
     here = os.path.join(os.curdir, "")
     unreadable: dict[str, str] = {}
@@ -205,13 +202,12 @@ def read_image_table(path: Path) -> ImageTable:
 
 
 def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list[str]]]:
-    """Return the rows of a small text table, with their line numbers.
+    """Return the rows of a small table in UTF-8, with their line numbers.
 
-    ``path``: UTF-8, with or without byte order mark. ``delimiter``: default: a tab in a
-    ``.tsv``. Otherwise what the first line has: a comma, else a semicolon, else a tab.
-    Returns rows: line number (of the row's last line, from 1) and stripped cells; no
-    empty rows. Raises ArtifactError if it cannot be read, is not such text, or holds no
-    row.
+    The number is of a row's last line, from 1; cells are stripped, empty rows left out.
+    The default delimiter is a tab in a ``.tsv``, else what the first line has: a comma,
+    else a semicolon, else a tab. Raises ArtifactError if the file cannot be read, is
+    not such text, or holds no row.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -17,10 +17,9 @@ LEFT_OVER = 24 * 3600.0  # seconds after which nobody writes to a temporary file
 
 
 def cache_root() -> Path:
-    """Return the folder for everything that can be made again.
+    """Return the folder for everything that can be made again; it need not exist.
 
-    Returns folder: ``ZEROSHOT_CACHE`` where that is set, else the platform's cache
-    folder. It need not exist yet.
+    ``ZEROSHOT_CACHE`` where that is set, else the platform's cache folder.
     """
     named = os.environ.get("ZEROSHOT_CACHE")
     return (
@@ -34,9 +33,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
     Two processes may do it at once (the last one wins), and a killed one leaves the old
     file as it was. What it had begun is removed a day later, when ``path`` is written
-    again.
-
-    ``path``: the file to write; its folder is made. Yields temporary: write here.
+    again. The folder of ``path`` is made.
     """
     temporary = _beside(path, path.suffix)
     temporary.touch(exist_ok=False)
@@ -57,9 +54,6 @@ def replace_directory(path: Path) -> Iterator[Path]:
     writes leaves the old folder as it was; in the instant between the two renames, the
     old one is in a hidden folder beside it. What it had begun is removed a day later,
     when ``path`` is written again.
-
-    ``path``: the folder to write; an existing one is replaced only after the block
-    succeeds. Yields temporary: write here.
     """
     temporary = _beside(path)
     temporary.mkdir()

@@ -26,6 +26,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
+from requests.exceptions import SSLError
 
 from zeroshot.errors import ArtifactError
 from zeroshot.storage.large_files import (
@@ -50,6 +51,7 @@ LONGEST_WAIT = 60.0  # seconds between two tries
 MOST_REDIRECTS = 20
 # RFC 9110: passing troubles of a server, and 408, 425 and 429, which ask for patience.
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
+PASSING = (requests.ConnectionError, requests.Timeout)
 _HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head)\b", re.IGNORECASE)
 
 
@@ -187,7 +189,7 @@ class _Source:
         Raises `_RefusedError` if the address does not give it, `ArtifactError` if there
         is no room for it, and `OSError` if it cannot be written.
         """
-        had_part = self._is_ours() and self._have() > 0
+        had_part = self._our_note() and self._have() > 0
         self._fetch()
         try:
             return self._checked(sha256, md5)
@@ -231,7 +233,7 @@ class _Source:
 
     def _ask(self, session: requests.Session) -> None:
         """Ask once for what is missing, and store what comes."""
-        note = self._read_note() if self._is_ours() else {}
+        note = self._our_note()
         validator = note.get("validator")
         have = self._have() if validator else 0
         headers: dict[str, Any] = {"Accept-Encoding": "identity"}
@@ -267,9 +269,7 @@ class _Source:
                 target = requests.Session.get_redirect_target(session, response)
                 url_before, url = url, urljoin(url, target or "")
             except (OSError, ValueError) as error:
-                passing = isinstance(
-                    error, requests.ConnectionError | requests.Timeout
-                ) and not isinstance(error, requests.exceptions.SSLError)
+                passing = isinstance(error, PASSING) and not isinstance(error, SSLError)
                 kind = _TryAgainError if passing else _RefusedError
                 raise kind(_cause(error, type(error).__name__)) from error
             if not target:
@@ -380,10 +380,11 @@ class _Source:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _is_whole(self) -> bool:
-        return self._is_ours() and self._read_note().get("total") == self._have()
+        return self._our_note().get("total") == self._have()
 
-    def _is_ours(self) -> bool:
-        return self._read_note().get("address") == self.key
+    def _our_note(self) -> dict[str, Any]:
+        note = self._read_note()
+        return note if note.get("address") == self.key else {}
 
     def _discard(self) -> None:
         # The part goes first: a note without a part does no harm.
@@ -428,11 +429,9 @@ def _retry_after(response: requests.Response) -> float:
 
 def _cause(error: BaseException, said: str) -> str:
     """Return what the system said: requests' and urllib3's texts hold the address."""
-    inner = error.__context__
-    while inner is not None:
-        if isinstance(inner, OSError) and not isinstance(
-            inner, requests.RequestException
-        ):
+    while (inner := error.__context__) is not None:
+        of_system = not isinstance(inner, requests.RequestException)
+        if isinstance(inner, OSError) and of_system:
             said = f"{type(inner).__name__}: {inner}"
-        inner = inner.__context__
+        error = inner
     return said
