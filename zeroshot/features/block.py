@@ -60,17 +60,12 @@ class Features:
         return len(self) + sum(i not in self.positions for i in self.errors)
 
     def check(self, fingerprint: str) -> None:
-        """Refuse if the features are another backbone's.
+        """Raise FingerprintMismatchError if the features are another backbone's.
 
         Parameters
         ----------
         fingerprint : str
             Of the backbone whose features are wanted.
-
-        Raises
-        ------
-        FingerprintMismatchError
-            If the two differ.
         """
         advice = "Extract them with the same backbone."
         refuse_other(fingerprint, self.fingerprint, "features", advice)

@@ -103,6 +103,7 @@ class FeatureFile:
     def check(self, fingerprint: str) -> None:
         """Refuse the features of another backbone; warn of other pixels.
 
+        Of another backbone: FingerprintMismatchError. Other pixels: ZeroShotWarning.
         Features of images that were decoded otherwise, by another version of zeroshot,
         differ a little from today's, and what was trained on them still fits them. The
         images may be gone by now: a refusal would make the file worthless.
@@ -111,16 +112,6 @@ class FeatureFile:
         ----------
         fingerprint : str
             Of the backbone whose features are wanted.
-
-        Raises
-        ------
-        FingerprintMismatchError
-            If the two differ.
-
-        Warns
-        -----
-        ZeroShotWarning
-            If images are decoded in another way today.
         """
         what = f"'{self.path}' with features of '{self.backbone['name']}'"
         advice = "Run 'zeroshot embed' with the same backbone."
@@ -141,17 +132,12 @@ class FeatureFile:
         Parameters
         ----------
         positions : sequence of int
-            Increasing, from 0.
+            Increasing, from 0 to the last row; otherwise a ValueError is raised.
 
         Returns
         -------
         part : FeatureFile
             Of the same file.
-
-        Raises
-        ------
-        ValueError
-            If the positions do not increase, or one is no row's.
         """
         chosen = np.asarray(positions, np.int64)
         if (np.diff(chosen, prepend=-1, append=len(self)) <= 0).any():
@@ -178,20 +164,13 @@ class FeatureFile:
         ----------
         on_error : {"raise", "skip", "nan"}, default="raise"
             What to do about images that could not be read when the file was made: raise
-            the reason of the first, leave their rows out, or give them, NaN.
+            an InvalidImageError with the reason of the first, leave their rows out, or
+            give them, NaN. Anything else is a ValueError.
 
         Yields
         ------
         block : Features
-
-        Raises
-        ------
-        InvalidImageError
-            Under ``on_error="raise"``.
-        ArtifactError
-            If the file is damaged.
-        ValueError
-            If ``on_error`` is none of the above.
+            Where the file is damaged, an ArtifactError is raised instead.
         """
         check_on_error(on_error)
         raise_first(self.errors, on_error)

@@ -130,7 +130,7 @@ def collect_features(
     on_error: OnError = "raise",
     project: Project | None = None,
 ) -> Features:
-    """Put blocks together, and warn of images that could not be read.
+    """Put blocks together; a PartialCoverageWarning names images that are unreadable.
 
     Parameters
     ----------
@@ -148,11 +148,6 @@ def collect_features(
     Returns
     -------
     features : Features
-
-    Warns
-    -----
-    PartialCoverageWarning
-        Where images cannot be read; names the first ones.
     """
     empty = np.empty((0, dim), np.float32)
     empty = empty if project is None else project(empty)
@@ -247,17 +242,13 @@ def iter_features(
         As for `extract_features`; what is computed is kept also when the loop over the
         blocks is left early.
     on_error : {"raise", "skip", "nan"}, default="raise"
-        As for `extract_features`; only ``errors`` of the blocks tell.
+        As for `extract_features`; only ``errors`` of the blocks tell. The errors raised
+        are the same.
 
     Yields
     ------
     block : Features
         Of 1024 images; the last may be of fewer.
-
-    Raises
-    ------
-    InvalidImageError, PluginContractError, FingerprintMismatchError
-        As `extract_features`.
     """
     if batch_size < 1 or on_error not in get_args(OnError):
         raise ValueError(

@@ -176,9 +176,8 @@ class VisualInput:
         Raises
         ------
         FingerprintMismatchError
-            If the backbone is not that of training.
-        InvalidImageError, ArtifactError, PluginContractError, ValueError
-            As `zeroshot.features.extract_features`; whatever ``check`` raises.
+            If the backbone is not that of training; what ``check`` raises, and
+            `zeroshot.features.extract_features`.
         """
         content, fingerprint = self.content, self.fingerprint
         if isinstance(content, np.ndarray):

@@ -5,14 +5,15 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 from warnings import warn
 
 from zeroshot.errors import ArtifactError, PartialCoverageWarning
 
 __all__ = ["IMAGE_SUFFIXES", "image_files", "read_image_table", "read_table"]
 
-OnError = Literal["raise", "skip", "nan"]
+OnError: TypeAlias = Literal["raise", "skip", "nan"]
+"""What to do about an image or folder that cannot be read."""
 
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"
@@ -50,13 +51,14 @@ files, a failing disk, a share that is gone) are the machine's: good images woul
 left out for them."""
 
 
-def machine_fault(source: str, error: Exception) -> ArtifactError:
-    """Return what is raised for an error that is none of `OF_THE_FILE`."""
-    return ArtifactError(
-        f"Expected to read {source}. Got '{error}', which is a fault of the machine, "
-        f"not of the image: no image is left out for it. Check memory, disk, network "
-        f"and open files, and run again."
-    )
+def raise_machine_fault(source: str, error: Exception) -> None:
+    """Raise an ArtifactError if the system's error is none of `OF_THE_FILE`."""
+    if isinstance(error, OSError) and error.errno not in (None, *OF_THE_FILE):
+        raise ArtifactError(
+            f"Expected to read {source}. Got '{error}', which is a fault of the "
+            f"machine, not of the image: no image is left out for it. Check memory, "
+            f"disk, network and open files, and run again."
+        ) from error
 
 
 def is_left_out(name: str) -> bool:
@@ -102,8 +104,7 @@ def _image_files(
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda e: os.path.normcase(e.name))
     except OSError as error:
-        if error.errno not in OF_THE_FILE:
-            raise machine_fault(f"'{folder}'", error) from error
+        raise_machine_fault(f"'{folder}'", error)
         unreadable[folder] = error.strerror or str(error)
         return
     for entry in entries:
