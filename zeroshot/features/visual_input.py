@@ -166,7 +166,7 @@ class VisualInput:
 
         Parameters
         ----------
-        batch_size, cache, on_error, project
+        batch_size, cache, on_error, project : optional
             As for `zeroshot.features.extract_features`.
 
         Returns
