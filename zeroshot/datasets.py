@@ -123,10 +123,8 @@ def load_image_folder(
     try:
         entries = sorted(p for p in root.iterdir() if not is_left_out(p.name))
     except OSError as error:
-        raise ArtifactError(
-            f"Expected a folder with one sub-folder per class. Got '{root}': "
-            f"{error.strerror or error}. Check the path."
-        ) from error
+        what = f"'{root}': {error.strerror or error}. Check the path."
+        raise _no_classes(what) from error
     found: dict[str, list[str]] = {p.name: [] for p in entries if os.path.isdir(p)}
     below: dict[str, set[str]] = {name: set() for name in found}
     loose = 0
@@ -139,10 +137,10 @@ def load_image_folder(
         found[first].append(file)
         below[first].add(more[0] if len(more) > 1 else "")
     if not found:
-        raise ArtifactError(
-            f"Expected a folder with one sub-folder per class. Got '{root}', which has "
-            f"no sub-folder and {loose} images. Move each class's images into a "
-            f"sub-folder, or list them in a CSV with the columns 'path' and 'label'."
+        raise _no_classes(
+            f"'{root}', which has no sub-folder and {loose} images. Move each class's "
+            f"images into a sub-folder, or list them in a CSV with the columns 'path' "
+            f"and 'label'."
         )
     names = {name: name for name in found}
     if class_names is None:
@@ -180,19 +178,21 @@ def _check_are_classes(root: Path, below: Mapping[str, set[str]]) -> None:
     if parts and (len(parts) == len(below) or len(nested) > 1):
         given = (nested or parts)[0]
         inside = sorted(set().union(*(below[name] for name in parts)) - {""})
-        raise ArtifactError(
-            f"Expected a folder with one sub-folder per class. Got '{root}' with the "
-            f"parts of a data set: {quoted(parts)}, which hold "
+        raise _no_classes(
+            f"'{root}' with the parts of a data set: {quoted(parts)}, which hold "
             f"{quoted(inside) or 'no classes'}. Give one of these folders, such as "
             f"'{root / given}', or class names for them."
         )
     ((only, inside_only), *others) = below.items()
     if not others and len(inside_only) > 1 and "" not in inside_only:
-        raise ArtifactError(
-            f"Expected a folder with one sub-folder per class. Got '{root}' with only "
-            f"'{only}', which holds {quoted(sorted(inside_only))}. Give "
-            f"'{root / only}', or a class name for it."
+        raise _no_classes(
+            f"'{root}' with only '{only}', which holds {quoted(sorted(inside_only))}. "
+            f"Give '{root / only}', or a class name for it."
         )
+
+
+def _no_classes(got: str) -> ArtifactError:
+    return ArtifactError(f"Expected a folder with one sub-folder per class. Got {got}")
 
 
 def load_image_csv(path: str | Path) -> tuple[list[str], NDArray[np.str_]]:

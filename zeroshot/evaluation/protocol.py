@@ -30,8 +30,7 @@ from zeroshot.errors import LabelError, OutOfVocabularyError, ZeroShotWarning
 from zeroshot.evaluation.baselines import chance_metrics, softmax_metrics
 from zeroshot.evaluation.result import Evaluation
 from zeroshot.evaluation.scored_split import ScoredSplit, score_split
-from zeroshot.features.block import OnError
-from zeroshot.features.pipeline import Features
+from zeroshot.features.block import Features, OnError
 from zeroshot.features.visual_input import VisualInput
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.labels.candidates import as_label_array

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zeroshot.features.block import OnError
+    from zeroshot.features.block import Features, OnError
     from zeroshot.features.file import FeatureFile
     from zeroshot.features.pipeline import (
-        Features,
         collect_features,
         extract_features,
         iter_features,
@@ -36,14 +35,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        **dict.fromkeys(__all__, "pipeline"),
+        **dict.fromkeys(("Features", "OnError"), "block"),
+        **dict.fromkeys(("ImagePoints", "VisualInput"), "visual_input"),
         "FeatureFile": "file",
-        "Features": "pipeline",
-        "ImagePoints": "visual_input",
-        "OnError": "block",
-        "VisualInput": "visual_input",
-        "collect_features": "pipeline",
-        "extract_features": "pipeline",
-        "iter_features": "pipeline",
-        "warn_of_bad_images": "pipeline",
     },
 )

@@ -6,10 +6,10 @@ import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from zeroshot import registry
 from zeroshot.backbones.base import Backbone
 from zeroshot.errors import ArtifactError, LabelError
 from zeroshot.escaping import escaped
-from zeroshot.features.block import OnError
+from zeroshot.features.block import Features, OnError
 from zeroshot.features.file import ABOUT, FORMAT, SUFFIXES, import_parquet
 from zeroshot.features.pipeline import iter_features, warn_of_bad_images
 from zeroshot.images.decoding import PIXELS
@@ -119,48 +119,54 @@ def export_features(
             **{name: version(name) for name in ("zeroshot", "numpy", "tensorflow")},
         },
     }
-    errors: dict[int, str] = {}
-    n_rows = 0
-
-    def parts() -> Iterator[_Part]:
-        nonlocal n_rows
-        for block in blocks:
-            chosen = block.positions.tolist()
-            errors.update(block.errors)
-            n_rows += len(chosen)
-            yield _Part(
-                block.matrix.astype("<f4", copy=False),
-                [names[i] for i in chosen],
-                None if labels is None else [labels[i] for i in chosen],
-                [block.errors.get(i) for i in chosen],
-            )
-        _check_labels(labels, len(names))
-
+    rows = _Rows(names, labels, network.dim, about)
     write = _write_npz if out.suffix.lower() == ".npz" else _write_parquet
     blocks = iter_features(
         sources, network, batch_size=batch_size, cache=cache, on_error=on_error
     )
     try:
         with replace_file(out) as temporary, closing(blocks):
-            write(temporary, parts(), network.dim, labels is not None, about)
+            write(temporary, rows, rows.noted(blocks))
     except OSError as error:
         raise ArtifactError(
             f"Expected a place to write the features to. Got '{out}': {error}. Choose "
             f"another file."
         ) from error
+    n_rows, errors = len(rows.positions), rows.errors
     if errors:
         left_out = len(errors) if on_error == "skip" else 0
         warn_of_bad_images(errors, n_rows + left_out, on_error)
     return ExportedFeatures(out, n_rows, network.dim, errors)
 
 
-class _Part(NamedTuple):
-    """Rows that are written together; an error is None where there is none."""
+@dataclass
+class _Rows:
+    """What is written beside the features, and which images had a row so far."""
 
-    matrix: NDArray[np.float32]
-    paths: list[str]
+    names: list[str]
     labels: list[str] | None
-    errors: list[str | None]
+    dim: int
+    about: dict[str, Any]
+    positions: list[int] = field(default_factory=list)
+    errors: dict[int, str] = field(default_factory=dict)
+
+    def noted(self, blocks: Iterable[Features]) -> Iterator[Features]:
+        """Pass blocks on; at the end there must be as many images as labels."""
+        for block in blocks:
+            self.positions += block.positions.tolist()
+            self.errors |= block.errors
+            yield block
+        _check_labels(self.labels, len(self.names))
+
+    def texts(self, positions: list[int]) -> dict[str, list[str | None]]:
+        """Return the columns of text of some images."""
+        columns: dict[str, list[str | None]] = {
+            "path": [self.names[i] or None for i in positions],
+            "error": [self.errors.get(i) for i in positions],
+        }
+        if self.labels is not None:
+            columns["label"] = [self.labels[i] for i in positions]
+        return columns
 
 
 def _check_place(out: Path) -> None:
@@ -202,59 +208,48 @@ def _name(source: ImageSource) -> str:
     return os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
 
 
-def _write_npz(
-    out: Path, parts: Iterator[_Part], dim: int, labelled: bool, about: dict[str, Any]
-) -> None:
-    paths: list[str] = []
-    labels: list[str] = []
-    errors: dict[int, str] = {}
-    n = 0
+def _write_npz(out: Path, rows: _Rows, blocks: Iterable[Features]) -> None:
     # An array in a .npz begins with its length, which is known at the end only.
-    with tempfile.TemporaryFile(dir=out.parent) as rows, out.open("wb") as file:
-        for part in parts:
-            rows.write(part.matrix.tobytes())
-            errors |= {i: e for i, e in enumerate(part.errors, n) if e is not None}
-            paths += part.paths
-            labels += part.labels or []
-            n += len(part.matrix)
-        rows.flush()
+    with tempfile.TemporaryFile(dir=out.parent) as numbers, out.open("wb") as file:
+        for block in blocks:
+            numbers.write(block.matrix.astype("<f4", copy=False).tobytes())
+        numbers.flush()
+        shape = n, _ = len(rows.positions), rows.dim
+        texts = rows.texts(rows.positions)
+        errors = {i: e for i, e in enumerate(texts["error"]) if e is not None}
         arrays: dict[str, Any] = {
-            "features": np.memmap(rows, "<f4", "r", shape=(n, dim))
+            "features": np.memmap(numbers, "<f4", "r", shape=shape)
             if n
-            else np.empty((0, dim), "<f4"),
+            else np.empty(shape, "<f4"),
             "error_rows": np.array(list(errors), "<i8"),
             "errors": np.array(list(errors.values()), np.str_),
-            "about": np.array(json.dumps(about)),
+            "about": np.array(json.dumps(rows.about)),
         }
-        if any(paths):
-            arrays["paths"] = np.array(paths, np.str_)
-        if labelled:
-            arrays["labels"] = np.array(labels, np.str_)
+        if any(texts["path"]):
+            arrays["paths"] = np.array([path or "" for path in texts["path"]], np.str_)
+        if "label" in texts:
+            arrays["labels"] = np.array(texts["label"], np.str_)
         np.savez(file, **arrays)
 
 
-def _write_parquet(
-    out: Path, parts: Iterator[_Part], dim: int, labelled: bool, about: dict[str, Any]
-) -> None:
+def _write_parquet(out: Path, rows: _Rows, blocks: Iterable[Features]) -> None:
     parquet = import_parquet()
     import pyarrow as pa
 
-    columns = {"path": pa.string(), "label": pa.string(), "error": pa.string()}
-    if not labelled:
+    columns = {name: pa.string() for name in ("path", "label", "error")}
+    if rows.labels is None:
         del columns["label"]
-    columns["features"] = pa.list_(pa.float32(), dim)
-    schema = pa.schema(columns, {ABOUT: json.dumps(about)})
+    columns["features"] = pa.list_(pa.float32(), rows.dim)
+    schema = pa.schema(columns, {ABOUT: json.dumps(rows.about)})
     # Floats of features do not compress; decoding them costs a second a GB.
     with parquet.ParquetWriter(
         out, schema, compression="none", use_dictionary=False
     ) as file:
-        for matrix, paths, labels, errors in parts:
-            flat = pa.array(matrix.ravel(), pa.float32())
+        for block in blocks:
+            flat = pa.array(block.matrix.ravel(), pa.float32())
             cells = {
-                "path": [escaped(path) if path else None for path in paths],
-                "label": [escaped(label) for label in labels or ()],
-                "error": [None if e is None else escaped(e) for e in errors],
-                "features": pa.FixedSizeListArray.from_arrays(flat, dim),
+                name: [None if text is None else escaped(text) for text in texts]
+                for name, texts in rows.texts(block.positions.tolist()).items()
             }
-            chosen = {name: cells[name] for name in schema.names}
-            file.write_table(pa.table(chosen, schema=schema))
+            cells["features"] = pa.FixedSizeListArray.from_arrays(flat, rows.dim)
+            file.write_table(pa.table(cells, schema=schema))

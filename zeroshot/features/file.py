@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -22,14 +23,20 @@ from numpy.typing import NDArray
 
 from zeroshot.errors import (
     ArtifactError,
-    FingerprintMismatchError,
-    InvalidImageError,
     MissingExtraError,
     ZeroShotError,
     ZeroShotWarning,
 )
 from zeroshot.escaping import unescaped
-from zeroshot.features.block import BLOCK_ROWS, FeatureBlock, OnError, check_on_error
+from zeroshot.features.block import (
+    BLOCK_ROWS,
+    Features,
+    OnError,
+    as_asked,
+    check_on_error,
+    raise_first,
+    refuse_other,
+)
 from zeroshot.images.decoding import PIXELS
 
 __all__ = [
@@ -96,6 +103,7 @@ class FeatureFile:
     def check(self, fingerprint: str) -> None:
         """Refuse the features of another backbone; warn of other pixels.
 
+        Of another backbone: FingerprintMismatchError. Other pixels: ZeroShotWarning.
         Features of images that were decoded otherwise, by another version of zeroshot,
         differ a little from today's, and what was trained on them still fits them. The
         images may be gone by now: a refusal would make the file worthless.
@@ -104,24 +112,10 @@ class FeatureFile:
         ----------
         fingerprint : str
             Of the backbone whose features are wanted.
-
-        Raises
-        ------
-        FingerprintMismatchError
-            If the two differ.
-
-        Warns
-        -----
-        ZeroShotWarning
-            If images are decoded in another way today.
         """
-        if fingerprint != self.fingerprint:
-            raise FingerprintMismatchError(
-                f"Expected features of the backbone of fingerprint '{fingerprint}'. "
-                f"Got '{self.path}' with features of '{self.backbone['name']}' of "
-                f"fingerprint '{self.fingerprint}': other weights, layer, input size "
-                f"or scaling. Run 'zeroshot embed' with the same backbone."
-            )
+        what = f"'{self.path}' with features of '{self.backbone['name']}'"
+        advice = "Run 'zeroshot embed' with the same backbone."
+        refuse_other(fingerprint, self.fingerprint, what, advice)
         if self.pixels != PIXELS:
             warn(
                 f"The features in '{self.path}' are of images that another version of "
@@ -138,17 +132,12 @@ class FeatureFile:
         Parameters
         ----------
         positions : sequence of int
-            Increasing, from 0.
+            Increasing, from 0 to the last row; otherwise a ValueError is raised.
 
         Returns
         -------
         part : FeatureFile
             Of the same file.
-
-        Raises
-        ------
-        ValueError
-            If the positions do not increase, or one is no row's.
         """
         chosen = np.asarray(positions, np.int64)
         if (np.diff(chosen, prepend=-1, append=len(self)) <= 0).any():
@@ -168,35 +157,26 @@ class FeatureFile:
             },
         )
 
-    def blocks(self, on_error: OnError = "raise") -> Iterator[FeatureBlock]:
+    def blocks(self, on_error: OnError = "raise") -> Iterator[Features]:
         """Read the features, some 1000 rows at a time.
 
         Parameters
         ----------
         on_error : {"raise", "skip", "nan"}, default="raise"
             What to do about images that could not be read when the file was made: raise
-            the reason of the first, leave their rows out, or give them, NaN.
+            an InvalidImageError with the reason of the first, leave their rows out, or
+            give them, NaN. Anything else is a ValueError.
 
         Yields
         ------
-        block : FeatureBlock
-
-        Raises
-        ------
-        InvalidImageError
-            Under ``on_error="raise"``.
-        ArtifactError
-            If the file is damaged.
-        ValueError
-            If ``on_error`` is none of the above.
+        block : Features
+            Where the file is damaged, an ArtifactError is raised instead.
         """
         check_on_error(on_error)
-        if self.errors and on_error == "raise":
-            first = min(self.errors)
-            raise InvalidImageError(self.errors[first], first)
+        raise_first(self.errors, on_error)
         read = _npz_rows if self.path.suffix.lower() == ".npz" else _parquet_rows
         start = done = 0
-        try:
+        with _whole(self.path):
             for matrix in read(self.path, self.dim):
                 stop = start + len(matrix)
                 end = int(np.searchsorted(self.rows, stop))
@@ -205,17 +185,10 @@ class FeatureFile:
                 errors = {
                     i: self.errors[i] for i in range(done, end) if i in self.errors
                 }
-                if errors and on_error == "skip":
-                    kept = ~np.isin(positions, list(errors))
-                    positions, wanted = positions[kept], wanted[kept]
                 start, done = stop, end
-                yield FeatureBlock(positions, wanted, errors)
-        except ZeroShotError:
-            raise
-        except Exception as error:  # as in `read_features`
-            raise _broken(self.path, error) from error
-        if done != len(self):
-            raise _broken(self.path, f"it has {start} rows")
+                yield as_asked(Features(wanted, errors, positions), on_error)
+            if done != len(self):
+                raise ValueError(f"it has {start} rows")
 
 
 def open_if_features(images: Any) -> Any:
@@ -249,13 +222,8 @@ def read_features(path: str | Path) -> FeatureFile:
         raise ArtifactError(
             f"Expected a file of features. Got '{path}': no such file. Check the path."
         )
-    try:
+    with _whole(path):
         return _open_npz(path) if path.suffix.lower() == ".npz" else _open_parquet(path)
-    except ZeroShotError:
-        raise
-    # NumPy, zipfile, zlib, json and pyarrow raise a dozen types for a broken file.
-    except Exception as error:
-        raise _broken(path, error) from error
 
 
 def take(
@@ -278,22 +246,26 @@ def import_parquet() -> Any:
         ) from error
 
 
-def _broken(path: Path, reason: object) -> ArtifactError:
-    return ArtifactError(
-        f"Expected a file of features that 'zeroshot embed' wrote. Got '{path}', which "
-        f"is damaged or something else ({reason}). Write it anew."
-    )
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ZeroShotError:
+        raise
+    # NumPy, zipfile, zlib, json and pyarrow raise a dozen types for a broken file.
+    except Exception as error:
+        raise ArtifactError(
+            f"Expected a file of features that 'zeroshot embed' wrote. Got '{path}', "
+            f"which is damaged or something else ({error}). Write it anew."
+        ) from error
 
 
 def _open_npz(path: Path) -> FeatureFile:
     with zipfile.ZipFile(path) as archive, archive.open("features.npy") as file:
         shape = _array_shape(file)
     with np.load(path, allow_pickle=False) as arrays:
-        texts = {
-            name: arrays[name]
-            for name in ("paths", "labels", "errors")
-            if name in arrays
-        }
+        names = [name for name in ("paths", "labels", "errors") if name in arrays]
+        texts = {name: arrays[name] for name in names}
         about, rows = arrays[ABOUT].item(), arrays["error_rows"].tolist()
     if any(cells.dtype.kind != "U" for cells in texts.values()):
         raise ValueError("paths, labels or errors that are no text")

@@ -3,12 +3,12 @@
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, get_args
 from warnings import warn
 
 import numpy as np
@@ -16,18 +16,23 @@ from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, card_of
 from zeroshot.errors import (
-    FingerprintMismatchError,
     InvalidImageError,
     PartialCoverageWarning,
     PluginContractError,
 )
-from zeroshot.features.block import BLOCK_ROWS, FeatureBlock, OnError
+from zeroshot.features.block import (
+    BLOCK_ROWS,
+    Features,
+    OnError,
+    Project,
+    as_asked,
+    projected,
+)
 from zeroshot.features.file import FeatureFile, open_if_features
 from zeroshot.features.store import FeatureStore
 from zeroshot.images.sources import (
     ImageSource,
     content_key,
-    fit_image,
     image_content,
     image_sources,
     read_fitted,
@@ -51,58 +56,6 @@ REMEMBERED = 4 * BLOCK_ROWS  # images whose repetition is noticed without the ca
 NAMED = 5  # bad images that a warning names; the report has all
 
 
-@dataclass(frozen=True)
-class Features:
-    """Features of images, and what went wrong.
-
-    Attributes
-    ----------
-    matrix : ndarray of shape (n, dim), float32
-        One row per image, in order. The row of an unreadable image is NaN; under
-        ``on_error="skip"`` there is none, and n is smaller than the number of images.
-    errors : dict of int to str
-        Position in the input of each unreadable image, and the reason.
-    positions : ndarray of shape (n,), int64
-        Position in the input of each row's image: 0, 1, 2, ... unless images were
-        skipped. Labels are brought in line by ``labels[features.positions]``.
-    fingerprint : str or None, default=None
-        Of the backbone that computed them; None where nobody knows.
-    """
-
-    matrix: NDArray[np.float32]
-    errors: dict[int, str]
-    positions: NDArray[np.int64]
-    fingerprint: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.matrix)
-
-    @property
-    def n_images(self) -> int:
-        """How many images there were, those without a row among them."""
-        return len(self) + sum(i not in self.positions for i in self.errors)
-
-    def check(self, fingerprint: str) -> None:
-        """Refuse if the features are another backbone's.
-
-        Parameters
-        ----------
-        fingerprint : str
-            Of the backbone whose features are wanted.
-
-        Raises
-        ------
-        FingerprintMismatchError
-            If the two differ.
-        """
-        if self.fingerprint != fingerprint:
-            raise FingerprintMismatchError(
-                f"Expected features of the backbone of fingerprint '{fingerprint}'. "
-                f"Got features of fingerprint '{self.fingerprint}': other weights, "
-                f"layer, input size or scaling. Extract them with the same backbone."
-            )
-
-
 def extract_features(
     images: object,
     backbone: Backbone,
@@ -110,7 +63,7 @@ def extract_features(
     batch_size: int = 32,
     cache: bool = True,
     on_error: OnError = "raise",
-    project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    project: Project | None = None,
 ) -> Features:
     """Compute the features of images, as one matrix.
 
@@ -159,13 +112,10 @@ def extract_features(
     PartialCoverageWarning
         Where images cannot be read; names the first ones.
     """
-    images = open_if_features(images)
-    is_file = isinstance(images, FeatureFile)
-    sources = images if is_file else image_sources(images, on_error)
+    sources, n = _sources(images, on_error)
     blocks = iter_features(
         sources, backbone, batch_size=batch_size, cache=cache, on_error=on_error
     )
-    n = len(sources) if isinstance(sources, Sized) else None
     features = collect_features(
         blocks, n, backbone.dim, on_error=on_error, project=project
     )
@@ -173,18 +123,18 @@ def extract_features(
 
 
 def collect_features(
-    blocks: Iterable[FeatureBlock],
+    blocks: Iterable[Features],
     n: int | None,
     dim: int,
     *,
     on_error: OnError = "raise",
-    project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    project: Project | None = None,
 ) -> Features:
-    """Put blocks together, and warn of images that could not be read.
+    """Put blocks together; a PartialCoverageWarning names images that are unreadable.
 
     Parameters
     ----------
-    blocks : iterable of FeatureBlock
+    blocks : iterable of Features
         As `iter_features` and `zeroshot.features.file.FeatureFile.blocks` give them.
     n : int or None
         Images they are of; None where nobody knows.
@@ -198,11 +148,6 @@ def collect_features(
     Returns
     -------
     features : Features
-
-    Warns
-    -----
-    PartialCoverageWarning
-        Where images cannot be read; names the first ones.
     """
     empty = np.empty((0, dim), np.float32)
     empty = empty if project is None else project(empty)
@@ -212,14 +157,14 @@ def collect_features(
     positions = [np.empty(0, np.int64)]
     errors: dict[int, str] = {}
     done = 0
-    for block, rows in _projected(blocks, project):
+    for block in blocks if project is None else _projected(blocks, project):
         if n is None:
-            parts.append(rows)
+            parts.append(block.matrix)
         else:
-            matrix[done : done + len(rows)] = rows
+            matrix[done : done + len(block)] = block.matrix
         positions.append(block.positions)
         errors |= block.errors
-        done += len(rows)
+        done += len(block)
     matrix = np.concatenate(parts) if n is None else matrix[:done]
     if errors:
         left_out = len(errors) if on_error == "skip" else 0
@@ -227,40 +172,22 @@ def collect_features(
     return Features(matrix, errors, np.concatenate(positions))
 
 
-def _projected(
-    blocks: Iterable[FeatureBlock],
-    project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
-) -> Iterator[tuple[FeatureBlock, NDArray[np.float32]]]:
-    """Yield blocks and their rows, projected while the next block is on its way.
+def _projected(blocks: Iterable[Features], project: Project) -> Iterator[Features]:
+    """Yield blocks, each projected while the next one is on its way.
 
     Where all images are in the cache, projecting takes as long as half the reading, and
     readers do not run ahead by a whole block. Measured on a processor that others used,
     too: 0.9 of the time of one after the other.
     """
-    if project is None:
-        yield from ((block, block.matrix) for block in blocks)
-        return
     with ThreadPoolExecutor(1, thread_name_prefix="zeroshot-project") as pool:
-        last: tuple[FeatureBlock, Future[NDArray[np.float32]]] | None = None
+        last: Future[Features] | None = None
         for block in blocks:
-            current = block, pool.submit(_project, block, project)
+            current = pool.submit(projected, block, project)
             if last is not None:
-                yield last[0], last[1].result()
+                yield last.result()
             last = current
         if last is not None:
-            yield last[0], last[1].result()
-
-
-def _project(
-    block: FeatureBlock, project: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    readable = ~np.isin(block.positions, list(block.errors))
-    rows = project(block.matrix[readable])
-    if readable.all():
-        return rows
-    projected = np.full((len(readable), rows.shape[1]), np.nan, np.float32)
-    projected[readable] = rows
-    return projected
+            yield last.result()
 
 
 def warn_of_bad_images(errors: dict[int, str], n: int, on_error: OnError) -> None:
@@ -293,7 +220,7 @@ def iter_features(
     batch_size: int = 32,
     cache: bool = True,
     on_error: OnError = "raise",
-) -> Generator[FeatureBlock]:
+) -> Generator[Features]:
     """Compute the features of images block by block, in constant memory.
 
     Images are read, hashed, decoded and resized by a few threads while the backbone
@@ -315,30 +242,24 @@ def iter_features(
         As for `extract_features`; what is computed is kept also when the loop over the
         blocks is left early.
     on_error : {"raise", "skip", "nan"}, default="raise"
-        As for `extract_features`; only ``errors`` of the blocks tell.
+        As for `extract_features`; only ``errors`` of the blocks tell. The errors raised
+        are the same.
 
     Yields
     ------
-    block : FeatureBlock
+    block : Features
         Of 1024 images; the last may be of fewer.
-
-    Raises
-    ------
-    InvalidImageError, PluginContractError, FingerprintMismatchError
-        As `extract_features`.
     """
-    if batch_size < 1 or on_error not in ("raise", "skip", "nan"):
+    if batch_size < 1 or on_error not in get_args(OnError):
         raise ValueError(
             f"Expected batch_size >= 1 and on_error 'raise', 'skip' or 'nan'. Got "
             f"{batch_size!r} and {on_error!r}."
         )
-    images = open_if_features(images)
-    if isinstance(images, FeatureFile):
-        images.check(backbone.fingerprint)
-        yield from images.blocks(on_error)
+    sources, n = _sources(images, on_error)
+    if isinstance(sources, FeatureFile):
+        sources.check(backbone.fingerprint)
+        yield from sources.blocks(on_error)
         return
-    sources = image_sources(images, on_error)
-    n = len(sources) if isinstance(sources, Sized) else None
     if n == 0:
         return
     store = FeatureStore.of(backbone) if cache else None
@@ -363,8 +284,8 @@ def iter_features(
                 else:
                     rows[part.found] = part.features
                 for i, result in part.others.items():
-                    if isinstance(result, _Decoded):
-                        batch.add(result, block, first + i)
+                    if not isinstance(result, InvalidImageError):
+                        batch.add(*result, block, first + i)
                     elif on_error == "raise":
                         raise result
                     else:
@@ -381,6 +302,16 @@ def iter_features(
             store.close()
 
 
+def _sources(
+    images: object, on_error: OnError
+) -> tuple[FeatureFile | Iterable[ImageSource], int | None]:
+    """Return a file of features or images, and how many, where that is known."""
+    images = open_if_features(images)
+    if not isinstance(images, FeatureFile):
+        images = image_sources(images, on_error)
+    return images, len(images) if isinstance(images, Sized) else None
+
+
 class _OpenBlock:
     """A block whose rows are not all there yet."""
 
@@ -391,12 +322,10 @@ class _OpenBlock:
         self.matrix = np.empty((BLOCK_ROWS, dim), np.float32)
         self.errors: dict[int, str] = {}
 
-    def closed(self, on_error: OnError) -> FeatureBlock:
-        rows = np.arange(self.n)
-        if on_error == "skip" and self.errors:
-            rows = np.setdiff1d(rows, np.array(list(self.errors)) - self.start)
-            return FeatureBlock(self.start + rows, self.matrix[rows], self.errors)
-        return FeatureBlock(self.start + rows, self.matrix[: self.n], self.errors)
+    def closed(self, on_error: OnError) -> Features:
+        positions = self.start + np.arange(self.n)
+        block = Features(self.matrix[: self.n], self.errors, positions)
+        return as_asked(block, on_error)
 
 
 class _Batch:
@@ -412,17 +341,19 @@ class _Batch:
         self._places: dict[bytes, list[tuple[_OpenBlock, int]]] = {}
         self._recent: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
-    def add(self, image: "_Decoded", block: _OpenBlock, row: int) -> None:
+    def add(
+        self, key: bytes, pixels: NDArray[np.uint8], block: _OpenBlock, row: int
+    ) -> None:
         """Put an image's features into its row, now or when they are computed."""
-        features = self._recent.get(image.key)
+        features = self._recent.get(key)
         if features is not None:
             block.matrix[row] = features
             return
         block.missing += 1
-        places = self._places.setdefault(image.key, [])
+        places = self._places.setdefault(key, [])
         places.append((block, row))
         if len(places) == 1:
-            self._pixels.append(image.pixels)
+            self._pixels.append(pixels)
             if len(self._pixels) == self._size:
                 self.finish()
 
@@ -437,42 +368,24 @@ class _Batch:
                 block.missing -= 1
             if self._store is not None:
                 self._store.add(key, row)
-            self._remember(key, row)
+            # With the cache, too: an image may have been looked up before it was added.
+            self._recent[key] = row.copy()
+            if len(self._recent) > REMEMBERED:
+                self._recent.popitem(last=False)
         self._pixels, self._places = [], {}
 
-    def _remember(self, key: bytes, row: NDArray[np.float32]) -> None:
-        # With the cache, too: an image may have been looked up before it was added.
-        self._recent[key] = row.copy()
-        if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
 
-
-class _Decoded(NamedTuple):
-    """An image whose features are not in the cache."""
-
-    key: bytes
-    pixels: NDArray[np.uint8]
+# A key, and the image as the backbone wants it.
+_Decoded: TypeAlias = tuple[bytes, NDArray[np.uint8]] | InvalidImageError
 
 
 class _Prepared(NamedTuple):
-    """Images that follow one another: stored features, and the other images.
+    """Images that follow one another: stored features, and the other images."""
 
-    Attributes
-    ----------
-    start : int
-        Position in the input of the first.
-    found : ndarray of shape (n,), bool
-        Which of the n images are in the cache.
-    features : ndarray of shape (k, dim), float32
-        Of these.
-    others : dict of int to _Decoded or InvalidImageError
-        By number, 0 to n - 1, in order.
-    """
-
-    start: int
-    found: NDArray[np.bool_]
-    features: NDArray[np.float32]
-    others: dict[int, _Decoded | InvalidImageError]
+    start: int  # position in the input of the first
+    found: NDArray[np.bool_]  # (n,) which of the images are in the cache
+    features: NDArray[np.float32]  # of these
+    others: dict[int, _Decoded]  # by number, 0 to n - 1, in order
 
 
 def _read_ahead(
@@ -496,41 +409,29 @@ def _read_ahead(
         opened = [
             _opened(index, image, keep) for index, image in enumerate(images, start)
         ]
-        found = np.zeros(len(images), np.bool_)
-        features = nothing
+        features, found = nothing, np.zeros(len(images), np.bool_)
         if store is not None:
-            keys = [one.key for one in opened if isinstance(one, _Opened)]
-            rows, is_stored = store.get_many(keys)
-            found[[isinstance(one, _Opened) for one in opened]] = is_stored
-            features = rows if is_stored.all() else rows[is_stored]
+            features, found = store.get_many([image.key for image in opened])
+            features = features if found.all() else features[found]
         others = {}
         for i in np.flatnonzero(~found).tolist():
             if stopped.is_set():
                 break
-            image = opened[i]
-            if isinstance(image, _Opened) and image.content is None:
-                image = _opened(start + i, images[i])
-            if isinstance(image, _Opened):
-                others[i] = decoded(start + i, images[i], image)
-            else:
-                others[i] = image
+            others[i] = decoded(start + i, images[i], opened[i])
         return _Prepared(start, found, features, others)
 
-    def decoded(
-        index: int, source: ImageSource, image: _Opened
-    ) -> _Decoded | InvalidImageError:
-        key, content = image
+    def decoded(index: int, source: ImageSource, image: _Opened) -> _Decoded:
+        key, content = image if image.content is not None else _opened(index, source)
+        if isinstance(content, InvalidImageError):
+            return content
         assert content is not None
-        if isinstance(content, np.ndarray):
-            return _Decoded(key, fit_image(content, size, resize))
         name = None
         if isinstance(source, str | os.PathLike):
             name = f"'{os.fspath(source)}'"
         try:
-            pixels = read_fitted(content, size, resize, index=index, name=name)
+            return key, read_fitted(content, size, resize, index=index, name=name)
         except InvalidImageError as error:
             return error
-        return _Decoded(key, pixels)
 
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="zeroshot-images")
     waiting: deque[Future[_Prepared]] = deque()
@@ -557,20 +458,18 @@ def _read_ahead(
 
 
 class _Opened(NamedTuple):
-    """What an image is told by, and where its pixels come from."""
+    """What an image is told by, and where its pixels come from, or why from nowhere."""
 
     key: bytes
-    content: bytes | NDArray[np.uint8] | None
+    content: bytes | NDArray[np.uint8] | InvalidImageError | None
 
 
-def _opened(
-    index: int, image: ImageSource, keep: bool = True
-) -> _Opened | InvalidImageError:
+def _opened(index: int, image: ImageSource, keep: bool = True) -> _Opened:
     """Return an image's key and content; of a file, only if it is to be kept."""
     try:
         content = image_content(image, index=index)
     except InvalidImageError as error:
-        return error
+        return _Opened(b"", error)  # under this key nothing is found
     keep = keep or not isinstance(image, str | os.PathLike)
     return _Opened(content_key(content), content if keep else None)
 

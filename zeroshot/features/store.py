@@ -70,9 +70,9 @@ _STORES: "WeakSet[FeatureStore]" = WeakSet()
 def features_limit() -> int:
     """Return how many bytes the features of all backbones may take.
 
-    Returns limit: ``ZEROSHOT_FEATURES_LIMIT`` (a number of bytes, or ``500MB``,
-    ``20GB``, ``1TB``) where that is set, else `FEATURES_LIMIT`. Raises ArtifactError if
-    the variable is none of these.
+    ``ZEROSHOT_FEATURES_LIMIT`` (a number of bytes, or ``500MB``, ``20GB``, ``1TB``)
+    where that is set, else `FEATURES_LIMIT`. Raises ArtifactError if it is none of
+    these.
     """
     named = os.environ.get("ZEROSHOT_FEATURES_LIMIT")
     if not named:
@@ -101,18 +101,11 @@ class FeatureStore:
     network file system it seems to be there and is not: only one machine at a time may
     use a database there.
 
-    To be closed. Nothing is open while the process forks.
-
-    Parameters
-    ----------
-    path : Path
-        The database; it and its folder are made when first written to. What lies in
-        the folder, for all backbones, is bounded by `features_limit`.
-    dim : int
-        Length of a feature vector.
-    max_pixels : int, optional
-        The largest image that is taken now. A row is not found if a larger image could
-        have been read when it was added: this one may have to be refused now.
+    To be closed. Nothing is open while the process forks. The database and its folder
+    are made when first written to; what lies in the folder, for all backbones, is
+    bounded by `features_limit`. A row is not found if an image of more than
+    ``max_pixels``, the most that is taken now, could have been read when it was added:
+    this one may have to be refused now.
     """
 
     def __init__(self, path: Path, dim: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -133,8 +126,8 @@ class FeatureStore:
     def of(cls, backbone: Backbone) -> "FeatureStore":
         """Return the store of a backbone, below `zeroshot.storage.cache.cache_root`.
 
-        ``backbone``: its name and fingerprint name the database, with all that decides
-        how an image becomes the pixels that it is given.
+        Its name and fingerprint name the database, with all that decides how an image
+        becomes the pixels that it is given.
         """
         size = (backbone.dim, *backbone.input_size)
         how = (*map(int, size), card_of(backbone).resize, decoding_identity())
@@ -396,14 +389,9 @@ class FeatureStore:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _inode_of(path: Path) -> int | None:

@@ -11,10 +11,17 @@ from PIL import Image
 from sklearn.utils import assert_all_finite
 
 from zeroshot.backbones.base import Backbone
-from zeroshot.errors import FingerprintMismatchError, InvalidImageError
-from zeroshot.features.block import OnError
+from zeroshot.errors import FingerprintMismatchError
+from zeroshot.features.block import (
+    Features,
+    OnError,
+    Project,
+    as_asked,
+    projected,
+    raise_first,
+)
 from zeroshot.features.file import FeatureFile, open_if_features
-from zeroshot.features.pipeline import Features, collect_features, extract_features
+from zeroshot.features.pipeline import collect_features, extract_features
 from zeroshot.images.sources import (
     ImageSource,
     as_image_list,
@@ -30,21 +37,8 @@ Check = Callable[[Any], NDArray[np.float32]]
 def check_backbone(backbone: Backbone, fingerprint: str | None) -> str:
     """Return the backbone's fingerprint, or refuse if it is not the one expected.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Its weights are read, which may download them.
-    fingerprint : str or None
-        Of the backbone of training; None where nobody knows.
-
-    Returns
-    -------
-    fingerprint : str
-
-    Raises
-    ------
-    FingerprintMismatchError
-        If the two differ.
+    Its weights are read, which may download them. No fingerprint, where nobody knows
+    it, is any.
     """
     if fingerprint not in (None, backbone.fingerprint):
         raise FingerprintMismatchError(
@@ -154,11 +148,6 @@ class VisualInput:
         return cls(sources, backbone, fingerprint, check)
 
     @property
-    def is_matrix(self) -> bool:
-        """Whether X is a matrix of features, which has neither errors nor a source."""
-        return isinstance(self.content, np.ndarray)
-
-    @property
     def images(self) -> list[ImageSource] | None:
         """The images, where X is a list of them (``listed``)."""
         return self.content if isinstance(self.content, list) else None
@@ -179,7 +168,7 @@ class VisualInput:
         batch_size: int = 32,
         cache: bool = True,
         on_error: OnError = "raise",
-        project: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+        project: Project | None = None,
     ) -> Features:
         """Return the features, or what ``project`` makes of them.
 
@@ -194,9 +183,8 @@ class VisualInput:
         Raises
         ------
         FingerprintMismatchError
-            If the backbone is not that of training.
-        InvalidImageError, ArtifactError, PluginContractError, ValueError
-            As `zeroshot.features.extract_features`; whatever ``check`` raises.
+            If the backbone is not that of training; what ``check`` raises, and
+            `zeroshot.features.extract_features`.
         """
         content, fingerprint = self.content, self.fingerprint
         if isinstance(content, np.ndarray):
@@ -205,13 +193,11 @@ class VisualInput:
         if isinstance(content, Features):
             return _of_features(content, on_error, self.check, project)
         if isinstance(content, FeatureFile):  # needs no weights, and no TensorFlow
-            self.check(np.zeros((1, content.dim), np.float32))
+            dim = content.dim
+            self.check(np.zeros((1, dim), np.float32))
+            blocks = content.blocks(on_error)
             features = collect_features(
-                content.blocks(on_error),
-                len(content),
-                content.dim,
-                on_error=on_error,
-                project=project,
+                blocks, len(content), dim, on_error=on_error, project=project
             )
         else:
             assert self.backbone is not None
@@ -229,23 +215,16 @@ class VisualInput:
 
 
 def _of_features(
-    features: Features, on_error: OnError, check: Check, project: Any
+    features: Features, on_error: OnError, check: Check, project: Project | None
 ) -> Features:
     """Return features that were extracted before; their bad rows are NaN, or gone."""
-    errors = features.errors
-    if errors and on_error == "raise":
-        first = min(errors)
-        raise InvalidImageError(errors[first], first)
-    readable = ~np.isin(features.positions, list(errors))
-    kept = check(features.matrix[readable]) if readable.any() else features.matrix[:0]
-    rows = kept if project is None else project(kept)
-    if on_error == "skip" or readable.all():
-        return Features(
-            rows, errors, features.positions[readable], features.fingerprint
-        )
-    matrix = np.full((len(readable), rows.shape[1]), np.nan, np.float32)
-    matrix[readable] = rows
-    return Features(matrix, errors, features.positions, features.fingerprint)
+    raise_first(features.errors, on_error)
+
+    def checked(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = check(rows) if len(rows) else rows
+        return rows if project is None else project(rows)
+
+    return projected(as_asked(features, on_error), checked)
 
 
 def _names_images(X: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -58,18 +59,16 @@ class ImageRefusedError(Exception):
 def max_pixels() -> int:
     """Return how many pixels an image may have.
 
-    A limit above Pillow's own raises that too, for the whole process.
-
-    Returns limit: ``ZEROSHOT_MAX_PIXELS`` where that is set, else `MAX_PIXELS`. Raises
-    ArtifactError if the variable is no positive whole number.
+    ``ZEROSHOT_MAX_PIXELS`` where that is set, else `MAX_PIXELS`. A limit above Pillow's
+    own raises that too, for the whole process. Raises ArtifactError if the variable is
+    no positive whole number.
     """
     named = os.environ.get("ZEROSHOT_MAX_PIXELS")
     if not named:
         return MAX_PIXELS
-    try:
+    limit = 0
+    with suppress(ValueError):
         limit = int(named.replace("_", ""))
-    except ValueError:
-        limit = 0
     if limit < 1:
         raise ArtifactError(
             f"Expected a positive whole number of pixels in ZEROSHOT_MAX_PIXELS. Got "
@@ -83,8 +82,8 @@ def max_pixels() -> int:
 def pixel_limit() -> int:
     """Return how many pixels an image may have for it to be decoded at all.
 
-    Returns limit: `max_pixels`, or less where Pillow's own limit was lowered: it
-    refuses images of more than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
+    Less than `max_pixels` where Pillow's own limit was lowered: it refuses images of
+    more than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     limit = min(max_pixels(), 1 << 62)
     own = Image.MAX_IMAGE_PIXELS
@@ -94,9 +93,9 @@ def pixel_limit() -> int:
 def decoding_identity() -> str:
     """Return what decides, beside an image's file, which pixels are made of it.
 
-    Returns identity: changes whenever they may: another version of this module or of
-    Pillow, broken files that Pillow was told to accept, formats that a plugin taught
-    it. Features are stored under it, but for `pixel_limit`, which each row keeps.
+    Another version of this module or of Pillow, broken files that Pillow was told to
+    accept, formats that a plugin taught it. Features are stored under it, but for
+    `pixel_limit`, which each row keeps.
     """
     plugins = sorted(
         f"{name} {factory.__module__}"
@@ -110,14 +109,13 @@ def decoding_identity() -> str:
 def decode(
     source: object, wanted: int | None = None
 ) -> Image.Image | NDArray[np.uint8]:
-    """Decode one image.
+    """Decode one image to RGB; to an array where an array was given.
 
-    ``source``: neither changed nor kept. ``wanted``: longer side, in pixels, of what
-    the image will be brought to: a JPEG that is more than 8 times as large on both
-    sides may be decoded at a reduced scale, of which at least 4 times as much is left.
-    Returns image (height, width, 3) uint8: an array where an array was given. Raises
-    ImageRefusedError if it is of a form, type, range or size that is not taken;
-    Exception: of almost any kind, of Pillow, if it is broken.
+    ``wanted``: longer side, in pixels, of what the image will be brought to: a JPEG
+    that is more than 8 times as large on both sides may be decoded at a reduced scale,
+    of which at least 4 times as much is left. Raises ImageRefusedError if it is of a
+    form, type, range or size that is not taken; almost any exception, of Pillow, if it
+    is broken.
     """
     if isinstance(source, np.ndarray):
         return _rgb_of_array(source)
@@ -142,10 +140,7 @@ def _rgb_of_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             "One image has shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)."
             + " Channels come last: use np.moveaxis(image, 0, -1)." * first
         )
-    if array.size == 0:
-        raise ImageRefusedError("It has no pixels.")
-    if array.shape[0] * array.shape[1] > max_pixels():
-        raise ImageRefusedError(f"It has more than {max_pixels()} pixels.")
+    _check_size(array.shape[1], array.shape[0])
     if array.dtype.kind == "f":
         array = _bytes_of_unit(array)
     elif array.dtype.kind in "iub":
@@ -158,14 +153,7 @@ def _rgb_of_array(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _rgb_of_pil(image: Image.Image, wanted: int | None = None) -> Image.Image:
-    width, height = image.size
-    if width * height == 0:
-        raise ImageRefusedError("It has no pixels.")
-    if width * height > max_pixels():
-        raise ImageRefusedError(
-            f"It has {width} x {height} pixels, over the limit of {max_pixels()}. "
-            f"Make it smaller, or raise the limit with ZEROSHOT_MAX_PIXELS."
-        )
+    _check_size(*image.size)
     if wanted is not None and image.format == "JPEG":
         image.draft(None, (ENOUGH * wanted, ENOUGH * wanted))
     image.load()
@@ -190,6 +178,16 @@ def _rgb_of_pil(image: Image.Image, wanted: int | None = None) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height == 0:
+        raise ImageRefusedError("It has no pixels.")
+    if width * height > max_pixels():
+        raise ImageRefusedError(
+            f"It has {width} x {height} pixels, over the limit of {max_pixels()}. "
+            f"Make it smaller, or raise the limit with ZEROSHOT_MAX_PIXELS."
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:

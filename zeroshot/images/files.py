@@ -5,14 +5,15 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 from warnings import warn
 
 from zeroshot.errors import ArtifactError, PartialCoverageWarning
 
 __all__ = ["IMAGE_SUFFIXES", "image_files", "read_image_table", "read_table"]
 
-OnError = Literal["raise", "skip", "nan"]
+OnError: TypeAlias = Literal["raise", "skip", "nan"]
+"""What to do about an image or folder that cannot be read."""
 
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"
@@ -50,13 +51,14 @@ files, a failing disk, a share that is gone) are the machine's: good images woul
 left out for them."""
 
 
-def machine_fault(source: str, error: Exception) -> ArtifactError:
-    """Return what is raised for an error that is none of `OF_THE_FILE`."""
-    return ArtifactError(
-        f"Expected to read {source}. Got '{error}', which is a fault of the machine, "
-        f"not of the image: no image is left out for it. Check memory, disk, network "
-        f"and open files, and run again."
-    )
+def raise_machine_fault(source: str, error: Exception) -> None:
+    """Raise an ArtifactError if the system's error is none of `OF_THE_FILE`."""
+    if isinstance(error, OSError) and error.errno not in (None, *OF_THE_FILE):
+        raise ArtifactError(
+            f"Expected to read {source}. Got '{error}', which is a fault of the "
+            f"machine, not of the image: no image is left out for it. Check memory, "
+            f"disk, network and open files, and run again."
+        ) from error
 
 
 def is_left_out(name: str) -> bool:
@@ -67,14 +69,11 @@ def is_left_out(name: str) -> bool:
 def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
     """Return all image files below a folder, sorted; not those `is_left_out` names.
 
-    Links are followed, but for a link to a folder that it lies in.
-
-    ``on_error``: {"raise", "skip", "nan"}, what to do about a folder that cannot be
-    read: raise an error, or leave it out with a warning. Returns files: those that end
-    in one of `IMAGE_SUFFIXES`, in the order of `Path` objects. No such objects: to make
-    10,000 took a tenth of a second pass over the images. Raises ArtifactError if a
-    folder cannot be read; names all such folders. Warns PartialCoverageWarning: the
-    same, where ``on_error`` is another.
+    Those that end in one of `IMAGE_SUFFIXES`, in the order of `Path` objects. No such
+    objects: to make 10,000 took a tenth of a second pass over the images. Links are
+    followed, but for a link to a folder that it lies in. Where folders cannot be read,
+    an ArtifactError names all of them; under ``on_error`` "skip" and "nan", a
+    PartialCoverageWarning does.
     """
     here = os.path.join(os.curdir, "")
     unreadable: dict[str, str] = {}
@@ -105,8 +104,7 @@ def _image_files(
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda e: os.path.normcase(e.name))
     except OSError as error:
-        if error.errno not in OF_THE_FILE:
-            raise machine_fault(f"'{folder}'", error) from error
+        raise_machine_fault(f"'{folder}'", error)
         unreadable[folder] = error.strerror or str(error)
         return
     for entry in entries:
@@ -205,13 +203,12 @@ def read_image_table(path: Path) -> ImageTable:
 
 
 def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list[str]]]:
-    """Return the rows of a small text table, with their line numbers.
+    """Return the rows of a small table in UTF-8, with their line numbers.
 
-    ``path``: UTF-8, with or without byte order mark. ``delimiter``: default: a tab in a
-    ``.tsv``. Otherwise what the first line has: a comma, else a semicolon, else a tab.
-    Returns rows: line number (of the row's last line, from 1) and stripped cells; no
-    empty rows. Raises ArtifactError if it cannot be read, is not such text, or holds no
-    row.
+    The number is of a row's last line, from 1; cells are stripped, empty rows left out.
+    The default delimiter is a tab in a ``.tsv``, else what the first line has: a comma,
+    else a semicolon, else a tab. Raises ArtifactError if the file cannot be read, is
+    not such text, or holds no row.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -18,12 +18,11 @@ from zeroshot.images import decoding
 from zeroshot.images.decoding import ImageRefusedError, bytes_of_whole
 from zeroshot.images.files import (
     IMAGE_SUFFIXES,
-    OF_THE_FILE,
     PATH_COLUMNS,
     TABLE_SUFFIXES,
     OnError,
     image_files,
-    machine_fault,
+    raise_machine_fault,
     read_image_table,
 )
 
@@ -203,10 +202,10 @@ def read_fitted(
 ) -> NDArray[np.uint8]:
     """Read one image and bring it to the size that a backbone takes.
 
-    As `read_image` and `fit_image`, and faster. The pixels are the same, with one
-    exception: a JPEG, given as a path or bytes, that is 8 times as large as ``size`` or
-    more on both sides is decoded at a reduced scale. A pixel differs by 0.7 of 255
-    levels then, on average.
+    As `read_image` and `fit_image`, with the same errors, and faster. The pixels are
+    the same, with one exception: a JPEG, given as a path or bytes, that is 8 times as
+    large as ``size`` or more on both sides is decoded at a reduced scale. A pixel
+    differs by 0.7 of 255 levels then, on average.
 
     Parameters
     ----------
@@ -222,11 +221,6 @@ def read_fitted(
     Returns
     -------
     fitted : ndarray of shape (height, width, 3), uint8
-
-    Raises
-    ------
-    InvalidImageError
-        As `read_image`.
     """
     return fit_image(_open(source, index, name, max(size)), size, resize)
 
@@ -248,8 +242,7 @@ def _open(
     except Exception as error:
         if _is_out_of_memory(str(error)):
             raise MemoryError(f"Out of memory when reading {name}.") from error
-        if isinstance(error, OSError) and error.errno not in (None, *OF_THE_FILE):
-            raise machine_fault(name, error) from error
+        raise_machine_fault(name, error)
         reason = f"It is broken or not supported: {error or type(error).__name__}."
     raise InvalidImageError(
         f"Expected a readable image{_at(index)}. Got {name}. {reason}", index
@@ -301,9 +294,7 @@ def _read_stream(stream: Any, index: int | None) -> bytes:
         reason = "it gives no bytes"
     # It is closed or of text; no such entry; no file, but with a method of that name.
     except (OSError, ValueError, KeyError, TypeError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number not in (None, *OF_THE_FILE):
-            raise machine_fault(_describe(stream), error) from error
+        raise_machine_fault(_describe(stream), error)
         reason = str(error)
     raise InvalidImageError(
         f"Expected an open file{_at(index)} with an image. Got {_describe(stream)}: "
@@ -345,8 +336,7 @@ def _file_bytes(name: str, index: int | None) -> bytes:
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]{1,20}:/", name):
             reason = "a URL, and nothing is downloaded. Save the image first"
     except OSError as error:
-        if error.errno not in OF_THE_FILE:
-            raise machine_fault(f"'{name}'", error) from error
+        raise_machine_fault(f"'{name}'", error)
         reason = error.strerror or str(error)
     raise InvalidImageError(
         f"Expected an image file{_at(index)}. Got '{name}': {reason}. Check the path.",

@@ -2,9 +2,8 @@
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,14 +15,11 @@ __all__ = ["cache_root", "replace_directory", "replace_file"]
 
 LEFT_OVER = 24 * 3600.0  # seconds after which nobody writes to a temporary file
 
-_UMASK_LOCK = threading.Lock()
-
 
 def cache_root() -> Path:
-    """Return the folder for everything that can be made again.
+    """Return the folder for everything that can be made again; it need not exist.
 
-    Returns folder: ``ZEROSHOT_CACHE`` where that is set, else the platform's cache
-    folder. It need not exist yet.
+    ``ZEROSHOT_CACHE`` where that is set, else the platform's cache folder.
     """
     named = os.environ.get("ZEROSHOT_CACHE")
     return (
@@ -37,19 +33,13 @@ def replace_file(path: Path) -> Iterator[Path]:
 
     Two processes may do it at once (the last one wins), and a killed one leaves the old
     file as it was. What it had begun is removed a day later, when ``path`` is written
-    again.
-
-    ``path``: the file to write; its folder is made. Yields temporary: write here.
+    again. The folder of ``path`` is made.
     """
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=_prefix(path), suffix=path.suffix
-    )
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path, path.suffix)
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
         temporary.replace(path)
         _sync_names(path.parent)
     finally:
@@ -64,17 +54,14 @@ def replace_directory(path: Path) -> Iterator[Path]:
     writes leaves the old folder as it was; in the instant between the two renames, the
     old one is in a hidden folder beside it. What it had begun is removed a day later,
     when ``path`` is written again.
-
-    ``path``: the folder to write; an existing one is replaced only after the block
-    succeeds. Yields temporary: write here.
     """
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
+    temporary = _beside(path)
+    temporary.mkdir()
     try:
         yield temporary
         for written in temporary.rglob("*"):
             if written.is_file():
                 _sync(written)
-        temporary.chmod(0o777 & ~_umask())
         while not _put(temporary, path):  # another process was faster: replace its own
             pass
         _sync_names(path.parent)
@@ -85,7 +72,8 @@ def replace_directory(path: Path) -> Iterator[Path]:
 def _put(new: Path, path: Path) -> bool:
     """Rename a folder to ``path``; False if another came there in the meantime."""
     # A folder cannot be renamed over a full one: the old one steps aside first.
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
+    aside = _beside(path)
+    aside.mkdir()
     old = aside / path.name
     with suppress(FileNotFoundError):
         path.replace(old)
@@ -104,7 +92,7 @@ def _put(new: Path, path: Path) -> bool:
     return placed
 
 
-def _prefix(path: Path) -> str:
+def _beside(path: Path, ending: str = "") -> Path:
     """Make the folder of a path, remove what is left over there, and name our own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.stem[:40]}-unfinished-"
@@ -114,7 +102,8 @@ def _prefix(path: Path) -> str:
         with suppress(OSError):  # another process removes it, too
             if left.stat().st_mtime < time.time() - LEFT_OVER:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return prefix
+    # Not by `tempfile`, which makes files that only their owner can read.
+    return path.with_name(f"{prefix}{secrets.token_hex(4)}{ending}")
 
 
 def _sync(file: Path) -> None:
@@ -130,11 +119,3 @@ def _sync_names(folder: Path) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
-
-
-def _umask() -> int:
-    # It can only be read by setting it: two threads at once would leave it at 0.
-    with _UMASK_LOCK:
-        mask = os.umask(0)
-        os.umask(mask)
-    return mask

@@ -7,8 +7,8 @@ shared with other things where ``ZEROSHOT_CACHE`` names it.
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +38,9 @@ _COMPANION = re.compile(
 class CachedFiles:
     """A file or folder in the cache, with what belongs to it.
 
-    Attributes
-    ----------
-    kind : str
-        The folder it lies in, or ``"other"``: it is not ours and never deleted.
-    name : str
-        Its own, without a digest.
-    paths : tuple of Path
-        All files, sorted.
-    size : int
-        Bytes in all.
+    ``kind``: the folder it lies in, or ``"other"``: it is not ours and never deleted.
+    ``name``: its own, without a digest. ``paths``: of all files, sorted. ``size``: in
+    bytes, of all.
     """
 
     kind: str
@@ -57,12 +50,10 @@ class CachedFiles:
 
 
 def list_cache() -> list[CachedFiles]:
-    """Return what lies in the folders of `zeroshot.storage.cache.cache_root`.
+    """Return what lies in the cache, in the order of `KINDS`, then by name.
 
-    Locks, which are empty, are left out.
-
-    Returns files: in the order of `KINDS`, then by name; ``"other"`` last. Raises
-    ArtifactError if a folder cannot be read.
+    ``"other"`` comes last. Locks, which are empty, are left out. Raises ArtifactError
+    if a folder cannot be read.
     """
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for kind in KINDS:
@@ -78,20 +69,18 @@ def list_cache() -> list[CachedFiles]:
             else:
                 groups["other", f"{kind}/{name}"].append(folder / name)
     order = [*KINDS, "other"]
-    return [
-        CachedFiles(
-            kind, re.sub(rf"-{_DIGEST}(?=\.)", "", name), tuple(paths), _size(paths)
-        )
-        for (kind, name), paths in sorted(
-            groups.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
-        )
-    ]
+    found = []
+    for kind, name in sorted(groups, key=lambda group: (order.index(group[0]), group)):
+        paths = tuple(groups[kind, name])
+        plain = re.sub(rf"-{_DIGEST}(?=\.)", "", name)
+        found.append(CachedFiles(kind, plain, paths, _size(paths)))
+    return found
 
 
 def clear_cache(*kinds: str) -> int:
     """Delete what this package keeps in the cache; it can be made or fetched again.
 
-    ``*kinds``: of `KINDS`; none means all. Returns n_bytes: how much was freed. Raises
+    Without ``kinds`` all of `KINDS`. Returns how many bytes were freed. Raises
     ArtifactError if another process is making a file there, a folder of the cache is a
     link that leads out of it (nothing is deleted then), or a file cannot be deleted.
     """
@@ -102,13 +91,8 @@ def clear_cache(*kinds: str) -> int:
     paths = [path for files in wanted for path in files.paths]
     _refuse_outside(paths)
     for path in paths:
-        try:
+        with _told("delete", path):
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ArtifactError(
-                f"Expected to delete '{path}'. Got {type(error).__name__}: {error}. "
-                f"Check the rights of its folder."
-            ) from error
     for emptied in sorted({above for path in paths for above in path.parents})[::-1]:
         if any(folder in emptied.parents for folder in folders):
             with suppress(OSError):  # something that is not ours lies there
@@ -149,7 +133,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _size(paths: list[Path]) -> int:
+def _size(paths: Iterable[Path]) -> int:
     size = 0
     for path in paths:
         with suppress(FileNotFoundError):  # it may go away meanwhile
@@ -164,19 +148,26 @@ def _refuse_while_in_use(folder: Path) -> None:
     from filelock import FileLock, Timeout
 
     for path in locks:
-        try:
-            with FileLock(path, timeout=0):
-                pass
-        except Timeout as error:
-            raise ArtifactError(
-                f"Expected that no other process is making files in '{folder}'. Got "
-                f"'{path.name}', which is locked. Wait for it, or stop it."
-            ) from error
-        except OSError as error:
-            raise ArtifactError(
-                f"Expected to lock '{path}'. Got {type(error).__name__}: {error}. "
-                f"Check the rights of its folder."
-            ) from error
+        with _told("lock", path):
+            try:
+                with FileLock(path, timeout=0):
+                    pass
+            except Timeout as error:
+                raise ArtifactError(
+                    f"Expected that no other process is making files in '{folder}'. "
+                    f"Got '{path.name}', which is locked. Wait for it, or stop it."
+                ) from error
+
+
+@contextmanager
+def _told(what: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(
+            f"Expected to {what} '{path}'. Got {type(error).__name__}: {error}. Check "
+            f"the rights of its folder."
+        ) from error
 
 
 def _refuse_outside(paths: list[Path]) -> None:

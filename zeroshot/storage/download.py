@@ -1,28 +1,58 @@
 """Downloads of large files: resumed, checked, and in place whole or not at all.
 
 Only a complete and checked file gets its name. Beside it lies ``NAME.sha256``, its hash
-in the form that ``sha256sum -c`` reads.
+in the form that ``sha256sum -c`` reads. What has come so far is in ``NAME.part``, and
+the server's word on what it is in ``NAME.part.json``: a cut, a stall, Ctrl-C or a
+killed process leaves both, and the next try asks for the rest, on the condition that
+the server still has the same file. Neither files nor messages hold the user, the
+password or the query of an address, which may be secrets.
+
+The tries are counted here and not by ``urllib3.Retry``: that resumes nothing, logs the
+address with its query, and reads the body of a 503 to its end, however long.
 """
 
+import hashlib
+import json
 import os
+import re
+import shutil
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.exceptions import SSLError
 
 from zeroshot.errors import ArtifactError
 from zeroshot.storage.large_files import (
     exclusive,
+    file_digest,
     readable_size,
     record_hash,
     record_path,
     recorded_hash,
+    remark,
+    show_bytes,
     shown_url,
     storage_error,
 )
-from zeroshot.storage.transfer import RefusedError, Source
 
 __all__ = ["LARGEST", "download", "offline"]
 
 LARGEST = 32 << 30  # bytes; the largest published vectors have some 7 GiB
+CHUNK = 64 << 10  # bytes at most in one read
+SLOWEST = 1 << 10  # bytes in a second or a try; who drips would keep us for ever
+LONGEST_WAIT = 60.0  # seconds between two tries
+MOST_REDIRECTS = 20
+# RFC 9110: passing troubles of a server, and 408, 425 and 429, which ask for patience.
+RETRIED = {408, 425, 429, 500, 502, 503, 504}
+PASSING = (requests.ConnectionError, requests.Timeout)
+_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head)\b", re.IGNORECASE)
 
 
 def download(
@@ -74,7 +104,7 @@ def download(
         is_archive = destination.suffix in (".gz", ".zip")
         checkable = bool(sha256 or md5 or recorded or size or is_archive)
         for address in (url, *mirrors):
-            source = Source(
+            source = _Source(
                 *(address, destination, size, size or largest),
                 *(attempts, timeout, pause, checkable),
             )
@@ -82,7 +112,7 @@ def download(
                 digest = source.fetch_checked(sha256 or recorded, md5)
                 record_hash(destination, digest)
                 source.part.replace(destination)
-            except RefusedError as error:
+            except _RefusedError as error:
                 failures.append(f"{shown_url(address)}: {error}.")
             except OSError as error:
                 raise storage_error(destination, error) from error
@@ -91,12 +121,13 @@ def download(
             finally:
                 source.tidy()
     told = f" ({readable_size(size)})" if size else ""
-    hint = (
-        ""
-        if recorded is None
-        else f" If its publisher has changed the file, delete "
-        f"'{record_path(destination)}', the hash of the first download, and try again."
-    )
+    hint = ""
+    if recorded is not None:
+        hint = (
+            f" If its publisher has changed the file, delete "
+            f"'{record_path(destination)}', the hash of the first download, and try "
+            f"again."
+        )
     raise ArtifactError(
         f"Expected to download '{destination.name}'{told}. Got no usable answer. "
         f"{' '.join(failures)} Try again later (what came is kept and resumed), or get "
@@ -107,3 +138,300 @@ def download(
 def offline() -> bool:
     """Return whether ``ZEROSHOT_OFFLINE`` forbids downloads (not 0, false, empty)."""
     return os.environ.get("ZEROSHOT_OFFLINE", "").lower() not in {"", "0", "false"}
+
+
+class _RefusedError(Exception):
+    """An address does not give the file, and will not by asking again."""
+
+
+class _TryAgainError(Exception):
+    """A try failed in a way that may pass."""
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class _Session(requests.Session):
+    """Leaves redirects to us: requests would read their bodies, however long."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Find none."""
+
+
+@dataclass
+class _Source:
+    """One address, fetched in as many tries as it takes, and what came so far.
+
+    ``largest`` is ``size`` where that is published, and a file is ``checkable`` that
+    shows whether it is whole: by a known size or hash, or as an archive.
+    """
+
+    url: str
+    destination: Path
+    size: int | None
+    largest: int
+    attempts: int
+    timeout: float
+    pause: float
+    checkable: bool
+
+    def __post_init__(self) -> None:
+        self.part = self.destination.with_name(f"{self.destination.name}.part")
+        self.note = self.destination.with_name(f"{self.destination.name}.part.json")
+        # A hash, so that the note holds no secret of the address.
+        address = re.sub("//[^/]*@", "//", self.url)
+        self.key = hashlib.sha256(address.encode()).hexdigest()
+
+    def fetch_checked(self, sha256: str | None, md5: str | None) -> str:
+        """Fetch the file into ``part``, check it, and return its SHA-256.
+
+        Raises `_RefusedError` if the address does not give it, `ArtifactError` if there
+        is no room for it, and `OSError` if it cannot be written.
+        """
+        had_part = self._our_note() and self._have() > 0
+        self._fetch()
+        try:
+            return self._checked(sha256, md5)
+        except _RefusedError:
+            self._discard()
+            if not had_part:
+                raise
+        # What an earlier process left was perhaps of another file.
+        return self.fetch_checked(sha256, md5)
+
+    def tidy(self) -> None:
+        """Delete a part that nobody can resume, and a note without its part."""
+        with suppress(OSError):  # it may be the cause of the error on its way
+            resumable = self._read_note().get("validator") or self._is_whole()
+            if not (self._have() and resumable):
+                self._discard()
+
+    def _fetch(self) -> None:
+        most, failures = self._have(), 0
+        with _Session() as session:
+            while not self._is_whole():
+                problem, wait = "the connection was cut", 0.0
+                try:
+                    self._ask(session)
+                except _TryAgainError as error:
+                    problem, wait = str(error), error.wait
+                if self._is_whole():
+                    break
+                have = self._have()
+                failures += 1
+                if have - most >= SLOWEST:
+                    most, failures = have, 0
+                problem += f" after {readable_size(have)}"
+                if failures >= self.attempts:
+                    raise _RefusedError(f"{problem}, {failures} times in a row")
+                wait = max(wait, self.pause * 2 ** max(failures - 1, 0))
+                wait = min(wait, LONGEST_WAIT)
+                name = self.destination.name
+                remark(f"{name}: {problem}; trying again in {wait:.0f} s")
+                time.sleep(wait)
+
+    def _ask(self, session: requests.Session) -> None:
+        """Ask once for what is missing, and store what comes."""
+        note = self._our_note()
+        validator = note.get("validator")
+        have = self._have() if validator else 0
+        headers: dict[str, Any] = {"Accept-Encoding": "identity"}
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+        with self._answer(session, headers) as response:
+            self._check_answer(response, asked_for_part=have > 0)
+            if response.status_code == 206:
+                total = self._continued(response, have, note)
+            else:
+                self._discard()
+                have, length = 0, response.headers.get("Content-Length", "")
+                total = int(length) if re.fullmatch(r"[0-9]{1,19}", length) else None
+                if total is None and not (response.raw.chunked or self.checkable):
+                    raise _RefusedError("it says neither its size nor where it ends")
+                tag = response.headers.get("ETag", "")
+                validator = tag if tag.startswith('"') else None  # not a weak one
+            self._check_size(total, have)
+            self._write_note(validator, total)
+            have = self._store(response.raw, have, total)
+            if total is None:  # its end was said, or it would count as cut
+                self._write_note(validator, have)
+
+    def _answer(
+        self, session: requests.Session, headers: dict[str, Any]
+    ) -> requests.Response:
+        url = self.url
+        for _ in range(MOST_REDIRECTS):
+            try:
+                response = session.get(
+                    url, headers=headers, stream=True, timeout=self.timeout
+                )
+                target = requests.Session.get_redirect_target(session, response)
+                url_before, url = url, urljoin(url, target or "")
+            except (OSError, ValueError) as error:
+                passing = isinstance(error, PASSING) and not isinstance(error, SSLError)
+                kind = _TryAgainError if passing else _RefusedError
+                raise kind(_cause(error, type(error).__name__)) from error
+            if not target:
+                return response
+            response.close()
+            if urlsplit(url_before).scheme == "https" != urlsplit(url).scheme:
+                raise _RefusedError(f"it leads from https to {shown_url(url)}")
+        raise _RefusedError(f"more than {MOST_REDIRECTS} redirects")
+
+    def _check_answer(self, response: requests.Response, asked_for_part: bool) -> None:
+        status = response.status_code
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        came = f"status {status} ({response.reason}), {kind or 'no content type'}"
+        if shown_url(response.url) != shown_url(self.url):
+            came += f", from {shown_url(response.url)}"
+        if status in RETRIED:
+            wait = _retry_after(response)
+            if wait > LONGEST_WAIT:
+                raise _RefusedError(f"{came}; it asks to wait {wait:.0f} s")
+            raise _TryAgainError(f"got {came}", wait)
+        if asked_for_part and status == 416:
+            raise self._changed()
+        if status not in (200, 206) or (status == 206 and not asked_for_part):
+            raise _RefusedError(f"got {came}")
+        if "html" in kind.lower():
+            raise _RefusedError(f"got a web page instead of the file: {came}")
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        # Some servers call the packing of a .gz file its content encoding.
+        if coding not in {"", "identity"} and self.destination.suffix != ".gz":
+            raise _RefusedError(f"got it packed with '{coding}' unasked: {came}")
+
+    def _continued(
+        self, response: requests.Response, have: int, note: dict[str, Any]
+    ) -> int | None:
+        """Check that an answer continues what is there; return the file's size."""
+        given = response.headers.get("Content-Range", "").strip()
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", given)
+        if match is None or int(match[1]) != have:
+            raise self._changed()
+        known: int | None = note.get("total")
+        total = known if match[2] == "*" else int(match[2])
+        # Some servers know Range and not If-Range.
+        same = response.headers.get("ETag", note["validator"]) == note["validator"]
+        if not same or known not in (None, total):
+            raise self._changed()
+        return total
+
+    def _changed(self) -> _TryAgainError:
+        self._discard()
+        return _TryAgainError("the file changed between two tries")
+
+    def _check_size(self, total: int | None, have: int) -> None:
+        if total is None:
+            return
+        if total > self.largest or self.size not in (None, total):
+            self._discard()
+            allowed = f"{self.size or f'at most {self.largest}'}"
+            raise _RefusedError(f"it has {total} bytes, not {allowed}")
+        missing, free = total - have, shutil.disk_usage(self.part.parent).free
+        if missing > free:
+            raise ArtifactError(
+                f"Expected {readable_size(missing)} of free space for '{self.part}'. "
+                f"Got {readable_size(free)}. Make room, or name another folder in "
+                f"ZEROSHOT_CACHE."
+            )
+
+    def _store(self, raw: Any, have: int, total: int | None) -> int:
+        """Add what comes to the part; return its length."""
+        mark, since = have, time.monotonic()
+        with (
+            self.part.open("ab", buffering=0) as file,
+            show_bytes(self.destination.name, total) as advance,
+        ):
+            advance(have)
+            while chunk := _read(raw):
+                have += len(chunk)
+                if have > self.largest:
+                    self._discard()
+                    raise _RefusedError(f"it has more than {self.largest} bytes")
+                view = memoryview(chunk)
+                while view:
+                    view = view[file.write(view) :]
+                advance(len(chunk))
+                if (now := time.monotonic()) - since > self.timeout:
+                    if have - mark < SLOWEST * self.timeout:
+                        raise _RefusedError("it sends less than 1 KiB a second")
+                    mark, since = have, now
+        return have
+
+    def _checked(self, sha256: str | None, md5: str | None) -> str:
+        have = self._have()
+        if self.size not in (None, have) or not have:
+            raise _RefusedError(f"got {have} bytes, not {self.size or 'a file'}")
+        with self.part.open("rb") as file:
+            if _HTML.match(file.read(512)):
+                raise _RefusedError(f"got a web page of {have} bytes, not the file")
+            os.fsync(file.fileno())
+        if md5 and (got := file_digest(self.part, "md5")) != md5.lower():
+            raise _RefusedError(f"got {have} bytes with the MD5 {got}, not {md5}")
+        digest = file_digest(self.part, "sha256")
+        if sha256 and digest != sha256.lower():
+            raise _RefusedError(
+                f"got {have} bytes with the SHA-256 {digest}, not {sha256}"
+            )
+        return digest
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _is_whole(self) -> bool:
+        return self._our_note().get("total") == self._have()
+
+    def _our_note(self) -> dict[str, Any]:
+        note = self._read_note()
+        return note if note.get("address") == self.key else {}
+
+    def _discard(self) -> None:
+        # The part goes first: a note without a part does no harm.
+        self.part.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def _read_note(self) -> dict[str, Any]:
+        try:
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # torn by a kill: fetched anew
+            return {}
+        valid = (
+            isinstance(note, dict)
+            and isinstance(note.get("validator"), str | None)
+            and isinstance(note.get("total"), int | None)
+        )
+        return note if valid else {}
+
+    def _write_note(self, validator: str | None, total: int | None) -> None:
+        note = {"address": self.key, "validator": validator, "total": total}
+        if note != self._read_note():  # a full disk would leave it empty
+            self.note.write_text(json.dumps(note), encoding="utf-8")
+
+
+def _read(raw: Any) -> bytes:
+    try:
+        # `read1` hands over what has come before a cut; `read` loses a whole chunk.
+        chunk: bytes = raw.read1(CHUNK, decode_content=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise _TryAgainError(_cause(error, "the connection was cut")) from error
+    return chunk
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Return the seconds that a server asks to wait."""
+    text = response.headers.get("Retry-After", "")
+    try:
+        return urllib3.Retry().parse_retry_after(text) if text else 0.0
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return 0.0
+
+
+def _cause(error: BaseException, said: str) -> str:
+    """Return what the system said: requests' and urllib3's texts hold the address."""
+    while (inner := error.__context__) is not None:
+        of_system = not isinstance(inner, requests.RequestException)
+        if isinstance(inner, OSError) and of_system:
+            said = f"{type(inner).__name__}: {inner}"
+        error = inner
+    return said

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
@@ -103,13 +102,10 @@ def recorded_hash(path: Path) -> str | None:
 
 def file_digest(path: Path, algorithm: str) -> str:
     """Return the "sha256" or "md5" of a file, in lower case; about 1 GB/s."""
-
-    def new() -> Any:  # MD5 tells damage, not malice
-        return hashlib.new(algorithm, usedforsecurity=False)
-
-    with path.open("rb") as file:
-        digest: str = hashlib.file_digest(file, new).hexdigest()
-    return digest
+    with path.open("rb") as file:  # MD5 tells damage, not malice
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
 
 
 def remark(text: str) -> None:

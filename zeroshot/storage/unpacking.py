@@ -51,13 +51,12 @@ def unpack_member(
     What an archive calls its files never decides where something is written. The
     SHA-256 of the file is recorded in ``NAME.sha256``.
 
-    ``archive``: A zip archive or a gzip file, recognised by content. ``destination``:
-    the file to make, and what is returned. ``member``: path or last part of the path of
-    the wanted file in a zip archive. Without it the archive must hold a single file.
-    Raises ArtifactError if the archive is missing, damaged, no archive, encrypted,
-    lacks the member, or unpacks to more than 50 times its size (and more than 64 MiB);
-    if the member is a link or has a path that leads out of the archive; or if it cannot
-    be stored.
+    The archive is a zip or gzip file, recognised by content. ``member``: path or last
+    part of the path of the wanted file in a zip archive; without it that must hold a
+    single file. Returns ``destination``. Raises ArtifactError if the archive is
+    missing, damaged, no archive, encrypted, lacks the member, or unpacks to more than
+    50 times its size (and more than 64 MiB); if the member is a link or has a path that
+    leads out of the archive; or if it cannot be stored.
     """
 
     def write(file: BinaryIO, temporary: Path) -> None:
@@ -77,12 +76,10 @@ def unpack_member(
 
 
 def unpack_folder(archive: Path, destination: Path, *, origin: str) -> Path:
-    """Unpack a tar archive to a folder, unless it is there already.
+    """Unpack a tar archive, plain or by gzip, to a folder, unless it is there already.
 
-    ``archive``: A tar archive, plain or packed by gzip, recognised by content.
-    ``destination``: the folder to make, and what is returned. ``origin``: what error
-    messages call the archive. Raises ArtifactError as `unpack_member`; also for more
-    than 1,000 files.
+    ``origin``: what error messages call the archive. Returns ``destination``. Raises
+    ArtifactError as `unpack_member`; also for more than 1,000 files.
     """
 
     def write(file: BinaryIO, temporary: Path) -> None:
@@ -212,9 +209,7 @@ def _choose(
         if not info.filename.endswith("/") and not info.filename.startswith("__MACOSX/")
     ]
     wanted = [info for info in files if info.filename == member] or [
-        info
-        for info in files
-        if member is None or PurePosixPath(info.filename).name == member
+        info for info in files if member in (None, PurePosixPath(info.filename).name)
     ]
     if len(wanted) != 1:
         listed = ", ".join(f"'{info.filename}'" for info in files[:8]) or "no file"

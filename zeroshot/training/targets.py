@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from zeroshot.errors import InvalidImageError, LabelError
-from zeroshot.features.pipeline import Features
+from zeroshot.features.block import Features
 from zeroshot.labels.candidates import Candidates
 from zeroshot.labels.given import check_candidates, label_problem
 
