@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.utils import assert_all_finite
 
 from zeroshot.backbones.base import Backbone
-from zeroshot.errors import FingerprintMismatchError
+from zeroshot.errors import FingerprintMismatchError, InvalidImageError
 from zeroshot.features.block import (
     Features,
     OnError,
