@@ -52,9 +52,8 @@ class ZeroShotClassifier(FittedEstimator):
         What to predict among where a method is given no ``candidate_labels``: labels,
         or ``{label: [alias, ...]}``. None means the seen classes.
     hub_correction : float, default=0.5
-        A remedy for labels that are near everything: a label's scores lose this times
-        the mean of its five highest cosines with seen classes, as in CSLS
-        (`zeroshot.scoring.label_space`). 0: scores are cosines. Takes effect in `fit`.
+        A label's scores lose this times the mean of its five highest cosines with seen
+        classes, as in CSLS (`zeroshot.scoring.label_space`). Takes effect in `fit`.
     seen_penalty : float or "auto", default=0.0
         Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
         it an unseen class almost never wins against seen ones. ``"auto"`` takes the
@@ -83,7 +82,7 @@ class ZeroShotClassifier(FittedEstimator):
         `zeroshot.FineTuning`; ``"auto"`` is all its defaults. The backbone stays frozen
         where that does not help held-out seen classes, with a warning.
     random_state : int, RandomState instance or None, default=None
-        Seeds a projection that has no ``random_state`` of its own, and the folds.
+        Seeds a projection without a ``random_state`` of its own, and the folds.
 
     Attributes
     ----------
@@ -276,8 +275,7 @@ class ZeroShotClassifier(FittedEstimator):
         Returns
         -------
         labels : ndarray of shape (n,)
-            ``unknown_label`` where ``reject`` says so, and for unreadable images under
-            ``on_error="nan"``.
+            ``unknown_label`` where ``reject`` says so, and for unreadable images.
 
         Raises
         ------
@@ -360,9 +358,10 @@ class ZeroShotClassifier(FittedEstimator):
 
         Parameters
         ----------
-        X, candidate_labels, embeddings : as in `predict`
+        X, candidate_labels : as in `predict`
         k : int, default=5
             How many, at least 1; all candidates where there are fewer.
+        embeddings : as in `predict`
         multi_label : bool, default=False
             As in `predict_proba`, and the best by that.
 
@@ -387,9 +386,10 @@ class ZeroShotClassifier(FittedEstimator):
 
         Parameters
         ----------
-        X, candidate_labels, embeddings : as in `predict`
+        X, candidate_labels : as in `predict`
         k : int, default=5
             How many candidates, and how many seen classes, are shown; at least 1.
+        embeddings : as in `predict`
 
         Returns
         -------

@@ -4,24 +4,8 @@ In: what has been learnt. Out: a bundle of JSON, arrays and a model card; nothin
 can run. To keep something more, open ``fitted.py``.
 """
 
-from typing import TYPE_CHECKING
+from zeroshot.saving.fitted import Fitted
+from zeroshot.saving.fitted import read_fitted as read_fitted
+from zeroshot.saving.fitted import write_fitted as write_fitted
 
-from zeroshot.lazy import lazy_names
-
-if TYPE_CHECKING:
-    from zeroshot.saving.fitted import Fitted, read_fitted, write_fitted
-
-__all__ = [
-    "Fitted",
-    "read_fitted",
-    "write_fitted",
-]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "Fitted": "fitted",
-        "read_fitted": "fitted",
-        "write_fitted": "fitted",
-    },
-)
+__all__ = ["Fitted"]

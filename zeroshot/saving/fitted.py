@@ -206,25 +206,11 @@ def write_fitted(
 ) -> None:
     """Write what has been learnt as a bundle; see `ZeroShotClassifier.save`.
 
-    Parameters
-    ----------
-    path : Path
-        The folder to make.
-    fitted : Fitted
-    parameters : mapping
-        Those of the classifier.
-    vocabulary : sequence of str or None
-        Labels whose vectors go into the bundle, beside the seen ones and the
-        classifier's own candidates.
-
-    Raises
-    ------
-    OutOfVocabularyError
-        If a label of ``vocabulary`` has no vector.
-    LabelError
-        If ``vocabulary`` is no sequence of labels.
-    ArtifactError
-        If something else lies at ``path``, or the projection cannot be saved.
+    ``path``: the folder to make. ``parameters``: those of the classifier.
+    ``vocabulary``: labels whose vectors go into the bundle, beside the seen ones and
+    the classifier's own candidates. Raises OutOfVocabularyError if a label of
+    ``vocabulary`` has no vector; LabelError if ``vocabulary`` is no sequence of labels;
+    ArtifactError if something else lies at ``path``, or the projection cannot be saved.
     """
     bundle = _to_bundle(fitted, parameters, vocabulary)
     write_bundle(path, bundle, model_card(bundle.record))

@@ -5,8 +5,6 @@ change what a score loses or gains, open ``label_space.py`` and ``calibration.py
 """
 
 from zeroshot.scoring.answers import Explanation, RankedLabel
-from zeroshot.scoring.calibration import Calibration
-from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import (
     Ranking,
     cosine_scores,
@@ -14,17 +12,13 @@ from zeroshot.scoring.ranking import (
     softmax,
     top_k,
 )
-from zeroshot.scoring.scores import Scores
-from zeroshot.scoring.settings import ScoreSettings
+from zeroshot.scoring.scores import Scores as Scores  # for the classifier alone
+from zeroshot.scoring.settings import ScoreSettings as ScoreSettings
 
 __all__ = [
-    "Calibration",
     "Explanation",
-    "LabelSpace",
     "RankedLabel",
     "Ranking",
-    "ScoreSettings",
-    "Scores",
     "cosine_scores",
     "rank_candidates",
     "softmax",

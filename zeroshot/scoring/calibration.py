@@ -73,13 +73,7 @@ class Calibration:
     background: Background
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what JSON can hold, and the arrays.
-
-        Returns
-        -------
-        record : dict
-        arrays : dict of str to ndarray
-        """
+        """Return what JSON can hold, and the arrays."""
         record = {k: v for k, v in vars(self).items() if k != "background"}
         return record, self.background.to_arrays()
 
@@ -89,14 +83,7 @@ class Calibration:
     ) -> Self:
         """Return the calibration that `to_record` was called on.
 
-        Parameters
-        ----------
-        record, arrays : mapping
-            As `to_record` returned them.
-
-        Returns
-        -------
-        calibration : Calibration
+        ``record``, ``arrays``: as `to_record` returned them.
         """
         numbers = {name: float(value) for name, value in record.items()}
         numbers["n_folds"] = int(record["n_folds"])
@@ -112,19 +99,11 @@ class Calibration:
         A score counts in standard deviations above what images of other classes score
         with the label.
 
-        Parameters
-        ----------
-        label_points : ndarray of shape (m, dim_text + 1), float32
-            The candidates in the `LabelSpace`.
-        class_of : ndarray of shape (m,), int
-            Seen class that each names, or -1.
-
-        Returns
-        -------
-        probabilities : callable
-            From scores (n, m) without a seen penalty to probabilities (n, m), float32,
-            in [0, 1]; 0.5 where the label applies as likely as not, if it applies to
-            half of all images.
+        ``label_points``: (m, dim_text + 1) float32, the candidates in the `LabelSpace`.
+        ``class_of``: (m,) int, seen class that each names, or -1. Returns
+        probabilities: from scores (n, m) without a seen penalty to probabilities (n,
+        m), float32, in [0, 1]; 0.5 where the label applies as likely as not, if it
+        applies to half of all images.
         """
         statistics = np.empty((2, len(label_points)))
         points, labels = self.background.points, self.background.labels[:, None]

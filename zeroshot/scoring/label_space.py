@@ -59,16 +59,9 @@ class LabelSpace:
     def hub_penalty(self, class_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the scores of each label lose.
 
-        Parameters
-        ----------
-        class_embeddings : ndarray of shape (m, dim_text), float32
-            Of unit length, seen in training or not.
-
-        Returns
-        -------
-        penalty : ndarray of shape (m,), float32
-            ``hub_correction`` times the mean cosine with the five nearest seen
-            classes.
+        ``class_embeddings``: (m, dim_text) float32, of unit length, seen in training or
+        not. Returns penalty (m,) float32: ``hub_correction`` times the mean cosine with
+        the five nearest seen classes.
         """
         penalty = np.zeros(len(class_embeddings), np.float32)
         if self.hub_correction:
@@ -90,16 +83,9 @@ class LabelSpace:
     ) -> NDArray[np.float32]:
         """Return labels ready for `scores`: each its vector and its correction.
 
-        Parameters
-        ----------
-        class_embeddings : ndarray of shape (m, dim_text), float32
-            Of unit length, seen in training or not.
-
-        Returns
-        -------
-        label_points : ndarray of shape (m, dim_text + 1), float32
-            The last column holds what is added to the label's cosines, <= 0 for a
-            label that is near seen classes.
+        ``class_embeddings``: (m, dim_text) float32, of unit length, seen in training or
+        not. Returns label_points (m, dim_text + 1) float32: the last column holds what
+        is added to the label's cosines, <= 0 for a label that is near seen classes.
         """
         return np.column_stack([class_embeddings, -self.hub_penalty(class_embeddings)])
 
@@ -109,17 +95,10 @@ class LabelSpace:
     ) -> NDArray[np.float32]:
         """Return the score of every point with every label.
 
-        Parameters
-        ----------
-        points : ndarray of shape (n, dim_text), float32
-            Projected images, of any length. A row of NaN gives a row of NaN.
-        label_points : ndarray of shape (m, dim_text + 1), float32
-            As `label_points` returned them.
-
-        Returns
-        -------
-        scores : ndarray of shape (n, m), float32
-            Cosine and correction; higher is better. Within 1 + ``hub_correction`` of 0.
+        ``points``: (n, dim_text) float32, projected images, of any length. A row of NaN
+        gives a row of NaN. ``label_points``: (m, dim_text + 1) float32, as
+        `label_points` returned them. Returns scores (n, m) float32: cosine and
+        correction; higher is better. Within 1 + ``hub_correction`` of 0.
         """
         scores = cosine_scores(points, label_points[:, :-1])
         scores += label_points[:, -1]

@@ -80,10 +80,8 @@ class Scores:
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield the scores of some images at a time.
 
-        Yields
-        ------
-        scores : ndarray of shape (n_some, m), float32
-            Higher is better; NaN for an image whose point is.
+        Yields scores (n_some, m) float32: higher is better; NaN for an image whose
+        point is.
         """
         for rows in blocks(max(1, len(self.points)), len(self.labels)):
             yield cosine_scores(self.points[rows], self.class_embeddings) - self.penalty
@@ -91,15 +89,9 @@ class Scores:
     def probabilities(self, *, multi_label: bool = False) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
 
-        Parameters
-        ----------
-        multi_label : bool, default=False
-            For each label the probability that it applies, whatever the others; raises
-            ValueError if `fit` calibrated nothing.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n, m), float32
+        ``multi_label``: for each label the probability that it applies, whatever the
+        others; raises ValueError if `fit` calibrated nothing. Returns probabilities (n,
+        m) float32.
         """
         if multi_label:
             return np.concatenate([part for _, part in self._independent()])
@@ -111,16 +103,8 @@ class Scores:
     def best(self, k: int = 1, *, probabilities: bool = False) -> Ranking:
         """Return the candidates of the best scores; never holds all scores at once.
 
-        Parameters
-        ----------
-        k : int, default=1
-            At least 1; all candidates where there are fewer.
-        probabilities : bool, default=False
-            Theirs too.
-
-        Returns
-        -------
-        ranking : Ranking
+        ``k``: at least 1; all candidates where there are fewer. ``probabilities``:
+        theirs too.
         """
         return rank_candidates(
             self.points,
@@ -133,14 +117,8 @@ class Scores:
     def names(self, unknown_label: Hashable) -> NDArray[Any]:
         """Return the best candidate of each image.
 
-        Parameters
-        ----------
-        unknown_label : hashable
-            Stands where the best does not fit, and for an image whose point is NaN.
-
-        Returns
-        -------
-        names : ndarray of shape (n,)
+        ``unknown_label``: stands where the best does not fit, and for an image whose
+        point is NaN. Returns names (n,).
         """
         best = self.best()
         names, accepted = self.labels[best.columns[:, 0]], self.accepted(best)
@@ -154,15 +132,8 @@ class Scores:
     def accepted(self, ranking: Ranking) -> NDArray[np.bool_]:
         """Tell which images the first candidate of a ranking fits.
 
-        Parameters
-        ----------
-        ranking : Ranking
-            From `best`.
-
-        Returns
-        -------
-        accepted : ndarray of shape (n,), bool
-            False for an image whose point is NaN.
+        ``ranking``: from `best`. Returns accepted (n,) bool: false for an image whose
+        point is NaN.
         """
         best, reject = ranking.scores[:, 0], self.settings.reject
         if isinstance(reject, Real):
@@ -193,17 +164,9 @@ class Scores:
     def ranked(self, k: int, *, multi_label: bool = False) -> list[list[RankedLabel]]:
         """Return the best candidates of each image, best first.
 
-        Parameters
-        ----------
-        k : int
-            At least 1; all candidates where there are fewer.
-        multi_label : bool, default=False
-            Those of the best probabilities, as `probabilities` gives them.
-
-        Returns
-        -------
-        ranked : list of list of RankedLabel
-            An empty list for an image whose point is NaN.
+        ``k``: at least 1; all candidates where there are fewer. ``multi_label``: those
+        of the best probabilities, as `probabilities` gives them. Returns ranked: an
+        empty list for an image whose point is NaN.
         """
         ranking = self.best(1 if multi_label else k, probabilities=not multi_label)
         accepted = self.accepted(ranking)
@@ -232,20 +195,9 @@ class Scores:
     ) -> list[Explanation]:
         """Say for each image why it gets its label.
 
-        Parameters
-        ----------
-        k : int
-            How many candidates and seen classes are shown.
-        unknown_label : hashable
-            As for `names`.
-        entries : sequence of LabelEntry or None
-            How the vector of each candidate was made.
-        classes : sequence of hashable
-            The seen classes.
-
-        Returns
-        -------
-        explanations : list of Explanation
+        ``k``: how many candidates and seen classes are shown. ``unknown_label``: as for
+        `names`. ``entries``: how the vector of each candidate was made. ``classes``:
+        the seen classes.
         """
         cosines = cosine_scores(self.points, self.space.seen)
         entry_of = dict(zip(self.labels.tolist(), entries, strict=True))

@@ -33,16 +33,7 @@ class ScoreSettings:
 
     @classmethod
     def of(cls, classifier: Any) -> Self:
-        """Return the settings of a classifier; ValueError for one out of range.
-
-        Parameters
-        ----------
-        classifier : ZeroShotClassifier
-
-        Returns
-        -------
-        settings : ScoreSettings
-        """
+        """Return the settings of a classifier; ValueError for one out of range."""
         for name, (wanted, fits) in _CHECKS.items():
             value = getattr(classifier, name)
             if not fits(value):
@@ -69,14 +60,7 @@ class ScoreSettings:
 
         Warns if there are too few, for that or for the rate that is asked for.
 
-        Parameters
-        ----------
-        n_classes : int
-            Seen classes.
-
-        Returns
-        -------
-        can_calibrate : bool
+        ``n_classes``: seen classes.
         """
         wanted, rate = self.automatic, self.false_accept_rate
         if not wanted:
@@ -105,16 +89,8 @@ class ScoreSettings:
 
         Raises ValueError if something is ``"auto"`` that was not in `fit`.
 
-        Parameters
-        ----------
-        calibration : Calibration or None
-            What `fit` learnt.
-        n_classes : int
-            Seen classes; where they are too few for folds, nothing is in effect.
-
-        Returns
-        -------
-        settings : ScoreSettings
+        ``calibration``: what `fit` learnt. ``n_classes``: seen classes; where they are
+        too few for folds, nothing is in effect.
         """
         if self.automatic and calibration is None and n_classes >= MIN_CLASSES:
             raise ValueError(

@@ -51,23 +51,10 @@ def check_fine_tuning(
 ) -> None:
     """Refuse, before any image is read, what cannot be fine-tuned.
 
-    Parameters
-    ----------
-    settings : FineTuning
-    backbone : Backbone or None
-        None for features that were given.
-    projection : Projection
-    n_classes : int
-        Seen classes.
-
-    Raises
-    ------
-    PluginContractError
-        If the backbone is no Keras network, or the projection is not DeViSE.
-    LabelError
-        If there are too few classes to hold out two and train on two.
-    ValueError
-        If there are no images.
+    ``backbone``: none for features that were given. ``n_classes``: seen classes. Raises
+    PluginContractError if the backbone is no Keras network, or the projection is not
+    DeViSE; LabelError if there are too few classes to hold out two and train on two;
+    ValueError if there are no images.
     """
     if backbone is None:
         raise ValueError(
@@ -113,39 +100,15 @@ def fine_tune(
     the frozen backbone, by more than the standard error of the difference over these
     classes, are layers and map trained on all classes, for that many epochs.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Supports fine-tuning; not changed.
-    projection : DeViSE
-        Fitted to ``features``; not changed. Its losses and its ``random_state`` are
-        used.
-    images : sequence of ImageSource
-        n readable images.
-    features : ndarray of shape (n, dim_visual), float32
-        What the backbone gives for them.
-    index : ndarray of shape (n,), int
-        For each image its row of ``class_embeddings``.
-    class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        Of unit length.
-    settings : FineTuning
-
-    Returns
-    -------
-    backbone : Backbone
-        A tuned one, or the same where fine-tuning does not help; a warning says so.
-    projection : DeViSE
-        Trained with it, or the same.
-    report : FineTuningReport
-
-    Raises
-    ------
-    ArtifactError
-        If the disk is too full for what the frozen layers give.
-    PluginContractError
-        If there is no such layer, or the network cannot be cut.
-    ValueError
-        If the loss becomes infinite.
+    ``backbone``: supports fine-tuning; not changed. ``projection``: fitted to
+    ``features``; not changed. Its losses and its ``random_state`` are used. ``images``:
+    n readable images. ``features``: (n, dim_visual) float32, what the backbone gives
+    for them. ``index``: (n,) int, for each image its row of ``class_embeddings``.
+    ``class_embeddings``: (n_classes, dim_text) float32, of unit length. Returns
+    backbone: A tuned one, or the same where fine-tuning does not help; a warning says
+    so; projection: trained with it, or the same. Raises ArtifactError if the disk is
+    too full for what the frozen layers give; PluginContractError if there is no such
+    layer, or the network cannot be cut; ValueError if the loss becomes infinite.
     """
     assert isinstance(backbone, SupportsFineTuning)
     random = check_random_state(projection.random_state)

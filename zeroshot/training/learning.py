@@ -41,23 +41,10 @@ def learn(
 ) -> Learnt:
     """Train a projection, and learn on folds what its scores mean.
 
-    Parameters
-    ----------
-    projection : Projection
-        Cloned.
-    X : ndarray of shape (n, dim_visual), float32
-        Features.
-    y : ndarray of shape (n,), int
-        Row of ``class_embeddings`` of each; every row has an image.
-    class_embeddings : ndarray of shape (n_classes, dim_text), float32
-        Of unit length.
-    settings : ScoreSettings
-    random_state : int, RandomState instance or None
-        Seeds a projection that has no seed of its own, and the folds.
-
-    Returns
-    -------
-    learnt : Learnt
+    ``projection``: cloned. ``X``: (n, dim_visual) float32, features. ``y``: (n,) int,
+    row of ``class_embeddings`` of each; every row has an image. ``class_embeddings``:
+    (n_classes, dim_text) float32, of unit length. ``random_state``: seeds a projection
+    that has no seed of its own, and the folds.
     """
     chosen: Any = clone(projection)
     if getattr(chosen, "random_state", 0) is None:

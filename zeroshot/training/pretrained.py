@@ -64,30 +64,11 @@ def learn_from_head(
 ) -> HeadLearnt:
     """Learn from the backbone's own classifier; see `ZeroShotClassifier`.
 
-    Parameters
-    ----------
-    backbone : Backbone or None
-    embeddings : TextEmbeddings
-    projection : Projection
-        For ``"prototypes"``.
-    settings : ScoreSettings
-    random_state : int, RandomState instance or None
-    method : {"conse", "prototypes"}
-        As for `ZeroShotClassifier.fit_pretrained`.
-
-    Returns
-    -------
-    learnt : HeadLearnt
-
-    Raises
-    ------
-    PluginContractError
-        If the backbone has no classifier.
-    OutOfVocabularyError
-        If none of its classes has a word vector.
-    ValueError
-        If there is no backbone, or ``method`` is none of the above, or something is to
-        be found on folds.
+    ``projection``: for ``"prototypes"``. ``method``: {"conse", "prototypes"}, as for
+    `ZeroShotClassifier.fit_pretrained`. Raises PluginContractError if the backbone has
+    no classifier; OutOfVocabularyError if none of its classes has a word vector;
+    ValueError if there is no backbone, or ``method`` is none of the above, or something
+    is to be found on folds.
     """
     if method not in ("conse", "prototypes"):
         raise ValueError(f"Expected method 'conse' or 'prototypes'. Got {method!r}.")

@@ -59,22 +59,9 @@ class Targets:
     def of(cls, y: Any, n_images: int, candidate_labels: Candidates = None) -> Self:
         """Return the targets that labels stand for.
 
-        Parameters
-        ----------
-        y : array-like of shape (n,)
-        n_images : int
-        candidate_labels : sequence, mapping, str or None, default=None
-            Of the classifier: where they are all text, so must labels be.
-
-        Returns
-        -------
-        targets : Targets
-
-        Raises
-        ------
-        ValueError, LabelError
-            As `check_targets`; if there is not one label for each image, or one class
-            only.
+        ``y``: (n,). ``candidate_labels``: of the classifier: where they are all text,
+        so must labels be. Raises ValueError, LabelError as `check_targets`; if there is
+        not one label for each image, or one class only.
         """
         labels = check_targets(y)
         if len(labels) != n_images:
@@ -102,20 +89,9 @@ class Targets:
     ) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.intp]]:
         """Return features, classes and positions of the images that could be read.
 
-        Parameters
-        ----------
-        features : Features
-
-        Returns
-        -------
-        X : ndarray of shape (n_readable, dim), float32
-        y : ndarray of shape (n_readable,), int
-        positions : ndarray of shape (n_readable,), int
-
-        Raises
-        ------
-        InvalidImageError
-            If a class has no readable image left.
+        Returns X (n_readable, dim) float32; y (n_readable,) int; positions
+        (n_readable,) int. Raises InvalidImageError if a class has no readable image
+        left.
         """
         X, positions = features.matrix, features.positions
         if features.errors:
