@@ -53,8 +53,8 @@ SETTINGS: list[Any] = [
 ]
 
 
-# The weight of the hub correction, and how many nearest classes it looks at. Centring the
-# label vectors was tried too; it added nothing and is gone.
+# The weight of the hub correction, and how many nearest classes it looks at. Centring
+# the label vectors was tried too; it added nothing and is gone.
 SPACES = [
     (0.0, 5),
     *((weight, 5) for weight in (0.25, 0.5, 0.75, 1.0)),
