@@ -670,6 +670,7 @@ def test_predict_needs_a_model_or_a_backbone_with_embeddings(red_star, tmp_path)
     assert "'color-hog', which has none" in message
 
 
+@pytest.mark.slow
 def test_a_pretrained_classifier_predicts_with_and_without_a_model(
     real_data, tmp_path, monkeypatch
 ):

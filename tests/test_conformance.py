@@ -59,6 +59,7 @@ def mobilenet():
     return KerasApplication("mobilenet-v2", weights=None, input_size=96)
 
 
+@pytest.mark.slow
 @by_name(backbone_checks())
 def test_mobilenet_keeps_the_contract(mobilenet, check):
     check(mobilenet)

@@ -335,6 +335,7 @@ np.savez(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

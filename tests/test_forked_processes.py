@@ -128,6 +128,7 @@ def test_converted_network_serves_forks_and_threads(model):
     assert run(THREADS_THEN_FORKS, f"keras:{model}") == ANSWER
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of TensorFlow's converter
 def test_litert_file_serves_forks_and_threads(litert):
     assert run(THREADS_THEN_FORKS, f"litert:{litert}?scaling=tf") == ANSWER
@@ -140,6 +141,7 @@ def test_onnx_file_serves_forks_and_threads(real_data):
     assert run(THREADS_THEN_FORKS, spec) == ANSWER
 
 
+@pytest.mark.slow
 def test_mobilenet_serves_forks_and_threads(real_data):
     home = str(real_data / "keras")
     assert run(THREADS_THEN_FORKS, "mobilenet-v2", KERAS_HOME=home) == ANSWER

@@ -197,6 +197,7 @@ def test_keras_application_keeps_the_contract(backbone):
     assert backbone.card.resize == "crop"
 
 
+@pytest.mark.slow
 def test_embed_with_weights_path_equals_keras(published):
     from keras.applications.mobilenet_v2 import preprocess_input
 

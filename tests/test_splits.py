@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import Attributes
-from zeroshot.errors import LabelError
+from zeroshot.errors import LabelError, ZeroShotWarning
 from zeroshot.metrics import per_class_accuracy, zero_shot_scorer
 from zeroshot.projections import Ridge
 from zeroshot.splits import ClassDisjointKFold, hold_out_classes, zero_shot_splits
@@ -189,7 +189,21 @@ def test_zero_shot_scorer_names_the_candidates_of_each_fold(task):
     assert scores.tolist() == literal_scores(classifier, X, y, cv)
     assert min(scores) > 0.5
     # Why it is needed: scikit-learn's own scorers ask among the trained classes.
-    assert cross_val_score(classifier, X, y, cv=cv, scoring="accuracy").max() == 0
+    for scoring in ("accuracy", "f1_macro"):
+        with pytest.warns(ZeroShotWarning, match="zero_shot_scorer"):
+            scores = cross_val_score(classifier, X, y, cv=cv, scoring=scoring)
+        assert scores.max() == 0
+
+
+def test_folds_that_share_all_classes_are_scored_without_a_warning(task):
+    classifier, X, y = task
+    scores = cross_val_score(
+        classifier, np.tile(X, (3, 1)), np.tile(y, 3), cv=3, scoring="accuracy"
+    )
+    assert scores.min() > 0.5
+    half = np.isin(y, np.unique(y)[::2])
+    classifier.fit(X[half], y[half]).predict(X)
+    classifier.fit(X[~half], y[~half]).predict(X)  # trained anew: no clone
 
 
 def test_zero_shot_scorer_works_in_a_pipeline_beside_others(task):
@@ -197,7 +211,8 @@ def test_zero_shot_scorer_works_in_a_pipeline_beside_others(task):
     cv = ClassDisjointKFold(3)
     pipeline = make_pipeline(FunctionTransformer(np.abs), classifier)
     scoring = {"zsl": zero_shot_scorer, "accuracy": "accuracy"}
-    found = cross_validate(pipeline, X, y, cv=cv, scoring=scoring)
+    with pytest.warns(ZeroShotWarning, match="zero_shot_scorer"):
+        found = cross_validate(pipeline, X, y, cv=cv, scoring=scoring)
     expected = literal_scores(classifier, np.abs(X), y, cv)
     assert found["test_zsl"].tolist() == expected
 

@@ -190,6 +190,8 @@ class FittedEstimator(
 
 def _warn_if_disjoint(classes: NDArray[Any], trained_on: set[frozenset[Any]]) -> None:
     """Warn where clones were trained on other classes, as in class-disjoint folds."""
+    if classes.dtype.kind not in "UO":  # ids of classes: no folds of names
+        return
     ours = set(classes.tolist())
     if any(ours - theirs and theirs - ours for theirs in trained_on):
         warnings.warn(
