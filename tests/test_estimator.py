@@ -196,13 +196,13 @@ def test_threads_and_forks_get_the_answers_of_one_thread(shapes, tmp_path):
         names = [f"{colour} {shape}" for colour, shape in PAIRS[n % 4 :: 4]]
         return clf.score(some, truth), clf.predict(some, names).tolist()
 
-    expected = [ask(n) for n in range(40)]
+    expected = [ask(n) for n in range(18)]
     with ThreadPoolExecutor(64) as pool:
-        assert list(pool.map(ask, [*range(40)] * 4)) == expected * 4
+        assert list(pool.map(ask, [*range(18)] * 4)) == expected * 4
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     children = [
-        context.Process(target=lambda: queue.put([ask(n) for n in range(40)]))
+        context.Process(target=lambda: queue.put([ask(n) for n in range(18)]))
         for _ in range(4)
     ]
     for child in children:

@@ -216,6 +216,7 @@ def test_embed_with_top_file_equals_no_top_file(published):
     np.testing.assert_allclose(full.embed(images), bare.embed(images), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_embed_leaves_images_and_keras_settings_alone(backbone):
     import keras
 
@@ -466,6 +467,7 @@ def test_fingerprint_follows_content_not_place(tmp_path):
     assert len(set(different)) == 5
 
 
+@pytest.mark.slow
 def test_pickle_and_clone_keep_the_backbone_without_the_network(backbone):
     images = make_images(1)
     features = backbone.embed(images)
