@@ -794,11 +794,15 @@ def test_embed_labels_every_spelling_of_a_phrase_gives_the_same_vector(
     assert plain.tobytes() == spelt.tobytes()
 
 
-def test_embed_labels_asks_the_provider_once():
+def test_embed_labels_asks_for_labels_and_then_for_spellings_of_the_others():
     provider = Words(WORDS)
     embed_labels(LABELS, provider)
-    (asked,) = provider.lookups
-    assert len(asked) == len(set(asked))
+    first, second = provider.lookups
+    assert list(first) == list(LABELS)
+    assert len(second) == len(set(second))
+    provider = Words(WORDS)
+    embed_labels(WORDS[:3], provider)
+    assert len(provider.lookups) == 1
 
 
 def test_embed_labels_many_labels_are_asked_in_portions():

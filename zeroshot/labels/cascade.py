@@ -31,7 +31,7 @@ such as "747" among labels that are names is looked up as it is, with a warning.
 
 import warnings
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,7 +96,8 @@ def embed_labels(
     labels : sequence of hashable, or mapping of hashable to sequence of str
         ``["okapi", "zebra"]`` or ``{"okapi": ["forest giraffe"], "zebra": []}``.
     embeddings : TextEmbeddings
-        Asked once for all spellings of all labels (in portions of 200,000).
+        Asked for all labels as they are, then for all spellings of those that it has
+        not (in portions of 200,000).
     n_labels : int or None, default=None
         How many labels there are, where some are known already: numbers among names are
         names, numbers alone are ids.
@@ -131,8 +132,14 @@ def embed_labels(
     .. [1] Schakel and Wilson, "Measuring Word Significance using Distributed
        Representations of Words", arXiv:1508.02297, 2015.
     """
-    groups = _names(with_aliases(labels), embeddings, n_labels)
-    vectors = _look_up([name for group in groups for name in group.all], embeddings)
+    aliases_of = with_aliases(labels)
+    # Most labels are words: to spell the others alone takes a tenth of the time.
+    words = [Name.exactly(text) for text in map(_text, aliases_of) if _is_name(text)]
+    exact = _look_up(words, embeddings).stored
+    groups = _names(aliases_of, embeddings, exact, n_labels)
+    others = [name for g in groups if g.label not in exact for name in g.all]
+    vectors = _look_up(others, embeddings)
+    vectors.stored.update(exact)
     entries, rows, unknown = [], [], []
     for group in groups:
         if found := _resolve(group, vectors):
@@ -155,6 +162,7 @@ def embed_labels(
 def _names(
     aliases_of: Mapping[Hashable, tuple[str, ...]],
     embeddings: TextEmbeddings,
+    exact: Container[str],
     n_labels: int | None,
 ) -> "list[_Names]":
     """Return the names of each label; refuse ids of classes."""
@@ -162,8 +170,13 @@ def _names(
     groups, ids = [], []
     for label, aliases in aliases_of.items():
         if isinstance(label, str):
-            text = str.__str__(label)  # str() of an enum's member is its name in code
-            group = _Names.of(text, aliases, takes_ids=by_id is not None)
+            text = _text(label)
+            if text in exact:
+                synonyms = tuple(map(Name.exactly, names_of(text)[1:]))
+                names = tuple(map(Name.exactly, aliases))
+                group = _Names(text, Name.exactly(text), names, synonyms)
+            else:
+                group = _Names.of(text, aliases, takes_ids=by_id is not None)
         else:
             text = str(label) if by_id is None else by_id.id_token(label)
             name = Name.exactly("" if by_id is None else text)
@@ -182,6 +195,15 @@ def _names(
             f"scikit-learn's ensembles, such as VotingClassifier, number the labels.)"
         )
     return groups
+
+
+def _text(label: Hashable) -> str:
+    # str() of an enum's member is its name in code.
+    return str.__str__(label) if isinstance(label, str) else ""
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and not is_class_id(text)
 
 
 def _warn(
@@ -274,6 +296,8 @@ class _Found:
 
 def _look_up(names: Sequence[Name], embeddings: TextEmbeddings) -> _Vectors:
     words = unique(spelling for name in names for spelling in name.spellings)
+    if not words:
+        return _Vectors({}, {}, set())
     stored = set(words)
     if isinstance(embeddings, SupportsSubwords):
         known = np.asarray(embeddings.in_vocabulary(words), bool)

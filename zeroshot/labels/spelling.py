@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from heapq import nlargest
 from itertools import chain, islice, pairwise
 
@@ -50,6 +51,7 @@ IRREGULAR = (
 )
 
 
+@lru_cache(4096)  # the keys of the seen classes are asked for in every call
 def label_key(label: Hashable) -> Hashable:
     r"""Return what two labels have in common when they are names of one class.
 
