@@ -144,6 +144,7 @@ def test_squared_error_training_equals_the_formula_step_by_step(problem):
     np.testing.assert_allclose(ours.kernels_[0], M, atol=1e-3 * np.abs(M).max())
 
 
+@pytest.mark.slow
 def test_hidden_layers_give_the_points_that_they_were_trained_on(problem):
     # Batch normalisation takes each batch's statistics in training, its moving averages
     # after it. With all images in one batch and the weights at rest they become equal.

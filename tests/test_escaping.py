@@ -5,7 +5,7 @@ import io
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zeroshot.escaping import (
@@ -65,6 +65,7 @@ def test_csv_leaves_numbers_alone_and_paths_usable():
     assert for_csv("=cmd.png", is_path=True) == "./=cmd.png"
 
 
+@settings(max_examples=30)
 @given(st.recursive(ANYTHING, lambda inner: st.lists(inner)))
 def test_json_of_any_names_reads_back_in_every_encoding(content):
     for encoding in ("utf-8", "ascii", "cp1252"):

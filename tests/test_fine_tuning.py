@@ -144,6 +144,7 @@ def test_fine_tuning_leaves_the_original_backbone_alone(network, shapes):
     assert classifier.backbone_.with_weights(None).fingerprint == before[0]
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_deterministic(network, tuned, shapes):
     images = shapes[0]
     again = fitted(KerasModel(network), shapes, ALL_EPOCHS)

@@ -152,6 +152,7 @@ def test_fork_while_another_thread_loads_a_network_does_not_hang(model):
     assert run(FORK_WHILE_LOADING, f"keras:{model}?size=64") == "0\n"
 
 
+@pytest.mark.slow
 def test_network_that_tensorflow_runs_says_what_to_do_after_a_fork(tmp_path):
     import tensorflow as tf
 

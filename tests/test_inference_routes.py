@@ -101,6 +101,7 @@ def test_features_are_the_same_bits_in_any_batch_and_process(tmp_path, cache_fol
     assert len(conversions(other)) == 1
 
 
+@pytest.mark.slow
 def test_kept_conversion_is_used_without_building_the_network(tmp_path):
     backbone = KerasApplication("mobilenet", weights=None, input_size=32)
     images = photographs(32)

@@ -479,6 +479,7 @@ def test_pickle_and_clone_keep_the_backbone_without_the_network(backbone):
     assert clone(backbone) is backbone
 
 
+@pytest.mark.slow
 def test_embed_in_threads_gives_the_same_features():
     backbone = KerasApplication("mobilenet", weights=None, input_size=32)
     images = make_images(2, 32)
