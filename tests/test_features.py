@@ -504,9 +504,11 @@ def test_extract_features_of_a_plugins_format_are_no_answer_without_the_plugin(
     def opened(file, name):
         return Image.open(io.BytesIO(file.read()[10:]))
 
+    def accept(start):
+        return start.startswith(b"new format")
+
     with monkeypatch.context() as patch:
         patch.setattr(Image, "ID", [*Image.ID, "NEW"])
-        accept = lambda start: start.startswith(b"new format")  # noqa: E731
         patch.setattr(Image, "OPEN", {**Image.OPEN, "NEW": (opened, accept)})
         extract_features([path], MeanColor())
     with pytest.raises(InvalidImageError, match="no image format"):

@@ -113,7 +113,7 @@ def main() -> None:
     """Run the command line with the arguments of this process."""
     # Words of broken vector files, and terminals without UTF-8, are no reason to fail.
     if sys.stdout is None:  # closed by the shell
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

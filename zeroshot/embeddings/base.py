@@ -1,5 +1,6 @@
 """The contract of a provider of word vectors, and what our own ones share."""
 
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol, Self, runtime_checkable
 
@@ -137,8 +138,9 @@ class WordTable(TextEmbeddings):
     name: str
     holds: str  # what `from_spec` asks for
 
+    @abstractmethod
     def __init__(self, path: str) -> None:
-        raise NotImplementedError
+        """Remember the path of the file."""
 
     @classmethod
     def from_spec(cls, name: str, argument: str | None) -> Self:
@@ -201,10 +203,11 @@ class WordTable(TextEmbeddings):
 
         return nearest(self, word_or_vector, k)
 
+    @abstractmethod
     def _lookup(
         self, words: list[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        raise NotImplementedError
+        """Look up words that are all text."""
 
     def __sklearn_clone__(self) -> Self:
         return self

@@ -115,6 +115,7 @@ def image_sources(images: object, on_error: OnError = "raise") -> Iterable[Image
         images = images.to_numpy()
     if hasattr(images, "__array__"):
         if not isinstance(images, np.ndarray) and getattr(images, "ndim", 0) == 4:
+            # Of a tensor or an array on disk, which have no common type.
             shape = images.shape  # type: ignore[attr-defined]
             if shape[-1] in (1, 3, 4):  # may be on disk: image by image
                 return images  # type: ignore[return-value]
