@@ -5,8 +5,8 @@ bundles all read the same `CandidateSet`. What holds for one label never depends
 other labels.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -37,7 +37,9 @@ class CandidateSet:
     empty where no label has any. ``class_embeddings``: (m, dim_text) float32, rows of
     unit length. ``class_of``: (m,) int, the seen class that each names (`seen_class`),
     or whose very vector it has; -1 for none. ``entries``: how each was made; empty for
-    the words of a vocabulary, which are found as they are.
+    the words of a vocabulary, which are found as they are. ``pretrained_of``:
+    (n_pretrained,) int, the candidate that names each class that the backbone was
+    trained on, or -1.
 
     Examples
     --------
@@ -54,6 +56,9 @@ class CandidateSet:
     class_embeddings: NDArray[np.float32]
     class_of: NDArray[np.intp]
     entries: tuple[LabelEntry, ...]
+    pretrained_of: NDArray[np.intp] = field(
+        default_factory=lambda: np.empty(0, np.intp)
+    )
 
     @property
     def is_seen(self) -> NDArray[np.bool_]:
@@ -67,6 +72,7 @@ class CandidateSet:
         embeddings: TextEmbeddings,
         seen: "CandidateSet",
         known: "Sequence[CandidateSet]" = (),
+        named_by: Callable[[Sequence[Hashable]], NDArray[np.intp]] | None = None,
     ) -> Self:
         """Decide what some labels are; raises what `embed_labels` raises.
 
@@ -81,6 +87,8 @@ class CandidateSet:
         known : sequence of CandidateSet
             Vectors to take instead of looking them up, for labels with the very same
             aliases: those of the seen classes, those that a bundle keeps.
+        named_by : callable, optional
+            Tells which of some labels names each of the backbone's own classes.
 
         Returns
         -------
@@ -102,7 +110,10 @@ class CandidateSet:
         row_of = {row.tobytes(): i for i, row in enumerate(seen.class_embeddings)}
         for i in np.flatnonzero(class_of < 0):
             class_of[i] = row_of.get(vectors[i].tobytes(), -1)
-        return cls(array, aliases, vectors, class_of, entries)
+        made = cls(array, aliases, vectors, class_of, entries)
+        if named_by is None:
+            return made
+        return replace(made, pretrained_of=named_by(array.tolist()))
 
     def in_order(self, labels: Candidates) -> Candidates:
         """Return labels, those that name one of these first, in the order of these.

@@ -11,13 +11,34 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zeroshot.projections.base import Projection
+    from zeroshot.projections.base import (
+        PretrainedClasses,
+        Projection,
+        SupportsClassPoints,
+        SupportsLabels,
+        SupportsPartialFit,
+    )
     from zeroshot.projections.bilinear import ALE, SJE
     from zeroshot.projections.closed_form import ESZSL, SAE, Ridge
     from zeroshot.projections.conse import ConSE
     from zeroshot.projections.devise import DeViSE
+    from zeroshot.projections.visual import Visual
 
-__all__ = ["ALE", "ESZSL", "SAE", "SJE", "ConSE", "DeViSE", "Projection", "Ridge"]
+__all__ = [
+    "ALE",
+    "ESZSL",
+    "SAE",
+    "SJE",
+    "ConSE",
+    "DeViSE",
+    "PretrainedClasses",
+    "Projection",
+    "Ridge",
+    "SupportsClassPoints",
+    "SupportsLabels",
+    "SupportsPartialFit",
+    "Visual",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -26,9 +47,14 @@ __getattr__, __dir__ = lazy_names(
         "ConSE": "conse",
         "DeViSE": "devise",
         "ESZSL": "closed_form",
+        "PretrainedClasses": "base",
         "Projection": "base",
         "Ridge": "closed_form",
         "SAE": "closed_form",
         "SJE": "bilinear",
+        "SupportsClassPoints": "base",
+        "SupportsLabels": "base",
+        "SupportsPartialFit": "base",
+        "Visual": "visual",
     },
 )

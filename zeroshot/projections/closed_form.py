@@ -1,67 +1,82 @@
 """Projections with a closed-form solution."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.blas import dgemm, dsymm, sgemm, ssyrk
-from scipy.sparse import csr_matrix
-from sklearn.base import clone
-from sklearn.utils import gen_batches
 
-from zeroshot.projections.base import Float32, Floats, Int64, Integers
-from zeroshot.projections.estimator import POSITIVE, ProjectionEstimator, Rules
+from zeroshot.projections.base import Float32, Floats, Int64, PretrainedClasses
+from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
+from zeroshot.projections.moments import Moments
 
-__all__ = ["ESZSL", "SAE", "Ridge", "fit_together"]
+__all__ = ["ESZSL", "SAE", "Ridge", "ridge_map", "solve"]
 
-BLOCK_ROWS = 3072  # 24 MB of 2048 features; 32 MB would be mapped anew each time
+# How many images a row of the backbone's classifier counts for. 3 to 30 differ by 0.02;
+# 1 is far worse (docs/defaults.md).
+IMAGES_PER_ROW = 10.0
 
 Float64 = NDArray[np.float64]
 
 
-class _Sums(NamedTuple):
-    """What a closed form is found from: sums over the images, class by class."""
+class Sums(NamedTuple):
+    """What a closed form is found from."""
 
     gram: Float32  # X'X of the prepared features, its lower triangle
     features: Float64  # (n_classes, dim_visual): X'Y without the product
-    counts: NDArray[np.intp]  # (n_classes,), images
+    counts: NDArray[np.floating[Any]]  # (n_classes,), images
     T: Float32  # class embeddings
 
+    @classmethod
+    def of(
+        cls,
+        moments: Moments,
+        T: Float32,
+        pretrained: PretrainedClasses | None,
+        weight: float = IMAGES_PER_ROW,
+    ) -> "Sums":
+        """Return the sums over images, and over the rows of the backbone's classifier
+        as if each were that many images. A class without a word vector (NaN) is none.
+        """
+        known = np.isfinite(T).all(axis=1)
+        gram, features = moments.gram, moments.sums[known]
+        counts = moments.counts[known].astype(np.float64)
+        T = T[known]
+        if pretrained is not None:
+            rows = pretrained.rows
+            start = np.asfortranarray(gram)
+            gram = ssyrk(weight, rows.T, beta=1.0, c=start, lower=1)
+            features = np.concatenate([features, weight * rows])
+            counts = np.concatenate([counts, np.full(len(rows), weight)])
+            T = np.concatenate([T, pretrained.class_embeddings])
+        return cls(gram, features, counts, T)
 
-class _ClosedForm(ProjectionEstimator):
+
+class _ClosedForm(MomentsProjection):
     """A linear map that is found from sums over the images."""
 
     _rules: Rules = (("alpha", POSITIVE),)
     coef_: Float32
 
-    def _fit(self, X: Float32, y: Int64, T: Float32) -> None:
-        self.coef_ = self._solution(self._sums(X, y, T)).astype(np.float32)
+    def _learn(
+        self,
+        moments: Moments,
+        X: Float32,
+        y: Int64,
+        T: Float32,
+        pretrained: PretrainedClasses | None,
+    ) -> None:
+        sums = Sums.of(moments, T, pretrained)
+        self.coef_ = self._solution(sums).astype(np.float32)
 
     @abstractmethod
-    def _solution(self, sums: _Sums) -> Float64:
+    def _solution(self, sums: Sums) -> Float64:
         """Return the map, (dim_visual, dim_text)."""
 
     def _map(self, X: Float32) -> Float32:
         return X @ self.coef_
-
-    def _sums(self, X: Float32, y: Int64, T: Float32) -> _Sums:
-        """Sum prepared features some rows at a time, without a copy of them all.
-
-        Class sums are float32 within a block of rows, float64 between blocks; the
-        symmetric product takes half the time of a general one.
-        """
-        dim = X.shape[1]
-        gram = np.zeros((dim, dim), np.float32, order="F")
-        features = np.zeros((len(T), dim))
-        for rows in gen_batches(len(X), BLOCK_ROWS):
-            block, classes = self._prepare(X[rows]), y[rows]
-            gram = ssyrk(1.0, block.T, beta=1.0, c=gram, lower=1, overwrite_c=1)
-            ones = np.ones(len(classes), np.float32), (classes, np.arange(len(classes)))
-            features += csr_matrix(ones, shape=(len(T), len(classes))) @ block
-        return _Sums(gram, features, np.bincount(y, minlength=len(T)), T)
 
 
 class Ridge(_ClosedForm):
@@ -102,8 +117,8 @@ class Ridge(_ClosedForm):
         self.alpha = alpha
         self.normalize = normalize
 
-    def _solution(self, sums: _Sums) -> Float64:
-        return _solve(sums.gram, self.alpha, _product(sums.features.T, sums.T))
+    def _solution(self, sums: Sums) -> Float64:
+        return ridge_map(sums, self.alpha)
 
 
 class ESZSL(_ClosedForm):
@@ -160,10 +175,10 @@ class ESZSL(_ClosedForm):
         self.alpha_text = alpha_text
         self.normalize = normalize
 
-    def _solution(self, sums: _Sums) -> Float64:
+    def _solution(self, sums: Sums) -> Float64:
         S = sums.T[sums.counts > 0].astype(np.float64)
-        visual = _solve(sums.gram, self.alpha, _product(sums.features.T, sums.T))
-        return _solve(_product(S.T, S), self.alpha_text, visual.T).T
+        visual = ridge_map(sums, self.alpha)
+        return solve(_product(S.T, S), self.alpha_text, visual.T).T
 
 
 class SAE(_ClosedForm):
@@ -206,7 +221,7 @@ class SAE(_ClosedForm):
         self.alpha = alpha
         self.normalize = normalize
 
-    def _solution(self, sums: _Sums) -> Float64:
+    def _solution(self, sums: Sums) -> Float64:
         gram, features, counts, T = sums
         A = _product(T.T * counts, T)
         a, U = eigh(A)
@@ -230,29 +245,12 @@ class SAE(_ClosedForm):
         return W.T
 
 
-def fit_together(
-    projections: Sequence[Ridge | ESZSL | SAE],
-    X: Floats,
-    y: Integers,
-    *,
-    class_embeddings: Floats,
-) -> list[Ridge | ESZSL | SAE]:
-    """Fit several on the same images, in one pass over these.
-
-    ``projections``: of one ``normalize``; cloned. The rest as for `Ridge.fit`. Returns
-    fitted ones, the same as from a `fit` of each.
-    """
-    fitted = [clone(projection) for projection in projections]
-    first = fitted[0]
-    sums = first._sums(*first._checked(X, y, class_embeddings))
-    for projection in fitted:
-        projection._check_parameters()
-        projection.mean_, projection.n_features_in_ = first.mean_, first.n_features_in_
-        projection.coef_ = projection._solution(sums).astype(np.float32)
-    return fitted
+def ridge_map(sums: Sums, alpha: float) -> Float64:
+    """Return the map of ridge regression, (dim_visual, dim_text); see `Ridge`."""
+    return solve(sums.gram, alpha, _product(sums.features.T, sums.T))
 
 
-def _solve(gram: Floats, alpha: float, right: Float64) -> Float64:
+def solve(gram: Floats, alpha: float, right: Float64) -> Float64:
     """Return ``(gram + alpha I)^-1 right``; reads the lower triangle of gram only."""
     left = gram.astype(np.float64)
     left[np.diag_indices_from(left)] += alpha

@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
-from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
@@ -17,9 +16,16 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from zeroshot.projections.base import Float32, Floats, Int64, Integers
+from zeroshot.projections.base import (
+    Float32,
+    Floats,
+    Int64,
+    Integers,
+    PretrainedClasses,
+)
+from zeroshot.projections.moments import BLOCK_ROWS, Moments, roots
 
-__all__ = ["COUNT", "POSITIVE", "ProjectionEstimator", "Rules"]
+__all__ = ["COUNT", "POSITIVE", "MomentsProjection", "ProjectionEstimator", "Rules"]
 
 Rule = tuple[Callable[[Any], object], str]
 Rules = tuple[tuple[str, Rule], ...]
@@ -30,15 +36,13 @@ COUNT: Rule = (
     lambda v: isinstance(v, int | np.integer) and v >= 1,
     "as a whole number >= 1",
 )
-CACHED_ROWS = 32  # 256 kB: the passes over them stay in the processor's cache
-TINY = np.finfo(np.float32).tiny
 
 
 class ProjectionEstimator(BaseEstimator):
     """Base class: checks the input and prepares the features.
 
-    Prepared are signed square roots (power normalisation [1]_), centred on their mean
-    in training and scaled to unit length. On held-out seen classes that lifts ridge
+    Prepared are signed square roots, scaled to unit length and centred on their mean in
+    training (`zeroshot.projections.moments`). On held-out seen classes that lifts ridge
     from 0.21 to 0.28 (Tiny-ImageNet) and from 0.33 to 0.50 (Caltech; docs/defaults.md):
     pooled ReLU features are skewed, and all point into one corner of the space.
     Subclasses write `_fit` and `_map`, and the rules of their parameters; ``__init__``
@@ -48,17 +52,16 @@ class ProjectionEstimator(BaseEstimator):
     ----------
     mean_ : ndarray of shape (dim_visual,), float32
         Mean of the roots of the training features; zeros without ``normalize``.
+    scale_ : float
+        What the centred roots are multiplied with: their mean square becomes 1.
     n_features_in_ : int
         ``dim_visual``.
-
-    References
-    ----------
-    .. [1] Perronnin, Sanchez and Mensink, "Improving the Fisher kernel for large-scale
-       image classification", ECCV 2010.
     """
 
+    hub_correction = 0.5
     normalize: bool
     mean_: Float32
+    scale_: float
     n_features_in_: int
     _rules: Rules
 
@@ -71,16 +74,34 @@ class ProjectionEstimator(BaseEstimator):
         ValueError if shapes do not fit together, a value is not finite, ``y`` is not a
         row of ``class_embeddings``, or a parameter is out of range.
         """
-        self._fit(*self._checked(X, y, class_embeddings))
+        X, y, T = self._checked(X, y, class_embeddings)
+        total = np.zeros(X.shape[1])
+        for rows in gen_batches(len(X), BLOCK_ROWS) if self.normalize else ():
+            total += roots(X[rows]).sum(axis=0, dtype=np.float64)
+        empty = np.empty((0, 0), np.float32)
+        sums = Moments(np.array([len(X)]), total[None], empty)
+        self.mean_, self.scale_ = sums.center(normalize=self.normalize)
+        self._fit(X, y, T)
         return self
 
     def _checked(
-        self, X: Floats, y: Integers, class_embeddings: Floats
+        self,
+        X: Floats,
+        y: Integers,
+        class_embeddings: Floats,
+        *,
+        reset: bool = True,
+        least: int = 1,
     ) -> tuple[Float32, Int64, Float32]:
-        """Return what `_fit` takes, and remember the mean of the roots."""
-        X = validate_data(self, X, dtype=np.float32)
+        """Return what is learnt from, checked; ``least``: images there must be."""
+        X = validate_data(
+            self, X, dtype=np.float32, reset=reset, ensure_min_samples=least
+        )
         T = check_array(
-            class_embeddings, dtype=np.float32, input_name="class_embeddings"
+            class_embeddings,
+            dtype=np.float32,
+            input_name="class_embeddings",
+            ensure_min_samples=least,
         )
         y = np.asarray(y)
         check_consistent_length(X, y)
@@ -89,17 +110,12 @@ class ProjectionEstimator(BaseEstimator):
                 f"Expected y as row numbers of class_embeddings, shape (n,), int. Got "
                 f"shape {y.shape}, {y.dtype}."
             )
-        if y.min() < 0 or y.max() >= len(T):
+        if len(y) and (y.min() < 0 or y.max() >= len(T)):
             raise ValueError(
                 f"Expected y within 0..{len(T) - 1}, the rows of class_embeddings. Got "
                 f"{y.min()}..{y.max()}."
             )
         self._check_parameters()
-        total = np.zeros(X.shape[1])
-        if self.normalize:
-            for rows in gen_batches(len(X), CACHED_ROWS):
-                total += _signed_root(X[rows]).sum(axis=0)
-        self.mean_ = (total / len(X)).astype(np.float32)
         return X, y.astype(np.int64), T
 
     def _check_parameters(self) -> None:
@@ -113,27 +129,23 @@ class ProjectionEstimator(BaseEstimator):
                 raise ValueError(f"Expected {name} {expected}. Got {value!r}.")
 
     def transform(self, X: Floats) -> Float32:
-        """Map features to points in the text space.
+        """Map features to points, beside those of labels.
 
-        ``X``: (n, dim_visual), ``n`` may be 0. Returns points (n, dim_text) float32:
-        not normalised; compare by cosine. Raises NotFittedError before `fit`,
-        ValueError if ``X`` has another width than in `fit`, or holds NaN or infinity.
+        ``X``: (n, dim_visual), ``n`` may be 0. Returns points (n, dim) float32: not
+        normalised; compare by cosine. Raises NotFittedError before `fit`, ValueError if
+        ``X`` has another width than in `fit`, or holds NaN or infinity.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False, ensure_min_samples=0)
         return self._map(self._prepare(X))
 
     def _prepare(self, X: Float32) -> Float32:
-        """Return signed square roots less their mean in training, of unit length."""
+        """Return roots of unit length less their mean in training, scaled."""
         if not self.normalize or len(X) == 0:
             return X
-        prepared = np.empty(X.shape, np.float32)
-        for rows in gen_batches(len(X), CACHED_ROWS):
-            block = _signed_root(X[rows])
-            block -= self.mean_
-            lengths = row_norms(block)[:, None]
-            lengths[lengths == 0] = 1
-            np.divide(block, lengths, out=prepared[rows])
+        prepared = roots(X)
+        prepared -= self.mean_
+        prepared *= np.float32(self.scale_)
         return prepared
 
     @abstractmethod
@@ -145,7 +157,82 @@ class ProjectionEstimator(BaseEstimator):
         """Map prepared features."""
 
 
-def _signed_root(X: Float32) -> Float32:
-    # A third of the time with np.copysign; TINY makes 0 / 0 a 0, else is rounded off.
-    root = np.sqrt(np.abs(X) + TINY)
-    return np.divide(X, root, out=root)
+class MomentsProjection(ProjectionEstimator):
+    """Base class of those that are found from sums over the images.
+
+    They learn from the backbone's own classes too, and from more images later.
+    Subclasses write `_learn` and `_map`.
+
+    Attributes
+    ----------
+    counts_, sums_, gram_ : ndarray
+        `zeroshot.projections.moments.Moments` of the images so far.
+    """
+
+    counts_: Int64
+    sums_: Any
+    gram_: Float32
+
+    def fit(
+        self,
+        X: Floats,
+        y: Integers,
+        *,
+        class_embeddings: Floats,
+        pretrained: PretrainedClasses | None = None,
+    ) -> Self:
+        """Learn the map, as `ProjectionEstimator.fit`; with ``pretrained`` from the
+        backbone's own classes too: then there may be no image.
+        """
+        least = 1 if pretrained is None else 0
+        X, y, T = self._checked(X, y, class_embeddings, least=least)
+        moments = Moments.of(X, y, len(T), normalize=self.normalize)
+        return self._learn_from(moments, X, y, T, pretrained)
+
+    def partial_fit(
+        self,
+        X: Floats,
+        y: Integers,
+        *,
+        class_embeddings: Floats,
+        places: Integers,
+        pretrained: PretrainedClasses | None = None,
+    ) -> Self:
+        """Learn from further images; see `zeroshot.projections.SupportsPartialFit`."""
+        check_is_fitted(self)
+        X, y, T = self._checked(X, y, class_embeddings, reset=False)
+        before = Moments(self.counts_, self.sums_, self.gram_)
+        more = Moments.of(X, y, len(T), normalize=self.normalize)
+        moments = before.with_more(more, places)
+        return self._learn_from(moments, X, y, T, pretrained)
+
+    def _learn_from(
+        self,
+        moments: Moments,
+        X: Float32,
+        y: Int64,
+        T: Float32,
+        pretrained: PretrainedClasses | None,
+    ) -> Self:
+        self._learn(self._take(moments), X, y, T, pretrained)
+        return self
+
+    def _take(self, moments: Moments) -> Moments:
+        """Keep the sums of roots; return those of prepared features."""
+        self.counts_, self.sums_, self.gram_ = vars(moments).values()
+        self.mean_, self.scale_ = moments.center(normalize=self.normalize)
+        return moments.centred(self.mean_, self.scale_)
+
+    @abstractmethod
+    def _learn(
+        self,
+        moments: Moments,
+        X: Float32,
+        y: Int64,
+        T: Float32,
+        pretrained: PretrainedClasses | None,
+    ) -> None:
+        """Learn from sums of prepared features.
+
+        ``X``, ``y``: the images of this call, raw, for what is chosen on folds.
+        """

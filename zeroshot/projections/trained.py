@@ -6,7 +6,7 @@ The losses that they minimise are `DeViSE`, `SJE` and `ALE`. TensorFlow is impor
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ from zeroshot.projections.base import Float32, Int64
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator, Rules
 from zeroshot.tensorflow_import import import_keras, import_tensorflow
 
-__all__ = ["TrainedProjection", "hinges", "reciprocal_ranks"]
+__all__ = ["Layers", "TrainedProjection", "forward", "hinges", "reciprocal_ranks"]
 
 MARGIN = 0.1  # Frome et al. 2013, section 3.3
 BETA_1, BETA_2 = 0.9, 0.999  # of Adam: Kingma and Ba, ICLR 2015
 
-Layer = tuple[Float32, Float32]
-"""Kernel (dim_in, dim_out) and bias (dim_out,) of a dense layer."""
+Layers = list[tuple[Float32, Float32]]
+"""Kernel (dim_in, dim_out) and bias (dim_out,) of each dense layer."""
+
+Train = Callable[[NDArray[np.intp], int], Iterator[tuple[float, Layers]]]
 
 
 class TrainedProjection(ProjectionEstimator):
@@ -108,63 +110,104 @@ class TrainedProjection(ProjectionEstimator):
 
     def _fit(self, X: Float32, y: Int64, T: Float32) -> None:
         X = self._prepare(X)
+        seed = self._seed()
+
+        def train(rows: NDArray[np.intp], n: int) -> Iterator[tuple[float, Layers]]:
+            kept, index = np.unique(y[rows], return_inverse=True)
+            return self._train(X[rows], index, T[kept], n, seed)
+
+        self._train_on_all(train, X, y, T)
+
+    def _seed(self) -> int:
         random = check_random_state(self.random_state)
-        seed = int(random.randint(np.iinfo(np.int32).max))
+        return int(random.randint(np.iinfo(np.int32).max))
+
+    def _map(self, X: Float32) -> Float32:
+        return forward(list(zip(self.kernels_, self.biases_, strict=True)), X)
+
+    def _train_on_all(self, train: Train, X: Float32, y: Int64, T: Float32) -> None:
+        """Choose the number of epochs on held-out classes, then train on all.
+
+        ``train``: yields the loss and the layers of each of so many epochs, trained on
+        those rows of the prepared features ``X``; it may begin with those before the
+        first.
+        """
         classes = np.unique(y)
         n_held_out = round(self.validation_fraction * len(classes))
         self.history_ = {}
         self.n_epochs_ = self.epochs
         # A ranking of one class says nothing, so two must be held out, and two kept.
         if self.early_stopping and 2 <= n_held_out <= len(classes) - 2:
-            held_out = np.sort(random.permutation(classes)[:n_held_out])
-            self.n_epochs_ = self._choose_epochs(X, y, T, held_out, seed)
-        self.history_["loss"] = []
-        with progress_bar(f"training {type(self).__name__}", self.n_epochs_) as advance:
-            for loss, layers in self._train(X, y, T, self.n_epochs_, seed):
-                self.history_["loss"].append(loss)
-                self.kernels_, self.biases_ = map(list, zip(*layers, strict=True))
-                advance(1, f"loss {loss:.3f}")
+            order = np.random.default_rng(self._seed()).permutation(classes)
+            held_out = np.sort(order[:n_held_out])
+            self.n_epochs_ = self._choose_epochs(train, X, y, T, held_out)
+        rows = np.arange(len(y))
+        self._keep(train(rows, self.n_epochs_), self.n_epochs_)
 
-    def _map(self, X: Float32) -> Float32:
-        return _forward(list(zip(self.kernels_, self.biases_, strict=True)), X)
+    def _keep(self, epochs: Iterator[tuple[float, Layers]], n: int) -> None:
+        """Keep the layers after so many epochs."""
+        self.history_["loss"] = []
+        with progress_bar(f"training {type(self).__name__}", n) as advance:
+            for loss, layers in epochs:
+                self.kernels_, self.biases_ = map(list, zip(*layers, strict=True))
+                if not math.isnan(loss):
+                    self.history_["loss"].append(loss)
+                    advance(1, f"loss {loss:.3f}")
 
     def _choose_epochs(
-        self, X: Float32, y: Int64, T: Float32, held_out: Int64, seed: int
+        self, train: Train, X: Float32, y: Int64, T: Float32, held_out: Int64
     ) -> int:
         """Train without the held-out classes, watching how these are ranked.
 
-        Returns the number of the last epoch within one standard error of the best. With
-        few held-out classes the best epoch is a matter of luck (on Caltech it was the
-        4th to 15th of 30, and cost 9 points); a difference within the error is none.
+        Returns the number of the last epoch within one standard error of the best, and
+        no worse than the start. With few held-out classes the best epoch is a matter of
+        luck (on Caltech it was the 4th to 15th of 30, and cost 9 points); a difference
+        within the error is none.
         """
         is_held_out = np.isin(y, held_out)
         X_held_out, T_held_out = X[is_held_out], unit_rows(T[held_out])
         y_held_out = np.searchsorted(held_out, y[is_held_out])
-        kept, index = np.unique(y[~is_held_out], return_inverse=True)
         scores: list[float] = []
         errors: list[float] = []
-        epochs = self._train(X[~is_held_out], index, T[kept], self.epochs, seed)
+        first = 1
         with progress_bar("choosing epochs", self.epochs) as advance:
-            for _, layers in epochs:
-                points = _forward(layers, X_held_out)
+            for loss, layers in train(np.flatnonzero(~is_held_out), self.epochs):
+                points = forward(layers, X_held_out)
                 ranks = reciprocal_ranks(points @ T_held_out.T, y_held_out)
                 scores.append(float(ranks.mean()))
                 errors.append(float(ranks.std() / math.sqrt(len(ranks))))
-                advance(1, f"held-out classes: mean reciprocal rank {scores[-1]:.3f}")
+                if math.isnan(loss):
+                    first = 0
+                else:
+                    advance(1, f"held-out classes: rank {1 / scores[-1]:.2f}")
                 best = int(np.argmax(scores))
                 if len(scores) - 1 - best >= self.patience:
                     break
         self.history_["validation_mrr"] = scores
-        good = np.flatnonzero(np.asarray(scores) >= scores[best] - errors[best])
-        return int(good[-1]) + 1
+        least = scores[best] - errors[best]
+        if first == 0:
+            least = max(least, scores[0])
+        good = np.flatnonzero(np.asarray(scores) >= least)
+        return int(good[-1]) + first
 
     def _train(
-        self, X: Float32, y: Int64, T: Float32, epochs: int, seed: int
-    ) -> Iterator[tuple[float, list[Layer]]]:
-        """Train a new head; yield the loss and the layers of each epoch."""
+        self,
+        X: Float32,
+        y: Int64,
+        T: Float32,
+        epochs: int,
+        seed: int,
+        start: Float32 | None = None,
+    ) -> Iterator[tuple[float, Layers]]:
+        """Train a new head, its linear map from ``start``, (dim_visual, dim_text).
+
+        Yields the loss and the layers of each epoch.
+        """
         tf, keras = import_tensorflow(), import_keras()
         n = len(X)
         head = self._new_head(X.shape[1], T.shape[1], seed)
+        if start is not None:
+            head.layers[-1].set_weights([start])
         variables = head.trainable_variables
         kernels = [v for v in variables if v.path.endswith("kernel")]
         steps = math.ceil(n / self.batch_size)
@@ -217,12 +260,14 @@ class TrainedProjection(ProjectionEstimator):
             order = tf.constant(random.permutation(n))
             loss = float(run_epoch(order, tf.constant(epoch), *tensors))
             if not math.isfinite(loss):
-                raise ValueError(
-                    f"Expected a finite loss. Got {loss} in epoch {epoch + 1}. Lower "
-                    f"learning_rate={self.learning_rate!r} or weight_decay="
-                    f"{self.weight_decay!r}."
-                )
+                raise self._diverged(loss)
             yield loss, _dense_layers(head)
+
+    def _diverged(self, loss: float) -> ValueError:
+        return ValueError(
+            f"Expected a finite loss. Got {loss}. Lower learning_rate="
+            f"{self.learning_rate!r} or weight_decay={self.weight_decay!r}."
+        )
 
     def _new_head(self, dim_visual: int, dim_text: int, seed: int) -> Any:
         """Return the trainable head as a Keras model."""
@@ -257,9 +302,9 @@ def hinges(tf: Any, points: Any, wanted: Any, T: Any, margin: float) -> Any:
     return is_wrong * tf.nn.relu(margin - true_scores[:, None] + scores)
 
 
-def _dense_layers(head: Any) -> list[Layer]:
+def _dense_layers(head: Any) -> Layers:
     """Return the head as dense layers; batch norm goes into the layer behind it."""
-    layers: list[Layer] = []
+    layers: Layers = []
     scale, shift = np.float32(1), np.float32(0)
     for layer in head.layers:
         kind = type(layer).__name__
@@ -276,7 +321,8 @@ def _dense_layers(head: Any) -> list[Layer]:
     return layers
 
 
-def _forward(layers: list[Layer], X: Float32) -> Float32:
+def forward(layers: Layers, X: Float32) -> Float32:
+    """Return what dense layers with ReLU between them make of features."""
     for number, (kernel, bias) in enumerate(layers):
         X = X @ kernel + bias
         if number < len(layers) - 1:

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
 __all__ = ["Explanation", "RankedLabel"]
 
 
+# What `RankedLabel.basis` means, for people.
+BASES = {
+    "images": "images of training",
+    "pretrained": "the backbone's own class",
+    "word": "its word alone",
+}
+
+
 class RankedLabel(NamedTuple):
     """One candidate for an image, from `ZeroShotClassifier.rank`.
 
@@ -26,6 +34,9 @@ class RankedLabel(NamedTuple):
     rejected : bool
         Whether ``reject`` makes `ZeroShotClassifier.predict` answer ``unknown_label``
         for the image; the same for all its candidates.
+    basis : {"images", "pretrained", "word"}
+        What stands behind the label: images of training; else a class that the backbone
+        was pretrained on, and that was learnt from; else its word alone.
     """
 
     label: Any
@@ -33,6 +44,7 @@ class RankedLabel(NamedTuple):
     probability: float
     seen: bool
     rejected: bool = False
+    basis: str = "word"
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class Explanation:
             lines.append(
                 f"  {answer.label!s:{width}}  score {answer.score:6.3f}  "
                 f"probability {answer.probability:.3f}  "
-                f"{'seen  ' if answer.seen else 'unseen'}  vector: {_made(entry)}"
+                f"from {BASES[answer.basis]:24}  vector: {_made(entry)}"
             )
         near = ", ".join(
             f"{str(label).partition(',')[0]} {cosine:.3f}"

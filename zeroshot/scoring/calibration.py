@@ -26,7 +26,7 @@ from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.scoring.folds import Folds, Training, train_background, train_on_folds
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import SCORES_PER_BLOCK, blocks
-from zeroshot.scoring.rejection import Background, stand_out
+from zeroshot.scoring.rejection import Background, StandOut
 
 __all__ = ["MIN_CLASSES", "Calibration", "fit_calibration"]
 
@@ -99,7 +99,7 @@ class Calibration:
         A score counts in standard deviations above what images of other classes score
         with the label.
 
-        ``label_points``: (m, dim_text + 1) float32, the candidates in the `LabelSpace`.
+        ``label_points``: (m, dim + 1) float32, the candidates in the `LabelSpace`.
         ``class_of``: (m,) int, seen class that each names, or -1. Returns
         probabilities: from scores (n, m) without a seen penalty to probabilities (n,
         m), float32, in [0, 1]; 0.5 where the label applies as likely as not, if it
@@ -129,7 +129,7 @@ def fit_calibration(
     ``training``: of at least `MIN_CLASSES` classes. ``penalty``: the seen penalty that
     will be used; None means the one found here. ``seed``: of the folds.
     """
-    parts = train_on_folds(training, seed).sample(MOST_IMAGES, seed)
+    parts = train_on_folds(training, seed, MOST_IMAGES)
     found, h, h_without = _best_penalty(parts)
     temperature = _best_temperature(parts)
     rate, auroc = _best_rate(parts, found if penalty is None else penalty, temperature)
@@ -205,18 +205,31 @@ def _best_temperature(parts: Folds) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float, float]:
-    """Return the false-accept rate of the best balanced accuracy, and the AUROC."""
+def _best_rate(
+    parts: Folds, penalty: float, temperature: float
+) -> tuple[float, float]:
+    """Return the false-accept rate of the best balanced accuracy, and the AUROC.
+
+    With half of a fold's left-out labels as candidates.
+    """
     is_known, values = [], []
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
         rows = np.isin(parts.y, classes)
         labels = parts.label_points[fold]
-        seen = LabelSpace.scores(parts.new[rows], labels[parts.folds != fold]) - penalty
         for half in (classes[::2], classes[1::2]):
-            scores = LabelSpace.scores(parts.new[rows], labels[half])
-            none = np.full(len(scores), -1)
-            values.append(stand_out(scores.max(axis=1), none, seen, temperature))
+            none = np.full(len(parts.pretrained[fold]), -1)
+            standing = StandOut(
+                candidates=labels[half],
+                class_of=np.full(len(half), -1),
+                pretrained_of=none,
+                seen=labels[parts.folds != fold],
+                pretrained=parts.pretrained[fold],
+                twins=none,
+                penalty=penalty,
+                temperature=temperature,
+            )
+            values.append(standing.of(parts.new[rows]))
             is_known.append(np.isin(parts.y[rows], half))
     truth, statistic = np.concatenate(is_known), np.concatenate(values)
     false_accepts, true_accepts, _ = roc_curve(truth, statistic)

@@ -8,14 +8,14 @@ the left-out images as it meets new images of seen classes. Test classes take no
 The background of rejection comes from ten folds, each without its classes alone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from zeroshot.progress import progress_bar
-from zeroshot.projections.base import Projection
+from zeroshot.projections.base import PretrainedClasses, Projection, fitted
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.rejection import Background
 
@@ -36,28 +36,51 @@ class Training:
 
     ``projection``: cloned for each training. ``X``: (n, dim_visual) float32, features.
     ``y``: (n,) int, row of ``class_embeddings`` of each image; every row has an image.
-    ``class_embeddings``: (n_classes, dim_text) float32, of unit length.
-    ``hub_correction``: as for `LabelSpace`; each training has a space of its own.
+    ``class_embeddings``: (n_classes, dim_text) float32, of unit length. ``pretrained``:
+    the backbone's own classes. ``hub_correction``: as for `LabelSpace`; each training
+    has a space of its own.
     """
 
     projection: Projection
     X: NDArray[np.float32]
     y: NDArray[np.intp]
     class_embeddings: NDArray[np.float32]
-    hub_correction: float
+    pretrained: PretrainedClasses | None
+    hub_correction: float | None
 
-    def fit(self, chosen: NDArray[np.bool_]) -> tuple[LabelSpace, Projection]:
+    def fit(self, chosen: NDArray[np.bool_]) -> "Trained":
         """Train on some of the images, as if theirs were all the classes.
 
-        ``chosen``: (n,) bool, true for the images to train on.
+        ``chosen``: (n,) bool, true for the images to train on. The backbone's classes
+        of the names of the others are left out too.
         """
         # Rows without an image are left out: some projections look at them all.
         classes, rows = np.unique(self.y[chosen], return_inverse=True)
-        space = LabelSpace(self.class_embeddings[classes], self.hub_correction)
-        fitted = clone(self.projection).fit(
-            self.X[chosen], rows, class_embeddings=space.seen
-        )
-        return space, fitted
+        T, pretrained = self.class_embeddings[classes], self.pretrained
+        if pretrained is not None:
+            pretrained = pretrained.without(classes)
+        model = fitted(clone(self.projection), self.X[chosen], rows, T, pretrained)
+        space = LabelSpace.of(model, T, pretrained, self.hub_correction)
+        class_of = np.full(len(self.class_embeddings), -1)
+        class_of[classes] = np.arange(len(classes))
+        labels = space.label_points(self.class_embeddings, class_of)
+        return Trained(model, labels, space.pretrained_points)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A projection that was trained on some of the classes, and all labels in its
+    `LabelSpace`: ``label_points``, (n_classes, dim + 1) float32, ``pretrained``: those
+    of the backbone that were not left out.
+    """
+
+    projection: Projection
+    label_points: NDArray[np.float32]
+    pretrained: NDArray[np.float32]
+
+    def points(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the points of images, of unit length or not, (n, dim) float32."""
+        return self.projection.transform(X)
 
 
 @dataclass(frozen=True)
@@ -65,10 +88,11 @@ class Folds:
     """Points of images that a projection had not been trained on.
 
     ``y``: (n,) int, class of each image. ``folds``: (n_classes,) int, fold that a class
-    was left out in. ``new``: (n, dim_text) float32, points of the images in the fold of
-    their class. ``known``: (n, dim_text) float32, points in the fold that left out the
-    image alone, else NaN. ``image_folds``: (n,) int, that fold. ``label_points``:
-    (n_folds, n_classes, dim_text + 1) float32, all labels in the `LabelSpace` of each.
+    was left out in. ``new``: (n, dim) float32, points of the images in the fold of
+    their class. ``known``: (n, dim) float32, points in the fold that left out the image
+    alone, else NaN. ``image_folds``: (n,) int, that fold. ``label_points``: (n_folds,
+    n_classes, dim + 1) float32, all labels in the `LabelSpace` of each. ``pretrained``:
+    of each fold (n_pretrained, dim + 1) float32, the backbone's classes likewise.
     """
 
     y: NDArray[np.intp]
@@ -77,21 +101,15 @@ class Folds:
     known: NDArray[np.float32]
     image_folds: NDArray[np.intp]
     label_points: NDArray[np.float32]
-
-    def sample(self, n: int, seed: int) -> "Folds":
-        """Return the same of ``n`` images, as many of each class where there are."""
-        if len(self.y) <= n:
-            return self
-        rows = _sample(self.y, n, seed)
-        names = ("y", "new", "known", "image_folds")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+    pretrained: list[NDArray[np.float32]]
 
 
-def train_on_folds(training: Training, seed: int) -> Folds:
+def train_on_folds(training: Training, seed: int, most: int) -> Folds:
     """Leave out a fifth of the classes and of the others' images, five times.
 
     ``training``: of two classes or more; with fewer than ten, as many folds as pairs of
-    them. ``seed``: deals classes and images to the folds.
+    them. ``seed``: deals classes and images to the folds. ``most``: images whose points
+    are returned, as many of each class where there are.
     """
     y, T = training.y, training.class_embeddings
     random = np.random.default_rng(seed)
@@ -102,19 +120,26 @@ def train_on_folds(training: Training, seed: int) -> Folds:
         rows = np.flatnonzero(y == label)
         if len(rows) > 1:  # a single image is never left out of its class
             image_folds[rows] = _deal(len(rows), n_folds, random)
-    new = np.empty((len(y), T.shape[1]), np.float32)
-    known = np.full_like(new, np.nan)
-    label_points = np.empty((n_folds, len(T), T.shape[1] + 1), np.float32)
+    sample = _sample(y, most, seed)
+    fold_of, own_fold = folds[y[sample]], image_folds[sample]
+    parts: list[tuple[NDArray[np.bool_], NDArray[np.float32]]] = []
+    label_points, pretrained = [], []
     with progress_bar("calibration folds", n_folds) as advance:
         for fold in range(n_folds):
             is_new = folds[y] == fold
             is_known = ~is_new & (image_folds == fold)
-            space, fitted = training.fit(~is_new & ~is_known)
-            label_points[fold] = space.label_points(T)
-            new[is_new] = fitted.transform(training.X[is_new])
-            known[is_known] = fitted.transform(training.X[is_known])
+            trained = training.fit(~is_new & ~is_known)
+            label_points.append(trained.label_points)
+            pretrained.append(trained.pretrained)
+            for rows in (fold_of == fold, (fold_of != fold) & (own_fold == fold)):
+                parts.append((rows, trained.points(training.X[sample[rows]])))
             advance()
-    return Folds(y, folds, new, known, image_folds, label_points)
+    new = np.full((len(sample), label_points[0].shape[1] - 1), np.nan, np.float32)
+    known = np.full_like(new, np.nan)
+    for target, (rows, points) in zip([new, known] * n_folds, parts, strict=True):
+        target[rows] = points
+    labels = np.stack(label_points)
+    return Folds(y[sample], folds, new, known, own_fold, labels, pretrained)
 
 
 def train_background(training: Training, seed: int) -> Background:
@@ -123,19 +148,20 @@ def train_background(training: Training, seed: int) -> Background:
     ``training``: of two classes or more; with fewer than twenty, as many folds as pairs
     of them. ``seed``: deals classes to the folds and draws the sample.
     """
-    y, T = training.y, training.class_embeddings
-    n_folds = min(N_BACKGROUND_FOLDS, len(T) // 2)
-    folds = _deal(len(T), n_folds, np.random.default_rng(seed))
+    y, n_classes = training.y, len(training.class_embeddings)
+    n_folds = min(N_BACKGROUND_FOLDS, n_classes // 2)
+    folds = _deal(n_classes, n_folds, np.random.default_rng(seed))
     sample = _sample(y, BACKGROUND_SIZE, seed)
-    points = np.empty((len(sample), T.shape[1]), np.float32)
+    parts = []
     with progress_bar("rejection folds", n_folds) as advance:
         for fold in range(n_folds):
             is_new = folds[y] == fold
-            _, fitted = training.fit(~is_new)
-            rows = is_new[sample]
-            points[rows] = fitted.transform(training.X[sample[rows]])
+            rows = sample[is_new[sample]]
+            parts.append((rows, training.fit(~is_new).points(training.X[rows])))
             advance()
-    return Background(points, y[sample], folds)
+    rows, points = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(rows)
+    return Background(points[order], y[rows[order]], folds)
 
 
 def _sample(y: NDArray[np.intp], n: int, seed: int) -> NDArray[np.intp]:

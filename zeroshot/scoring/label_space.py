@@ -1,12 +1,11 @@
 """The space in which images meet labels, and a remedy for hubs.
 
-In a space of many dimensions some vectors are near everything: they are *hubs* [1]_,
-and their labels are predicted far too often. CSLS [2]_ takes from a cosine half the
-mean of the highest cosines that the label has with the mapped images of training. Here
-the seen class embeddings stand for those images, which are trained to lie there: a
-label's correction follows from label vectors alone, is the same for every image, and
-does not depend on the other candidates. On folds of seen classes this did as well as
-the images themselves, within the spread (docs/defaults.md).
+In a space of many dimensions some points are near everything: they are *hubs* [1]_, and
+their labels are predicted far too often. CSLS [2]_ takes from a cosine half the mean of
+the highest cosines that the label has with the mapped images of training. Here the
+known classes stand for those images: a label's correction is the same for every image,
+and does not depend on the other candidates. On folds of seen classes this did as well
+as the images themselves, within the spread (docs/defaults.md).
 
 References
 ----------
@@ -16,10 +15,19 @@ References
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
+from zeroshot.projections.base import (
+    PretrainedClasses,
+    Projection,
+    SupportsClassPoints,
+    label_points,
+)
 from zeroshot.scoring.ranking import blocks, cosine_scores
 
 __all__ = ["LabelSpace"]
@@ -35,59 +43,96 @@ class LabelSpace:
 
     Attributes
     ----------
-    seen : ndarray of shape (n_classes, dim_text), float32
-        The seen class embeddings, of unit length.
+    projection : Projection
+        Fitted.
+    seen : ndarray of shape (n_classes, dim), float32
+        Points of the seen classes, of unit length.
+    pretrained : ndarray of shape (n_pretrained, dim), float32
+        Points of the backbone's own classes.
     hub_correction : float
-        Weight of a label's mean cosine with the five nearest of them, as in CSLS; 0 for
+        Weight of a label's mean cosine with the five nearest of both, as in CSLS; 0 for
         none.
-
-    Examples
-    --------
-    "all" lies near both seen classes, and loses more than "one", which is near one:
-
-    >>> import numpy as np
-    >>> space = LabelSpace(np.eye(2, 3, dtype=np.float32), hub_correction=0.5)
-    >>> points = np.array([[1, 0.2, 1]], np.float32)
-    >>> labels = np.array([[0.7, 0.7, 0.14], [0.7, 0, 0.7]], np.float32)
-    >>> space.scores(points, space.label_points(labels)).round(2)
-    array([[0.34, 0.81]], dtype=float32)
     """
 
+    projection: Projection
     seen: NDArray[np.float32]
-    hub_correction: float = 0.5
+    pretrained: NDArray[np.float32]
+    hub_correction: float
 
-    def hub_penalty(self, class_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the scores of each label lose.
+    @classmethod
+    def of(
+        cls,
+        projection: Projection,
+        class_embeddings: NDArray[np.float32],
+        pretrained: PretrainedClasses | None,
+        hub_correction: float | None,
+    ) -> Self:
+        """Return the space of a fitted projection.
 
-        ``class_embeddings``: (m, dim_text) float32, of unit length, seen in training or
-        not. Returns penalty (m,) float32: ``hub_correction`` times the mean cosine with
-        the five nearest seen classes.
+        ``class_embeddings``: (n_classes, dim_text) float32, of the seen classes.
+        ``hub_correction``: None for what suits the projection.
         """
-        penalty = np.zeros(len(class_embeddings), np.float32)
+        if hub_correction is None:
+            hub_correction = float(getattr(projection, "hub_correction", 0.5))
+        if isinstance(projection, SupportsClassPoints):
+            seen = projection.class_points_
+            seen = normalize(seen) if len(seen) else seen
+        else:
+            seen = label_points(projection, class_embeddings)
+        words = np.empty((0, class_embeddings.shape[1]), np.float32)
+        if pretrained is not None:
+            words = pretrained.class_embeddings
+        others = label_points(projection, words)
+        if len(others) == 0:
+            others = np.empty((0, seen.shape[1]), np.float32)
+        return cls(projection, seen, others, hub_correction)
+
+    def label_points(
+        self, class_embeddings: NDArray[np.float32], class_of: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        """Return labels ready for `scores`: each its point and its correction.
+
+        ``class_embeddings``: (m, dim_text) float32, of unit length. ``class_of``: (m,)
+        int, the seen class that each names, or -1. Returns label_points (m, dim + 1)
+        float32: the last column holds what is added to the label's cosines, <= 0 for a
+        label that is near known classes.
+        """
+        if isinstance(self.projection, SupportsClassPoints):
+            points = np.empty((len(class_of), self.seen.shape[1]), np.float32)
+            is_new = class_of < 0
+            points[~is_new] = self.seen[class_of[~is_new]]
+            points[is_new] = label_points(self.projection, class_embeddings[is_new])
+        else:
+            points = label_points(self.projection, class_embeddings)
+        return np.column_stack([points, -self._hub_penalty(points)])
+
+    @cached_property
+    def seen_points(self) -> NDArray[np.float32]:
+        """The seen classes as `label_points` gives them, (n_classes, dim + 1)."""
+        return np.column_stack([self.seen, -self._hub_penalty(self.seen)])
+
+    @cached_property
+    def pretrained_points(self) -> NDArray[np.float32]:
+        """The backbone's own classes likewise, (n_pretrained, dim + 1)."""
+        return np.column_stack([self.pretrained, -self._hub_penalty(self.pretrained)])
+
+    def _hub_penalty(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the scores of each label lose, (m,): ``hub_correction`` times the
+        mean cosine with the five nearest known classes.
+        """
+        penalty = np.zeros(len(points), np.float32)
+        n_known = len(self.seen) + len(self.pretrained)
         if self.hub_correction:
-            # NumPy multiplies an array with itself by another routine, whose last bits
-            # differ, and a label must score the same in any list.
-            seen = self.seen
-            if np.may_share_memory(class_embeddings, seen):
-                seen = seen.copy()
-            k = min(N_NEIGHBOURS, len(seen))
-            for rows in blocks(len(penalty), len(seen), COSINES_PER_BLOCK):
-                cosines = class_embeddings[rows] @ seen.T
+            k = min(N_NEIGHBOURS, n_known)
+            for rows in blocks(len(penalty), n_known, COSINES_PER_BLOCK):
+                # NumPy multiplies an array with itself by another routine, whose last
+                # bits differ, and a label must score the same in any list.
+                block = points[rows].copy()
+                cosines = np.hstack([block @ self.seen.T, block @ self.pretrained.T])
                 nearest = np.partition(cosines, -k, axis=1)[:, -k:]
                 penalty[rows] = nearest.mean(axis=1)
             penalty *= np.float32(self.hub_correction)
         return penalty
-
-    def label_points(
-        self, class_embeddings: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Return labels ready for `scores`: each its vector and its correction.
-
-        ``class_embeddings``: (m, dim_text) float32, of unit length, seen in training or
-        not. Returns label_points (m, dim_text + 1) float32: the last column holds what
-        is added to the label's cosines, <= 0 for a label that is near seen classes.
-        """
-        return np.column_stack([class_embeddings, -self.hub_penalty(class_embeddings)])
 
     @staticmethod
     def scores(
@@ -95,10 +140,10 @@ class LabelSpace:
     ) -> NDArray[np.float32]:
         """Return the score of every point with every label.
 
-        ``points``: (n, dim_text) float32, projected images, of any length. A row of NaN
-        gives a row of NaN. ``label_points``: (m, dim_text + 1) float32, as
-        `label_points` returned them. Returns scores (n, m) float32: cosine and
-        correction; higher is better. Within 1 + ``hub_correction`` of 0.
+        ``points``: (n, dim) float32, projected images, of any length. A row of NaN
+        gives a row of NaN. ``label_points``: (m, dim + 1) float32, as `label_points`
+        returned them. Returns scores (n, m) float32: cosine and correction; higher is
+        better. Within 1 + ``hub_correction`` of 0.
         """
         scores = cosine_scores(points, label_points[:, :-1])
         scores += label_points[:, -1]

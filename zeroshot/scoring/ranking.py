@@ -1,6 +1,6 @@
 """Points and class embeddings to scores, probabilities and ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 __all__ = [
+    "COLUMNS",
     "Ranking",
     "blocks",
     "cosine_scores",
+    "rank_blocks",
     "rank_candidates",
     "softmax",
     "top_k",
@@ -157,19 +159,40 @@ def rank_candidates(
     >>> ranking.columns.item(), round(ranking.scores.item(), 3)
     (1, 0.8)
     """
-    n, m = len(points), len(class_embeddings)
+    m = len(class_embeddings)
+    lost = np.zeros(m, np.float32) if penalty is None else penalty
+    parts = (
+        (columns.start, class_embeddings[columns], lost[columns])
+        for columns in blocks(m, 1, COLUMNS)
+    )
+    return rank_blocks(points, parts, m, k, temperature)
+
+
+def rank_blocks(
+    points: NDArray[np.float32],
+    labels: Iterable[tuple[int, NDArray[np.float32], NDArray[np.float32]]],
+    m: int,
+    k: int,
+    temperature: float | None,
+) -> Ranking:
+    """Do what `rank_candidates` does, with candidates that come in blocks.
+
+    ``labels``: of each block the column of its first label, in rising order; points
+    (n_some, dim) float32 of unit length, at most `COLUMNS` of them; and what their
+    scores lose, (n_some,). ``m``: labels of all blocks.
+    """
+    n = len(points)
     unit, is_finite = _unit_points(points)
     best = _Best(n, min(k, m), np.dtype(np.float32))
     log_total = np.full(n, -np.inf)
     buffer = np.empty((min(n, ROWS), min(m, COLUMNS)), dtype=np.float32)
-    for rows in blocks(n, 1, ROWS):
-        for columns in blocks(m, 1, COLUMNS):
-            vectors = class_embeddings[columns]
+    for first, vectors, penalty in labels:
+        for rows in blocks(n, 1, ROWS):
             scores = buffer[: rows.stop - rows.start, : len(vectors)]
             np.matmul(unit[rows], vectors.T, out=scores)
-            if penalty is not None and penalty[columns].any():
-                scores -= penalty[columns]
-            best.add(rows, columns.start, scores)
+            if penalty.any():
+                scores -= penalty
+            best.add(rows, first, scores)
             if temperature is not None:
                 log_total[rows] = np.logaddexp(
                     log_total[rows], _log_total(scores, temperature)

@@ -1,8 +1,10 @@
 """Whether the best candidate is good enough, or the answer is "none of these".
 
-What decides is how far the best candidate stands out from the seen classes: its score
-less the (soft) maximum of theirs. A bare cosine says less: the images of some classes
-are near everything. How far it must stand out depends on the candidates: among 1000
+What decides is how far the candidates stand out from the background: all other known
+classes, of the user's images and of the backbone's pretraining. It is the (soft)
+maximum of the candidates' scores less that of the background's: the log odds of the
+candidates in a softmax over both. A bare cosine says less: the images of some classes
+are near everything. How far they must stand out depends on the candidates: among 1000
 labels one fits by accident sooner than among 5. So the threshold is found when they are
 known: it is passed by the stated share of the images of training, mapped as if their
 class were new, among the candidates without their own.
@@ -19,7 +21,7 @@ from scipy.special import logsumexp
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import blocks
 
-__all__ = ["Background", "stand_out"]
+__all__ = ["Background", "StandOut"]
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,8 @@ class Background:
             raise ValueError("arrays of the background that do not fit together")
         return background
 
-    def threshold(
-        self,
-        rate: float,
-        candidates: NDArray[np.float32],
-        class_of: NDArray[np.intp],
-        class_embeddings: NDArray[np.float32],
-        penalty: float,
-        temperature: float,
-    ) -> float:
-        """Return what `stand_out` must exceed for a candidate to be accepted.
+    def threshold(self, rate: float, stand_out: "StandOut") -> float:
+        """Return what `StandOut.of` must exceed for a candidate to be accepted.
 
         Images of one class are alike, so the quantile is that of a sample of classes,
         not of images: one more class, which stands out without end, is added to them.
@@ -75,55 +69,85 @@ class Background:
         highest value.
 
         ``rate``: share of images accepted although their label is not a candidate, in
-        (0, 1). ``candidates``, ``class_embeddings``: (m or n_classes, dim_text + 1)
-        float32, they and the seen classes in the `LabelSpace`. ``class_of``: (m,) int,
-        seen class that each candidate names, or -1.
+        (0, 1).
         """
-        n_classes = len(self.folds)
+        n_classes = len(np.unique(self.labels))
         quantile = min(1.0, (1 - rate) * (n_classes + 1) / n_classes)
-        values = []
-        for rows in blocks(len(self.points), len(candidates) + n_classes):
-            points, fold = self.points[rows], self.folds[self.labels[rows]]
-            # What was new together is hidden: an image meets none of its own class.
-            same = fold[:, None] == self.folds
-            hidden = np.where(class_of < 0, False, same[:, class_of])
-            scores = LabelSpace.scores(points, candidates) - penalty * (class_of >= 0)
-            scores = np.where(hidden, -np.inf, scores)
-            seen = LabelSpace.scores(points, class_embeddings) - penalty
-            seen = np.where(same, -np.inf, seen)
-            class_of_best = class_of[scores.argmax(axis=1)]
-            values.append(
-                stand_out(scores.max(axis=1), class_of_best, seen, temperature)
-            )
-        return float(np.quantile(np.concatenate(values), quantile, method="higher"))
+        # What was new together is hidden: an image meets none of its own class.
+        new_together = self.folds[self.labels][:, None] == self.folds
+        values = stand_out.of(self.points, new_together)
+        values = values[np.isfinite(values)]
+        if len(values) == 0:  # there is no other class to compare with
+            return -np.inf
+        return float(np.quantile(values, quantile, method="higher"))
 
 
-def stand_out(
-    best: NDArray[np.floating[Any]],
-    class_of_best: NDArray[np.intp],
-    seen: NDArray[np.floating[Any]],
-    temperature: float,
-) -> NDArray[np.float64]:
-    """Return how far the best candidate stands out from the seen classes, (n,).
+@dataclass(frozen=True)
+class StandOut:
+    """How far candidates stand out from the background.
 
-    That is ``best - t log mean exp(seen / t)``, without the class that the best
-    candidate names: t times the log odds of the candidate against the seen classes.
-
-    ``best``: (n,), score of each image's best candidate. ``class_of_best``: (n,) int,
-    seen class that it names, or -1. ``seen``: (n, n_classes), scores of the seen
-    classes; -inf hides one. ``temperature``: t, > 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> seen = np.array([[0.3, 0.1]])
-    >>> stand_out(np.array([0.3]), np.array([0]), seen, 0.1).round(3)
-    array([0.2])
+    ``candidates``, ``seen``, ``pretrained``: (m, ...), (n_classes, ...) and
+    (n_pretrained, dim + 1) float32, in the `LabelSpace`. ``class_of``: (m,) int, seen
+    class that each candidate names, or -1. ``pretrained_of``: (n_pretrained,) int,
+    candidate that names each of the backbone's classes, or -1. ``twins``:
+    (n_pretrained,) int, seen class of the same name, or -1. ``penalty``: of candidates
+    that name a seen class. ``temperature``: > 0.
     """
-    scores = np.array(seen, dtype=np.float64)
-    named = np.flatnonzero(class_of_best >= 0)
-    scores[named, class_of_best[named]] = -np.inf
-    n = np.maximum(1, np.isfinite(scores).sum(axis=1))
-    soft = temperature * (logsumexp(scores / temperature, axis=1) - np.log(n))
-    values: NDArray[np.float64] = np.asarray(best, dtype=np.float64) - soft
-    return values
+
+    candidates: NDArray[np.float32]
+    class_of: NDArray[np.intp]
+    pretrained_of: NDArray[np.intp]
+    seen: NDArray[np.float32]
+    pretrained: NDArray[np.float32]
+    twins: NDArray[np.intp]
+    penalty: float
+    temperature: float
+
+    def of(
+        self,
+        points: NDArray[np.float32],
+        hidden_classes: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return how far they do for each image, (n,): t times the log odds of the
+        candidates against the mean of the background; -inf where no candidate is left.
+
+        What a candidate names is no background. Where nothing else would be left, all
+        seen classes are, but that which is named by the best candidate.
+
+        ``points``: (n, dim) float32. ``hidden_classes``: (n, n_classes) bool, seen
+        classes that an image must not meet, as candidates or by the names of others.
+        """
+        t, is_seen = self.temperature, self.class_of >= 0
+        named = np.zeros(len(self.seen), bool)
+        named[self.class_of[is_seen]] = True
+        shown = np.concatenate([~named, self.pretrained_of < 0])
+        leaves_some = shown.any()
+        values = np.empty(len(points))
+        width = len(self.candidates) + len(shown)
+        for rows in blocks(len(points), max(1, width)):
+            scores = LabelSpace.scores(points[rows], self.candidates).astype(float)
+            scores -= self.penalty * is_seen
+            back = np.hstack(
+                [
+                    LabelSpace.scores(points[rows], self.seen) - self.penalty,
+                    LabelSpace.scores(points[rows], self.pretrained),
+                ]
+            ).astype(float)
+            if hidden_classes is not None:
+                hidden = hidden_classes[rows]
+                # An index of -1 takes the last column, which is not hidden.
+                padded = np.pad(hidden, ((0, 0), (0, 1)))
+                scores[padded[:, self.class_of]] = -np.inf
+                back[np.hstack([hidden, padded[:, self.twins]])] = -np.inf
+            if leaves_some:
+                back[:, ~shown] = -np.inf
+            else:
+                best = self.class_of[scores.argmax(axis=1)]
+                back[np.arange(len(best)), best] = -np.inf
+            n = np.maximum(1, np.isfinite(back).sum(axis=1))
+            values[rows] = t * (
+                logsumexp(scores / t, axis=1)
+                - logsumexp(back / t, axis=1)
+                + np.log(n)
+            )
+        return values

@@ -18,14 +18,15 @@ from zeroshot.scoring.answers import Explanation, RankedLabel
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import (
+    COLUMNS,
     Ranking,
     blocks,
     cosine_scores,
-    rank_candidates,
+    rank_blocks,
     softmax,
     top_k,
 )
-from zeroshot.scoring.rejection import stand_out
+from zeroshot.scoring.rejection import StandOut
 from zeroshot.scoring.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -40,13 +41,18 @@ class Scores:
 
     ``labels``: (m,), the candidates. ``class_embeddings``: (m, dim_text) float32, of
     unit length. ``class_of``: (m,) int, the seen class that each names, or -1.
-    ``points``: (n, dim_text) float32, projected images of any length; a row may be NaN.
-    ``settings``: from `ScoreSettings.in_effect`. ``calibration``: what `fit` learnt.
+    ``pretrained_of``: (n_pretrained,) int, the candidate that names each of the
+    backbone's own classes, or -1. ``twins``: (n_pretrained,) int, the seen class of
+    each one's name, or -1. ``points``: (n, dim) float32, projected images of any
+    length; a row may be NaN. ``settings``: from `ScoreSettings.in_effect`.
+    ``calibration``: what `fit` learnt.
     """
 
     labels: NDArray[Any]
     class_embeddings: NDArray[np.float32]
     class_of: NDArray[np.intp]
+    pretrained_of: NDArray[np.intp]
+    twins: NDArray[np.intp]
     points: NDArray[np.float32]
     space: LabelSpace
     settings: ScoreSettings
@@ -58,24 +64,32 @@ class Scores:
         return np.asarray(self.class_of >= 0)
 
     @cached_property
-    def hub_penalty(self) -> NDArray[np.float32]:
-        """What the scores of each candidate lose for being near seen classes, (m,)."""
-        return self.space.hub_penalty(self.class_embeddings)
-
-    @cached_property
     def seen_penalty(self) -> NDArray[np.float32]:
         """What the scores of each candidate lose if it names a seen class, (m,)."""
         return np.asarray(np.float32(self.settings.seen_penalty) * self.is_seen)
 
     @cached_property
-    def penalty(self) -> NDArray[np.float32]:
-        """What the scores of each candidate lose altogether, (m,)."""
-        return (self.hub_penalty + self.seen_penalty).astype(np.float32)
-
-    @cached_property
     def label_points(self) -> NDArray[np.float32]:
-        """The candidates as `LabelSpace.label_points` gives them; copies them."""
-        return np.column_stack([self.class_embeddings, -self.hub_penalty])
+        """All candidates as `LabelSpace.label_points` gives them."""
+        return self.space.label_points(self.class_embeddings, self.class_of)
+
+    def _labels(
+        self,
+    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield the candidates in blocks, as `rank_blocks` takes them.
+
+        A million points of labels would not fit into memory.
+        """
+        m = len(self.labels)
+        for columns in blocks(m, 1, COLUMNS):
+            if m <= COLUMNS:
+                points = self.label_points
+            else:
+                points = self.space.label_points(
+                    self.class_embeddings[columns], self.class_of[columns]
+                )
+            penalty = self.seen_penalty[columns] - points[:, -1]
+            yield columns.start, points[:, :-1], penalty
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield the scores of some images at a time.
@@ -83,8 +97,9 @@ class Scores:
         Yields scores (n_some, m) float32: higher is better; NaN for an image whose
         point is.
         """
+        labels = self.label_points
         for rows in blocks(max(1, len(self.points)), len(self.labels)):
-            yield cosine_scores(self.points[rows], self.class_embeddings) - self.penalty
+            yield LabelSpace.scores(self.points[rows], labels) - self.seen_penalty
 
     def probabilities(self, *, multi_label: bool = False) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
@@ -106,12 +121,9 @@ class Scores:
         ``k``: at least 1; all candidates where there are fewer. ``probabilities``:
         theirs too.
         """
-        return rank_candidates(
-            self.points,
-            self.class_embeddings,
-            k,
-            penalty=self.penalty,
-            temperature=self.settings.temperature if probabilities else None,
+        temperature = self.settings.temperature if probabilities else None
+        return rank_blocks(
+            self.points, self._labels(), len(self.labels), k, temperature
         )
 
     def names(self, unknown_label: Hashable) -> NDArray[Any]:
@@ -141,25 +153,35 @@ class Scores:
         accepted: NDArray[np.bool_] = np.isfinite(best)
         if reject is None or self.calibration is None:
             return accepted
-        classes = self.space.label_points(self.space.seen)
-        seen_penalty = self.settings.seen_penalty
-        temperature = self.calibration.temperature
-        threshold = self.calibration.background.threshold(
-            self.settings.false_accept_rate or self.calibration.false_accept_rate,
-            self.label_points,
-            self.class_of,
-            classes,
-            seen_penalty,
-            temperature,
-        )
-        class_of_best = self.class_of[ranking.columns[:, 0]]
-        for rows in blocks(len(best), len(classes)):
-            part = np.flatnonzero(accepted[rows]) + rows.start
-            seen = LabelSpace.scores(self.points[part], classes) - seen_penalty
-            accepted[part] = threshold < stand_out(
-                best[part], class_of_best[part], seen, temperature
-            )
+        standing, background = self.standing(), self.calibration.background
+        rate = self.settings.false_accept_rate or self.calibration.false_accept_rate
+        threshold = background.threshold(rate, standing)
+        accepted[accepted] = standing.of(self.points[accepted]) > threshold
         return accepted
+
+    def standing(self) -> StandOut:
+        """Return what tells how far the candidates stand out from the background."""
+        calibration, settings = self.calibration, self.settings
+        return StandOut(
+            candidates=self.label_points,
+            class_of=self.class_of,
+            pretrained_of=self.pretrained_of,
+            seen=self.space.seen_points,
+            pretrained=self.space.pretrained_points,
+            twins=self.twins,
+            penalty=settings.seen_penalty,
+            temperature=calibration.temperature
+            if calibration
+            else settings.temperature,
+        )
+
+    def basis(self) -> list[str]:
+        """Return what stands behind each candidate: see `RankedLabel.basis`."""
+        named = np.zeros(len(self.labels), bool)
+        named[self.pretrained_of[self.pretrained_of >= 0]] = True
+        kinds = np.where(self.is_seen, "images", np.where(named, "pretrained", "word"))
+        found: list[str] = kinds.tolist()
+        return found
 
     def ranked(self, k: int, *, multi_label: bool = False) -> list[list[RankedLabel]]:
         """Return the best candidates of each image, best first.
@@ -172,10 +194,12 @@ class Scores:
         accepted = self.accepted(ranking)
         if multi_label:
             ranking = self._best_independent(k)
-        labels, seen = self.labels.tolist(), self.is_seen
+        labels, seen, basis = self.labels.tolist(), self.is_seen, self.basis()
         return [
             [
-                RankedLabel(labels[j], score, probability, bool(seen[j]), not fits)
+                RankedLabel(
+                    labels[j], score, probability, bool(seen[j]), not fits, basis[j]
+                )
                 for j, score, probability in zip(*image, strict=True)
                 if not math.isnan(score)
             ]

@@ -26,7 +26,7 @@ DEFAULT_TEMPERATURE = 0.1
 class ScoreSettings:
     """The parameters of a `ZeroShotClassifier` that decide about its scores."""
 
-    hub_correction: float
+    hub_correction: float | None
     seen_penalty: Any
     temperature: Any
     reject: Any
@@ -129,7 +129,10 @@ def _is_number(value: object) -> bool:
 
 # What each parameter must be, in words and as a function.
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "hub_correction": ("a number >= 0", lambda value: _is_number(value) and value >= 0),
+    "hub_correction": (
+        "a number >= 0, or None",
+        lambda value: value is None or (_is_number(value) and value >= 0),
+    ),
     "seen_penalty": (
         "a number, or 'auto'",
         lambda value: value == "auto" or _is_number(value),

@@ -7,17 +7,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from zeroshot.projections.base import Projection
+from zeroshot.projections.base import Projection, fitted, learns_from_pretrained
 from zeroshot.scoring.calibration import Calibration, fit_calibration
 from zeroshot.scoring.folds import Training
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.settings import ScoreSettings
-from zeroshot.training.projection_choice import (
-    AutoProjection,
-    ProjectionChoice,
-    choose_projection,
-    draw_seed,
-)
+from zeroshot.training.pretrained import Pretrained
 
 __all__ = ["Learnt", "learn"]
 
@@ -26,7 +21,7 @@ class Learnt(NamedTuple):
     """What `learn` returns."""
 
     projection: Projection  # fitted
-    projection_choice: ProjectionChoice | None  # what ``projection="auto"`` tried
+    pretrained: Pretrained | None  # what it learnt from, of the backbone's classes
     calibration: Calibration | None  # found on folds, if something is ``"auto"``
     label_space: LabelSpace
 
@@ -36,6 +31,7 @@ def learn(
     X: NDArray[np.float32],
     y: NDArray[np.intp],
     class_embeddings: NDArray[np.float32],
+    pretrained: Pretrained | None,
     settings: ScoreSettings,
     random_state: int | np.random.RandomState | None,
 ) -> Learnt:
@@ -43,28 +39,27 @@ def learn(
 
     ``projection``: cloned. ``X``: (n, dim_visual) float32, features. ``y``: (n,) int,
     row of ``class_embeddings`` of each; every row has an image. ``class_embeddings``:
-    (n_classes, dim_text) float32, of unit length. ``random_state``: seeds a projection
-    that has no seed of its own, and the folds.
+    (n_classes, dim_text) float32, of unit length. ``pretrained``: learnt from where the
+    projection can. ``random_state``: seeds a projection that has no seed of its own,
+    and the folds.
     """
     chosen: Any = clone(projection)
     if getattr(chosen, "random_state", 0) is None:
         seed = check_random_state(random_state).randint(2**31 - 1)
         chosen.set_params(random_state=seed)
-    choice = calibration = None
-    hub_correction = float(settings.hub_correction)
-    if isinstance(chosen, AutoProjection):
-        seed = draw_seed(chosen.random_state)
-        chosen, choice = choose_projection(
-            X, y, class_embeddings, hub_correction=hub_correction, random_state=seed
-        )
+    if not learns_from_pretrained(chosen):
+        pretrained = None
+    classes = None if pretrained is None else pretrained.classes
+    chosen = fitted(chosen, X, y, class_embeddings, classes)
+    calibration = None
     if settings.can_calibrate(len(class_embeddings)):
-        penalty = settings.seen_penalty
+        # What was chosen once, on all classes, is not chosen anew in each fold.
+        fixed = clone(chosen).set_params(**getattr(chosen, "choices_", {}))
+        penalty, hub_correction = settings.seen_penalty, settings.hub_correction
         calibration = fit_calibration(
-            Training(chosen, X, y, class_embeddings, hub_correction),
+            Training(fixed, X, y, class_embeddings, classes, hub_correction),
             None if penalty == "auto" else penalty,
             seed=check_random_state(random_state).randint(2**31 - 1),
         )
-    chosen.fit(X, y, class_embeddings=class_embeddings)
-    return Learnt(
-        chosen, choice, calibration, LabelSpace(class_embeddings, hub_correction)
-    )
+    space = LabelSpace.of(chosen, class_embeddings, classes, settings.hub_correction)
+    return Learnt(chosen, pretrained, calibration, space)

@@ -1,108 +1,276 @@
-"""A classifier that a backbone was trained with, in the terms of zero-shot learning."""
+"""The classes that a backbone was trained on, as further classes to learn from."""
 
-import re
+import logging
 import warnings
-from collections.abc import Hashable, Iterable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
 
 from zeroshot.backbones.base import (
     Backbone,
     ClassifierHead,
     SupportsClassifierHead,
+    SupportsLogits,
     card_of,
 )
 from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
+    LabelError,
     OutOfVocabularyError,
     PartialCoverageWarning,
     PluginContractError,
     SeenInPretrainingWarning,
+    ZeroShotError,
     ZeroShotWarning,
 )
+from zeroshot.images.sources import ImageSource, read_fitted
 from zeroshot.labels.cascade import embed_labels
-from zeroshot.labels.report import LabelReport
-from zeroshot.projections.base import Projection
-from zeroshot.projections.conse import ConSE
-from zeroshot.scoring.label_space import LabelSpace
-from zeroshot.scoring.settings import ScoreSettings
-from zeroshot.training.learning import learn
-from zeroshot.training.projection_choice import ProjectionChoice
+from zeroshot.labels.spelling import label_key
+from zeroshot.projections.base import PretrainedClasses
 
 __all__ = [
-    "HeadLearnt",
-    "learn_from_head",
+    "Pretrained",
+    "PretrainedSetting",
+    "as_head",
     "seen_in_pretraining",
     "warn_if_seen_in_pretraining",
 ]
 
+PretrainedSetting: TypeAlias = (
+    Literal["auto"] | Mapping[str, str | Sequence[str]] | ClassifierHead | None
+)
+"""What ``pretrained_classes`` of the classifier may be."""
+
 SHOWN = 5  # classes named in a warning
+# Images whose logits tell what the rows of a classifier are that is no dense layer.
+MOST_IMAGES = 1000
+IMAGES_AT_ONCE = 32
+
+logger = logging.getLogger("zeroshot")
 
 
-class HeadLearnt(NamedTuple):
-    """What `learn_from_head` returns; the last three as in `Learnt`."""
+@dataclass(frozen=True)
+class Pretrained:
+    """The backbone's own classes, as far as they have a word vector.
 
-    seen_classes: NDArray[Any]  # (m,), sorted; all names of a class in one string
-    class_embeddings: NDArray[np.float32]  # (m, dim_text), of unit length
-    label_report: LabelReport
-    n_features: int
-    projection: Projection
-    projection_choice: ProjectionChoice | None
-    label_space: LabelSpace
-
-
-def learn_from_head(
-    backbone: Backbone | None,
-    embeddings: TextEmbeddings,
-    projection: Projection,
-    settings: ScoreSettings,
-    random_state: int | np.random.RandomState | None,
-    method: Literal["conse", "prototypes"],
-) -> HeadLearnt:
-    """Learn from the backbone's own classifier; see `ZeroShotClassifier`.
-
-    ``projection``: for ``"prototypes"``. ``method``: {"conse", "prototypes"}, as for
-    `ZeroShotClassifier.fit_pretrained`. Raises PluginContractError if the backbone has
-    no classifier; OutOfVocabularyError if none of its classes has a word vector;
-    ValueError if there is no backbone, or ``method`` is none of the above, or something
-    is to be found on folds.
+    Attributes
+    ----------
+    names : tuple of tuple of str
+        Of each class, the usual one first.
+    classes : PretrainedClasses
+        Their vectors and rows.
+    n_left_out : int
+        Classes that have no word vector.
     """
-    if method not in ("conse", "prototypes"):
-        raise ValueError(f"Expected method 'conse' or 'prototypes'. Got {method!r}.")
-    for name in settings.automatic:
-        raise ValueError(
-            f"Expected numbers: without images there is nothing to calibrate on. Got "
-            f"{name}={getattr(settings, name)!r}. Give a number, or fit on images."
+
+    names: tuple[tuple[str, ...], ...]
+    classes: PretrainedClasses
+    n_left_out: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        setting: PretrainedSetting,
+        backbone: Backbone | None,
+        embeddings: TextEmbeddings,
+        seen_classes: Iterable[Hashable],
+        images: tuple[Sequence[ImageSource], NDArray[np.float32]] | None = None,
+    ) -> Self | None:
+        """Return the classes that a setting stands for, or None.
+
+        ``seen_classes``: of the user's. ``images``: readable ones, and their features
+        (n, dim), for a classifier that is more than a dense layer. Under ``"auto"``
+        nothing is raised: what is missing is said, and left out. Raises
+        PluginContractError, ArtifactError if a mapping is given and the backbone has no
+        classifier; LabelError if it names a class that is none.
+        """
+        if setting is None:
+            return None
+        try:
+            head = as_head(setting, backbone)
+            if head is None:
+                return None
+            weights, bias = _rows(head, backbone, images)
+            return cls._embedded(
+                head.class_names, weights, bias, embeddings, [*seen_classes]
+            )
+        except OutOfVocabularyError:
+            if setting != "auto":
+                raise
+            reason = f"none of them has a vector in '{embeddings.name}'"
+        except ZeroShotError as error:
+            if setting != "auto":
+                raise
+            reason = str(error)
+        warnings.warn(
+            f"The classes that '{getattr(backbone, 'name', backbone)}' was trained on "
+            f"take no part, which costs accuracy on new labels: {reason}",
+            PartialCoverageWarning,
+            stacklevel=3,
         )
+        return None
+
+    @classmethod
+    def _embedded(
+        cls,
+        class_names: Sequence[Sequence[str]],
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        embeddings: TextEmbeddings,
+        seen_classes: list[Hashable],
+    ) -> Self:
+        """Look the classes up; those without a vector are left out."""
+        texts = np.array([", ".join(names) for names in class_names])
+        # Two classes may have one name, which is then looked up once.
+        different, place = np.unique(texts, return_inverse=True)
+        with warnings.catch_warnings():
+            # What is doubtful about the names of somebody else's classes is no news.
+            warnings.simplefilter("ignore", ZeroShotWarning)
+            try:
+                vectors, _ = embed_labels(different.tolist(), embeddings)
+                known = np.ones(len(different), bool)
+            except OutOfVocabularyError as error:
+                known = ~np.isin(different, error.labels)
+                if not known.any():
+                    raise
+                found, _ = embed_labels(different[known].tolist(), embeddings)
+                vectors = np.zeros((len(known), found.shape[1]), np.float32)
+                vectors[known] = found
+        kept = np.flatnonzero(known[place])
+        names = tuple(tuple(class_names[i]) for i in kept)
+        left_out = len(texts) - len(kept)
+        if left_out:
+            logger.info(
+                f"{left_out} of the {len(texts)} classes that the backbone was trained "
+                f"on have no word vector and are left out."
+            )
+        classes = PretrainedClasses(
+            vectors[place[kept]],
+            weights[:, kept].T.copy(),
+            bias[kept].copy(),
+            np.full(len(kept), -1),
+        )
+        return cls(names, classes, left_out).beside(seen_classes)
+
+    def beside(self, seen_classes: Sequence[Hashable]) -> Self:
+        """Return the same beside other classes of the user's."""
+        parts = vars(self.classes) | {"class_of": self.named_by(seen_classes)}
+        return type(self)(self.names, PretrainedClasses(**parts), self.n_left_out)
+
+    def named_by(self, labels: Sequence[Hashable]) -> NDArray[np.intp]:
+        """Return which of some labels names each class, (n_classes,); -1 for none.
+
+        Any name of a class will do, whatever its case, hyphens and underscores.
+        """
+        first: dict[Hashable, int] = {}
+        for i, label in enumerate(labels):
+            first.setdefault(label_key(label), i)
+        found = (
+            next((first[key] for key in keys if key in first), -1)
+            for keys in self._keys
+        )
+        return np.fromiter(found, np.intp, len(self.names))
+
+    @cached_property
+    def _keys(self) -> list[tuple[Hashable, ...]]:
+        return [tuple(map(label_key, names)) for names in self.names]
+
+
+def as_head(
+    setting: PretrainedSetting, backbone: Backbone | None
+) -> ClassifierHead | None:
+    """Return the classifier that a setting stands for; None without a backbone.
+
+    Raises PluginContractError, ArtifactError if the backbone has none.
+    """
+    if isinstance(setting, ClassifierHead):
+        return setting
     if backbone is None:
-        raise ValueError(
-            "Expected a backbone with a classifier of its own. Got backbone=None."
-        )
+        if setting != "auto":
+            raise PluginContractError(
+                "Expected a backbone whose classes pretrained_classes names. Got "
+                "backbone=None. Give a zeroshot.backbones.ClassifierHead, or None."
+            )
+        return None
     if not isinstance(backbone, SupportsClassifierHead):
         raise PluginContractError(
             f"Expected a backbone that still has the classifier of its pretraining. "
             f"Got '{backbone.name}', which has none. Use a network of "
-            f"keras.applications, such as 'mobilenet-v2', or fit on images."
+            f"keras.applications, such as 'mobilenet-v2', or a file that names its "
+            f"logits and classes (docs/backbones.md); or pretrained_classes=None."
         )
     head = backbone.classifier_head()
-    classes, columns, class_embeddings, report = _embed_head_classes(head, embeddings)
-    weights, bias = head.weights[:, columns], head.bias[columns]
-    fitted: Projection
-    if method == "conse":
-        fitted = ConSE.from_classifier(weights, bias, class_embeddings)
-        choice = None
-        space = LabelSpace(class_embeddings, float(settings.hub_correction))
-    else:
-        rows = np.arange(len(classes))
-        fitted, choice, _, space = learn(
-            projection, weights.T, rows, class_embeddings, settings, random_state
+    return _named(head, setting) if isinstance(setting, Mapping) else head
+
+
+def _named(
+    head: ClassifierHead, setting: Mapping[str, str | Sequence[str]]
+) -> ClassifierHead:
+    """Return the classes that a mapping names, under the names that it gives."""
+    place = {
+        label_key(name): i
+        for i, names in reversed([*enumerate(head.class_names)])
+        for name in reversed(names)
+    }
+    columns, given = [], []
+    for name, names in setting.items():
+        if label_key(name) not in place:
+            raise LabelError(
+                f"Expected names of classes of the backbone's classifier in "
+                f"pretrained_classes. Got {name!r}, which is none of its "
+                f"{len(head.class_names)}, such as {head.class_names[0][0]!r}."
+            )
+        columns.append(place[label_key(name)])
+        given.append((names,) if isinstance(names, str) else tuple(names))
+    weights = None if head.weights is None else head.weights[:, columns]
+    bias = None if head.bias is None else head.bias[columns]
+    return ClassifierHead(tuple(given), weights, bias)
+
+
+def _rows(
+    head: ClassifierHead,
+    backbone: Backbone | None,
+    images: tuple[Sequence[ImageSource], NDArray[np.float32]] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the weights (dim, n_classes) and the bias of a dense layer.
+
+    Of another classifier, those that give its logits best: least squares with a small
+    penalty, on images of training.
+    """
+    if head.weights is not None:
+        bias = head.bias
+        if bias is None:
+            bias = np.zeros(head.weights.shape[1], np.float32)
+        return head.weights, bias
+    if images is None or not isinstance(backbone, SupportsLogits):
+        raise PluginContractError(
+            "Expected images, from which the rows of a classifier are learnt that is "
+            "more than one dense layer. Got features. Fit on images."
         )
-    return HeadLearnt(
-        classes, class_embeddings, report, len(weights), fitted, choice, space
+    sources, features = images
+    rows = np.linspace(0, len(sources) - 1, min(MOST_IMAGES, len(sources))).astype(int)
+    size, resize = backbone.input_size, card_of(backbone).resize
+    logits = []
+    for start in range(0, len(rows), IMAGES_AT_ONCE):
+        some = rows[start : start + IMAGES_AT_ONCE]
+        pixels = np.stack([read_fitted(sources[i], size, resize) for i in some])
+        logits.append(backbone.logits(pixels))
+    X, L = features[rows].astype(np.float64), np.concatenate(logits)
+    mean, level = X.mean(axis=0), L.mean(axis=0)
+    X = X - mean
+    gram = X.T @ X
+    penalty = 0.1 * np.trace(gram) / len(rows) + 1e-12
+    weights = solve(
+        gram + penalty * np.eye(len(gram)), X.T @ (L - level), assume_a="pos"
     )
+    bias = level - mean @ weights
+    return weights.astype(np.float32), bias.astype(np.float32)
 
 
 def seen_in_pretraining(
@@ -116,8 +284,8 @@ def seen_in_pretraining(
     """
     if backbone is None or "ImageNet-1k" not in card_of(backbone).pretraining:
         return []
-    known = {_plain(name) for _, names in imagenet_classes() for name in names}
-    return [label for label in labels if _plain(str(label).split(",")[0]) in known]
+    known = {label_key(name) for _, names in imagenet_classes() for name in names}
+    return [label for label in labels if label_key(label) in known]
 
 
 def warn_if_seen_in_pretraining(
@@ -136,33 +304,3 @@ def warn_if_seen_in_pretraining(
             SeenInPretrainingWarning,
             stacklevel=3,
         )
-
-
-def _embed_head_classes(
-    head: ClassifierHead, embeddings: TextEmbeddings
-) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.float32], LabelReport]:
-    """Return the classes that have a word vector, their columns, vectors, report."""
-    names = np.array([", ".join(names) for names in head.class_names])
-    columns = np.argsort(names)
-    with warnings.catch_warnings():
-        # What is doubtful about the names of somebody else's classes is no news.
-        warnings.simplefilter("ignore", ZeroShotWarning)
-        try:
-            vectors, report = embed_labels(names[columns].tolist(), embeddings)
-        except OutOfVocabularyError as error:
-            if len(error.labels) == len(names):
-                raise
-            columns = columns[~np.isin(names[columns], error.labels)]
-            vectors, report = embed_labels(names[columns].tolist(), embeddings)
-    if len(columns) < len(names):
-        warnings.warn(
-            f"{len(names) - len(columns)} of the backbone's {len(names)} classes have "
-            f"no word vector and are left out.",
-            PartialCoverageWarning,
-            stacklevel=4,
-        )
-    return names[columns], columns, vectors, report
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().lower()

@@ -1,0 +1,308 @@
+"""From words to visual prototypes: a map of labels into the space of images."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.preprocessing import normalize as unit_rows
+
+from zeroshot.projections.base import Float32, Floats, Int64, PretrainedClasses
+from zeroshot.projections.closed_form import solve
+from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
+from zeroshot.projections.moments import Moments
+
+__all__ = ["Visual", "VisualRules"]
+
+Float64 = NDArray[np.float64]
+
+# What is tried on folds, the defaults first: the first is kept unless another is better
+# by more than its standard error over classes.
+GAMMAS, ALPHAS, WEIGHTS = (2.0, 1.0, 4.0), (0.1, 0.03, 0.3), (1.0, 0.1, 10.0)
+MIN_CLASSES = 6  # of the user's own, to choose on
+MOST_IMAGES = 2000  # that are looked at when choosing
+MOST_ROWS = 6000  # prototypes that are learnt from: their kernel is inverted, 2 s
+MOST_TO_CHOOSE = 2500  # above so many rows the defaults are taken
+# The word counts as much as so many images, and for more where it has a near relative
+# among the other prototypes: this over the variance of the prediction, at least 1.
+IMAGES_PER_WORD = 0.5
+
+AUTO = (lambda v: v == "auto" or POSITIVE[0](v), "> 0, or 'auto'")
+VisualRules: Rules = (
+    ("gamma", AUTO),
+    ("alpha", AUTO),
+    ("pretrained_weight", AUTO),
+)
+
+
+class Visual(MomentsProjection):
+    """Kernel ridge regression from word vectors to visual prototypes.
+
+    Images stay where their (prepared) features are, labels are mapped to them: there a
+    label is near fewer things than an image is among words, which are hubs [1]_ [2]_.
+    Prototypes of known classes are the rows of the backbone's own classifier and, for
+    classes with images, their mean and their row of a linear discriminant, each of unit
+    length. The prototype of a word is ``k(t)' (K + N)^-1 P`` with the kernel
+    ``exp(-gamma ||t - s||^2)``, prototypes P, and noise N: ``alpha`` for a row of the
+    classifier, the larger of that and 1 / images for other classes.
+
+    A class of n images lies at ``kappa v + n p``: v is what the other classes predict
+    for its word, p its own prototype, and kappa the images that a word is worth.
+
+    Parameters
+    ----------
+    gamma : float or "auto", default="auto"
+        Of the kernel, > 0. ``"auto"`` here and below: the best of three values when
+        each seen class is predicted without its images and its namesake among the
+        pretrained ones, if there are 6 classes or more; else 2.
+    alpha : float or "auto", default="auto"
+        Noise, > 0; 0.1.
+    pretrained_weight : float or "auto", default="auto"
+        What the backbone's classes count for against the user's, > 0: their noise is
+        divided by it; 1.
+    normalize : bool, default=True
+        Take signed square roots of the features, of unit length and centred.
+
+    Attributes
+    ----------
+    gamma_, alpha_, pretrained_weight_ : float
+        The values in effect.
+    centres_ : ndarray of shape (n_prototypes, dim_text), float32
+        Words of the prototypes.
+    dual_coef_ : ndarray of shape (n_prototypes, dim_visual), float32
+        ``(K + N)^-1 P``.
+    class_points_ : ndarray of shape (n_classes, dim_visual), float32
+
+    References
+    ----------
+    .. [1] Zhang, Xiang and Gong, "Learning a Deep Embedding Model for Zero-Shot
+       Learning", CVPR 2017.
+    .. [2] Changpinyo, Chao and Sha, "Predicting Visual Exemplars of Unseen Classes for
+       Zero-Shot Learning", ICCV 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> T = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> visual = Visual(normalize=False)
+    >>> visual = visual.fit(np.eye(2), np.array([0, 1]), class_embeddings=T)
+    >>> visual.transform_labels(T).argmax(axis=1)
+    array([0, 1])
+    """
+
+    hub_correction = 0.125
+    _rules: Rules = VisualRules
+    gamma: Any
+    alpha: Any
+    pretrained_weight: Any
+    gamma_: float
+    alpha_: float
+    pretrained_weight_: float
+    centres_: Float32
+    dual_coef_: Float32
+    class_points_: Float32
+
+    def __init__(
+        self,
+        *,
+        gamma: float | Literal["auto"] = "auto",
+        alpha: float | Literal["auto"] = "auto",
+        pretrained_weight: float | Literal["auto"] = "auto",
+        normalize: bool = True,
+    ) -> None:
+        self.gamma = gamma
+        self.alpha = alpha
+        self.pretrained_weight = pretrained_weight
+        self.normalize = normalize
+
+    @property
+    def choices_(self) -> dict[str, float]:
+        """What ``"auto"`` stands for: parameters of a clone that chooses nothing."""
+        names = [name for name, _ in VisualRules]
+        return {name: getattr(self, f"{name}_") for name in names}
+
+    def transform_labels(self, class_embeddings: Floats) -> Float32:
+        """Map word vectors (m, dim_text) to visual prototypes (m, dim_visual)."""
+        kernel = _kernel(class_embeddings, self.centres_, self.gamma_)
+        points: Float32 = unit_rows(kernel @ self.dual_coef_)
+        return points
+
+    def _learn(
+        self,
+        moments: Moments,
+        X: Float32,
+        y: Int64,
+        T: Float32,
+        pretrained: PretrainedClasses | None,
+    ) -> None:
+        prototypes = _prototypes(moments)
+        has_images = moments.counts > 0
+        known = np.flatnonzero(np.isfinite(T).all(axis=1) & has_images)
+        known = known[: MOST_ROWS // 2]
+        task = _Task.of(prototypes, moments.counts, T, known, pretrained)
+        self._choose(task, X, y, known)
+        gamma, alpha, weight = self.gamma_, self.alpha_, self.pretrained_weight_
+        inverse, dual = task.solved(gamma, alpha, weight)
+        self.centres_, self.dual_coef_ = task.words, dual.astype(np.float32)
+        points = np.zeros_like(prototypes, np.float32)
+        points[has_images] = prototypes[has_images]
+        silent = np.flatnonzero(np.isfinite(T).all(axis=1) & ~has_images)
+        if len(silent):
+            points[silent] = self.transform_labels(T[silent])
+        if len(known):
+            # What the others predict for a class, from one inverse of all: the formula
+            # of leave-one-out for kernel ridge.
+            own = np.arange(len(known))
+            diagonal = np.diag(inverse)[own]
+            others = unit_rows(prototypes[known] - dual[own] / diagonal[:, None])
+            variance = 1 / diagonal - task.noise(alpha, weight)[own]
+            kappa = np.maximum(1, IMAGES_PER_WORD / np.maximum(variance, 0.02))
+            counts = moments.counts[known]
+            self._words_worth = kappa / (kappa + counts)
+            blend = kappa[:, None] * others + counts[:, None] * prototypes[known]
+            points[known] = unit_rows(blend)
+        self._known = known
+        self.class_points_ = points
+
+    def _choose(
+        self, task: "_Task", X: Float32, y: Int64, known: NDArray[np.intp]
+    ) -> None:
+        """Set the parameters in effect; those chosen once stay for more images."""
+        grids = {"gamma": GAMMAS, "alpha": ALPHAS, "pretrained_weight": WEIGHTS}
+        fixed = {name: getattr(self, name) for name in grids}
+        chosen = {
+            name: getattr(self, f"{name}_", grid[0]) if fixed[name] == "auto" else None
+            for name, grid in grids.items()
+        }
+        values = {n: float(fixed[n] if c is None else c) for n, c in chosen.items()}
+        is_new = not hasattr(self, "gamma_")
+        if not task.has_pretrained:
+            del grids["pretrained_weight"]
+        wanted = [n for n in grids if fixed[n] == "auto"]
+        if (
+            wanted
+            and is_new
+            and len(known) >= MIN_CLASSES
+            and len(task.words) <= MOST_TO_CHOOSE
+        ):
+            rows = np.flatnonzero(np.isin(y, known))
+            rows = rows[:: max(1, len(rows) // MOST_IMAGES)]
+            points = unit_rows(self._prepare(X[rows]))
+            truth = np.searchsorted(known, y[rows])
+            best = task.accuracies(points, truth, **values)
+            for name in wanted:
+                for value in grids[name][1:]:
+                    found = task.accuracies(points, truth, **values | {name: value})
+                    gain = found - best
+                    error = gain.std() / np.sqrt(len(gain))
+                    if gain.mean() > error:
+                        best, values[name] = found, value
+        for name, value in values.items():
+            setattr(self, f"{name}_", value)
+
+    def _map(self, X: Float32) -> Float32:
+        return X
+
+
+class _Task:
+    """Prototypes with words: first the user's classes, then the backbone's."""
+
+    def __init__(
+        self, words: Float32, prototypes: Float64, counts: Int64, class_of: Any
+    ) -> None:
+        self.words = words
+        self.prototypes = prototypes
+        self.counts = counts  # images of the user's classes
+        self.class_of = class_of  # of the backbone's: which of these each names, or -1
+
+    @classmethod
+    def of(
+        cls,
+        prototypes: Float64,
+        counts: Int64,
+        T: Float32,
+        known: NDArray[np.intp],
+        pretrained: PretrainedClasses | None,
+    ) -> "_Task":
+        words, rows = T[known], prototypes[known]
+        class_of = np.empty(0, np.intp)
+        if pretrained is not None:
+            step = -(-len(pretrained.weights) // (MOST_ROWS - len(known)))
+            some = slice(None, None, step)
+            words = np.concatenate([words, pretrained.class_embeddings[some]])
+            rows = np.concatenate([rows, pretrained.rows[some]])
+            place = {c: i for i, c in enumerate(known.tolist())}
+            named = pretrained.class_of[some].tolist()
+            class_of = np.array([place.get(c, -1) for c in named], np.intp)
+        return cls(words, rows, counts[known], class_of)
+
+    @property
+    def has_pretrained(self) -> bool:
+        return len(self.class_of) > 0
+
+    def noise(self, alpha: float, weight: float) -> Float64:
+        own = np.maximum(alpha, 1 / self.counts)
+        return np.concatenate([own, np.full(len(self.class_of), alpha / weight)])
+
+    def solved(
+        self, gamma: float, alpha: float, weight: float
+    ) -> tuple[Float64, Float64]:
+        """Return ``(K + N)^-1`` and that times the prototypes."""
+        kernel = _kernel(self.words, self.words, gamma)
+        kernel[np.diag_indices_from(kernel)] += self.noise(alpha, weight)
+        factor = cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
+        inverse: Float64 = cho_solve(factor, np.eye(len(kernel)), check_finite=False)
+        return inverse, inverse @ self.prototypes
+
+    def accuracies(
+        self,
+        points: Float32,
+        truth: NDArray[np.intp],
+        *,
+        gamma: float,
+        alpha: float,
+        pretrained_weight: float,
+    ) -> Float64:
+        """Return how the images of each class rank it, when it and its namesakes are
+        left out and predicted from the others: mean of 1 / rank, (n_classes,).
+
+        From one inverse: ``P_B - (Q_BB)^-1 D_B`` for the rows B left out, with Q the
+        inverse and D the dual coefficients.
+        """
+        inverse, dual = self.solved(gamma, alpha, pretrained_weight)
+        n = len(self.counts)
+        predicted = np.empty((n, self.prototypes.shape[1]))
+        for c in range(n):
+            B = np.r_[c, n + np.flatnonzero(self.class_of == c)]
+            left = self.prototypes[B] - np.linalg.solve(inverse[np.ix_(B, B)], dual[B])
+            predicted[c] = left[0]
+        scores = points @ unit_rows(predicted).T.astype(np.float32)
+        own = np.take_along_axis(scores, truth[:, None], axis=1)
+        reciprocal = 1.0 / (scores >= own).sum(axis=1)
+        sums = np.bincount(truth, weights=reciprocal, minlength=n)
+        means: Float64 = sums / np.maximum(1, np.bincount(truth, minlength=n))
+        return means
+
+
+def _kernel(a: Floats, b: Floats, gamma: float) -> Float64:
+    kernel: Float64 = rbf_kernel(a.astype(np.float64), b.astype(np.float64), gamma)
+    return kernel
+
+
+def _prototypes(moments: Moments) -> Float64:
+    """Return for each class the mean of its images and its row of the linear
+    discriminant, both of unit length, together: (n_classes, dim), of unit length.
+
+    The covariance within classes is shrunk half-way to a sphere: 0.3 to 10 times as
+    much differ by 0.01 (docs/defaults.md). Means alone are as good for few images, and
+    worse for many.
+    """
+    means, n = moments.means, int(moments.counts.sum())
+    rows: Float64 = unit_rows(means) if len(means) else means
+    if n > np.count_nonzero(moments.counts):  # one image each says nothing of within
+        scatter = moments.gram - (means.T * moments.counts) @ means
+        sphere = float(np.trace(scatter)) / len(scatter)
+        if sphere > 1e-12:
+            rows = unit_rows(rows + unit_rows(solve(scatter, sphere, means.T).T))
+    return rows
