@@ -89,6 +89,12 @@ def learn_from_head(
         )
     head = backbone.classifier_head()
     classes, columns, class_embeddings, report = _embed_head_classes(head, embeddings)
+    if head.weights is None or head.bias is None:
+        raise PluginContractError(
+            f"Expected a backbone whose classifier is one dense layer on its features. "
+            f"Got '{backbone.name}', whose classifier is more. Use mobilenet-v2 or "
+            f"resnet50, for example."
+        )
     weights, bias = head.weights[:, columns], head.bias[columns]
     fitted: Projection
     if method == "conse":
