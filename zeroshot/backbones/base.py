@@ -163,11 +163,13 @@ class ClassifierHead:
                 or array.dtype != np.float32
                 or array.ndim != n_axes
             ):
-                kind = getattr(array, "dtype", type(array).__name__)
+                got = str(array)
+                if isinstance(array, np.ndarray):
+                    got = f"{array.dtype} of shape {array.shape}"
                 raise PluginContractError(
                     f"Expected {what} of a classifier as a float32 array of {n_axes} "
-                    f"axes. Got {kind} of shape {getattr(array, 'shape', ())}. Give weights "
-                    f"(dim, n_classes) and bias (n_classes,), or None for both."
+                    f"axes. Got {got:.60}. Give weights (dim, n_classes) and bias "
+                    f"(n_classes,), or None for both."
                 )
             check_class_list(n, array.shape[-1])
             bad = int(np.count_nonzero(~np.isfinite(array)))

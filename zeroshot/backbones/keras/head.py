@@ -53,9 +53,9 @@ def keras_head(
     if len(kernels) != 1 or len(biases) != 1:
         raise ArtifactError(
             f"Expected weights of '{name}' with its classifier of {len(names)} "
-            f"classes. Got '{path}', which has {len(kernels)} such kernels and {len(biases)} "
-            f"biases. Give a file with the classifier ('top'); the published one is "
-            f"'{published.file}', from {published.url}"
+            f"classes. Got '{path}', which has {len(kernels)} such kernels and "
+            f"{len(biases)} biases. Give a file with the classifier ('top'); the "
+            f"published one is '{published.file}', from {published.url}"
         )
     if not row.linear_head:
         return ClassifierHead(names, None, None)
@@ -83,10 +83,12 @@ def _arrays(path: Path, n: int) -> list[NDArray[np.float32]]:
     found: list[NDArray[np.float32]] = []
 
     def visit(name: str, item: object) -> None:
-        # What an optimizer remembers has the shapes of the weights.
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
-            if item.shape[-1:] == (n,):
-                found.append(np.asarray(item, np.float32))
+        if (
+            isinstance(item, h5py.Dataset)
+            and item.shape[-1:] == (n,)
+            and not name.startswith("optimizer")  # remembers arrays of these shapes
+        ):
+            found.append(np.asarray(item, np.float32))
 
     try:
         content: Any = path
