@@ -193,17 +193,20 @@ class ModelFile(NetworkBackbone):
         images = photographs(self.input_size)
         scores = whole._plain_route()(images)
         check_class_list(len(names), scores.shape[1])
-        dense = dense_layer(
-            whole._constants(scores.shape[1]), self.embed(images), scores
-        )
+        constants = whole._constants(scores.shape[1])
+        dense = dense_layer(constants, self.embed(images), scores)
         if dense is not None:
             return ClassifierHead(names, *dense), None
+        head = ClassifierHead(names, None, None)
         if are_probabilities(scores):
-            return (
-                ClassifierHead(names, None, None),
-                lambda images: log_probabilities(whole.embed(images)),
+            return head, lambda images: log_probabilities(whole.embed(images))
+        if ((scores >= 0) & (scores <= 1)).all():
+            raise PluginContractError(
+                f"Expected logits or their softmax. Got '{self._logits}' of "
+                f"'{self.path}', which gives numbers from 0 to 1 that do not sum to 1, "
+                f"as a sigmoid does, or a softmax in 8 bits. Name the output before it."
             )
-        return ClassifierHead(names, None, None), whole.embed
+        return head, whole.embed
 
     def _whole(self) -> Self:
         """Return a backbone whose features are the classifier's output."""

@@ -128,7 +128,9 @@ class TFHub(ModelFile):
             ) from error
 
     def _constants(self, n: int) -> Iterable[NDArray[Any]]:
-        variables = getattr(self._module(), "variables", ())
+        module = self._module()  # its variables live as long as it does
+        functions = module.signatures.values()
+        variables = [each for one in functions for each in one.variables]
         return [each.numpy() for each in variables if n in each.shape]
 
     def _read(self) -> tuple[Run, tuple[int, int]]:
