@@ -30,7 +30,7 @@ from zeroshot.backbones import (
     Quantised,
     TFHub,
 )
-from zeroshot.backbones.base import head_of, logits_of
+from zeroshot.backbones.base import WeightsFile, head_of, logits_of
 from zeroshot.backbones.class_list import class_names
 from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.backbones.keras.head import with_top
@@ -339,6 +339,16 @@ def test_classifier_options_that_do_not_fit_raise(tmp_path):
         onnx_model(path, classes="imagenet-1k").classifier_head()
     with pytest.raises(PluginContractError, match="Got 3"):
         onnx_model(path, classes=CLASSES[:3]).logits(images_of())
+
+
+@pytest.mark.parametrize("outputs", [("logits",), ("out", "logits")])
+def test_classifier_taken_for_the_features_is_refused(tmp_path, outputs):
+    pytest.importorskip("onnxruntime")
+    path = save_onnx(tmp_path / "m.onnx", DENSE["gemm"], outputs=outputs)
+    backbone = onnx_model(path, output=None if len(outputs) == 1 else "logits")
+    advice = "Name another output" if len(outputs) == 2 else "Export the network again"
+    with pytest.raises(PluginContractError, match=f"its output 'logits'. {advice}"):
+        backbone.classifier_head()
 
 
 def test_onnx_without_the_package_says_what_to_install(tmp_path, monkeypatch):
@@ -669,7 +679,9 @@ def test_application_reads_its_classifier_from_any_file_of_keras(tmp_path, suffi
     np.testing.assert_array_equal(head.bias, bias)
     assert head.class_names == class_names("imagenet-1k")
     small = KerasApplication("mobilenet", weights=path, input_size=64)
-    np.testing.assert_array_equal(small.classifier_head().weights, head.weights)
+    tuned = backbone.with_weights(WeightsFile("backbone.weights.h5", None, b"tuned"))
+    for other in (small, tuned):
+        np.testing.assert_array_equal(other.classifier_head().weights, head.weights)
 
 
 @pytest.mark.slow  # 20 s: networks are built and converted

@@ -132,9 +132,12 @@ class Concatenated(CheckedBackbone):
         NoClassifierError
             If a part has no classifier, or none that is one dense layer, or the parts
             have fewer than two classes in common.
+        PluginContractError
+            As `input_size`, and the parts' own.
         ArtifactError
             As the parts' own.
         """
+        _ = self.input_size  # says whether these can be parts
         heads = [(part.name, *_linear_head_of(part)) for part in self.parts]
         in_all = set.intersection(*(set(names) for _, names, _ in heads))
         common = tuple(names for names in heads[0][1] if names in in_all)
@@ -168,7 +171,7 @@ class Concatenated(CheckedBackbone):
 
         Raises
         ------
-        NoClassifierError, ArtifactError
+        NoClassifierError, PluginContractError, ArtifactError
             As `classifier_head`.
         """
         return self.classifier_head().logits(self.embed(images))

@@ -193,8 +193,13 @@ class ModelFile(NetworkBackbone):
         images = photographs(self.input_size)
         scores = whole._plain_route()(images)
         check_class_list(len(names), scores.shape[1])
-        constants = whole._constants(scores.shape[1])
-        dense = dense_layer(constants, self.embed(images), scores)
+        features = self.embed(images)
+        if features.shape == scores.shape and np.allclose(features, scores):
+            raise PluginContractError(
+                f"Expected features from before the classifier. Got those of {self!r}, "
+                f"which are its output '{self._logits}'. {self._advice()}."
+            )
+        dense = dense_layer(whole._constants(scores.shape[1]), features, scores)
         if dense is not None:
             return ClassifierHead(names, *dense), None
         head = ClassifierHead(names, None, None)

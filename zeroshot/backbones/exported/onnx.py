@@ -133,7 +133,9 @@ class ONNXModel(ModelFile):
         for node in graph.node:
             if node.op_type == "Constant":
                 stored += [(node.output[0], each.t) for each in node.attribute]
+        kinds = onnx.TensorProto
+        floats = (kinds.FLOAT, kinds.FLOAT16, kinds.DOUBLE)
         for name, tensor in stored:
-            if n in tensor.dims:
+            if n in tensor.dims and tensor.data_type in floats:
                 array = onnx.numpy_helper.to_array(tensor)
                 yield array * np.float32(factors.get(name, 1))

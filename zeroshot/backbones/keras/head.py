@@ -97,7 +97,7 @@ def _arrays(path: Path, n: int) -> list[NDArray[np.float32]]:
                 content = io.BytesIO(archive.read("model.weights.h5"))
         with h5py.File(content, "r") as file:
             file.visititems(visit)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(
             f"Expected a file of weights that Keras wrote. Got '{path}': {error}. Give "
             f"the published weights with the classifier."
