@@ -100,7 +100,10 @@ def test_class_names_of_a_file_are_its_lines(tmp_path, content):
         (b"cat\n\ndog\n", r"Got '\\n' in line 2 of .*no blank ones"),
         (b"cat\ndog\n\n", "in line 3 of"),
         (b"cat\ndog,, hound\n", "in line 2 of"),
-        (b"cat\ndog\ncat\n", "each class once. Got 'cat' in line 3 of .*, as in 1"),
+        (
+            b"cat\ndog\ncat\n",
+            "each class once. Got 'cat' in line 1 of .*, and in line 3",
+        ),
         (b"cat\nd\0g\n", "in line 2 of"),
         (b"cat\nd\xffg\n", "UTF-8 text.* Got line 2 of"),
         ("cat\ndog\n".encode("utf-16"), "UTF-8 text.* Got line 1 of"),
@@ -115,7 +118,7 @@ def test_class_names_of_a_broken_file_name_the_line(tmp_path, content, said):
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        (["cat", "dog", "cat"], "Got 'cat' in item 3 of classes, as in 1"),
+        (["cat", "dog", "cat"], "Got 'cat' in item 1 of classes, and in item 3 of"),
         (["cat", ""], "in item 2"),
         (["cat", 7], "Got 7 in item 2"),
         ({"cat", "dog"}, "Got set"),
@@ -857,7 +860,9 @@ def test_real_onnx_file_names_the_classes_of_photographs(real_data):
     right = []
     for start in range(0, len(photographs), 50):
         some = photographs[start : start + 50]
-        images = np.stack([read_fitted(each, (224, 224), "crop") for each in some])
+        images = np.stack([read_fitted(each, (256, 256)) for each in some])
+        images = images[:, 16:-16, 16:-16]
         true = [ids.index(each.name.partition("_")[0]) for each in some]
         right += (backbone.logits(images).argmax(axis=1) == true).tolist()
-    assert (len(right), np.mean(right) > 0.85) == (1000, True)
+    assert len(right) == 1000
+    assert np.mean(right) > 0.86  # 0.867

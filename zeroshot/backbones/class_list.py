@@ -70,8 +70,8 @@ def _parsed(
         if names in first:
             raise kind(
                 f"Expected each class once. Got '{', '.join(names)}' in "
-                f"{place.format(number)}, as in {first[names]}. Tell the two apart by "
-                f"a further name."
+                f"{place.format(first[names])}, and in {place.format(number)}. Tell "
+                f"the two apart by a further name."
             )
         first[names] = number
     return tuple(first)
