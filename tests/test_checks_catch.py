@@ -11,7 +11,8 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from zeroshot.errors import PluginContractError
+from zeroshot.backbones import ClassifierHead
+from zeroshot.errors import NoClassifierError, PluginContractError
 from zeroshot.testing import (
     backbone_checks,
     check_backbone,
@@ -178,6 +179,101 @@ class CannotBePickled(Means):
         self.scale = lambda features: features
 
 
+class Headed(Means):
+    """A healthy backbone that knows two classes of its pretraining."""
+
+    names = (("left",), ("right", "other"))
+
+    def classifier_head(self):
+        weights = np.eye(6, 2, dtype=np.float32)
+        return ClassifierHead(self.names, weights, np.ones(2, np.float32))
+
+    def logits(self, images):
+        return self.classifier_head().logits(self.embed(images))
+
+
+class HeadOfAnOlderPlugin(Means):
+    """Healthy, without a method for logits."""
+
+    names, classifier_head = Headed.names, Headed.classifier_head
+
+
+class LogitsAlone(Headed):
+    """A healthy backbone whose classifier is more than one layer."""
+
+    def classifier_head(self):
+        return ClassifierHead(self.names, None, None)
+
+    def logits(self, images):
+        return np.maximum(self.embed(images), 100)[:, :2]
+
+
+class LostItsHead(Headed):
+    def classifier_head(self):
+        raise NoClassifierError("Expected a classifier. Got random weights.")
+
+
+class NarrowHead(Headed):
+    def classifier_head(self):
+        weights = np.eye(5, 2, dtype=np.float32)
+        return ClassifierHead(self.names, weights, np.ones(2, np.float32))
+
+
+class NamelessClass(Headed):
+    names = (("left",), ("",))
+
+
+class PairOfArrays(Headed):
+    def classifier_head(self):
+        return np.eye(6, 2, dtype=np.float32), np.ones(2, np.float32)
+
+
+class NewHeadEachTime(Headed):
+    def classifier_head(self):
+        weights = np.random.default_rng().random((6, 2), np.float32)
+        return ClassifierHead(self.names, weights, np.ones(2, np.float32))
+
+
+class OtherNamesEachTime(Headed):
+    @property
+    def names(self):
+        return (("left",), (uuid.uuid4().hex,))
+
+
+class HeadOnlyOnce(Headed):
+    def classifier_head(self):
+        if hasattr(self, "asked"):
+            raise NoClassifierError("Expected to be asked once. Got twice.")
+        self.asked = True
+        return super().classifier_head()
+
+
+class ForgetsTheBias(Headed):
+    def logits(self, images):
+        return super().logits(images) - 1
+
+
+class DoubleLogits(Headed):
+    def logits(self, images):
+        return super().logits(images).astype(float)
+
+
+class CentredLogits(LogitsAlone):
+    def logits(self, images):
+        logits = super().logits(images)
+        return logits - (logits.mean(axis=0) if len(images) else 0)
+
+
+class LogitsNeedAnImage(LogitsAlone):
+    def logits(self, images):
+        return super().logits(images) + 0 * images.max()
+
+
+class InfiniteLogits(LogitsAlone):
+    def logits(self, images):
+        return super().logits(images) * np.float32(np.inf)
+
+
 BACKBONES = [
     ("check_members", Nameless()),
     ("check_members", WithoutFingerprint()),
@@ -202,6 +298,17 @@ BACKBONES = [
     ("check_pickle", CannotBePickled()),
     ("check_pickle", FingerprintOfTheProcess()),
     ("check_pickle", LosesWeights()),
+    ("check_classifier_head", NarrowHead()),
+    ("check_classifier_head", NamelessClass()),
+    ("check_classifier_head", PairOfArrays()),
+    ("check_classifier_head", NewHeadEachTime()),
+    ("check_classifier_head", OtherNamesEachTime()),
+    ("check_classifier_head", HeadOnlyOnce()),
+    ("check_logits", ForgetsTheBias()),
+    ("check_logits", DoubleLogits()),
+    ("check_logits", CentredLogits()),
+    ("check_logits", LogitsNeedAnImage()),
+    ("check_logits", InfiniteLogits()),
 ]
 
 # ------------------------------------------------------------------- text embeddings
@@ -597,6 +704,10 @@ def test_kit_every_check_has_a_plugin_that_it_catches(kit):
     ("kit", "plugin"),
     [
         ("backbones", Means()),
+        ("backbones", Headed()),
+        ("backbones", HeadOfAnOlderPlugin()),
+        ("backbones", LogitsAlone()),
+        ("backbones", LostItsHead()),
         ("embeddings", Letters()),
         ("projections", LeastSquares()),
         ("projections", LeastSquares(alpha=0.1, random_state=3)),

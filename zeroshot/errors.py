@@ -7,6 +7,7 @@
     |  |- UnknownPluginError      (LookupError)
     |  |- MissingExtraError       (ImportError)
     |  `- PluginContractError     (TypeError)
+    |     `- NoClassifierError
     |- InvalidImageError          (ValueError)
     |- LabelError                 (ValueError)
     |  `- OutOfVocabularyError
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidImageError",
     "LabelError",
     "MissingExtraError",
+    "NoClassifierError",
     "OutOfVocabularyError",
     "PartialCoverageWarning",
     "PluginContractError",
@@ -59,6 +61,10 @@ class MissingExtraError(PluginError, ImportError):
 
 class PluginContractError(PluginError, TypeError):
     """A plugin does not keep its contract; names the plugin, expected and got."""
+
+
+class NoClassifierError(PluginContractError):
+    """A backbone has no classifier of its pretraining; says why, and what has one."""
 
 
 class InvalidImageError(ZeroShotError, ValueError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zeroshot.backbones.base import Backbone, BackboneCard
+    from zeroshot.backbones.base import Backbone, BackboneCard, ClassifierHead
     from zeroshot.backbones.callable_backbone import CallableBackbone
     from zeroshot.backbones.color_hog import ColorHOG
     from zeroshot.backbones.concatenated import Concatenated
@@ -26,6 +26,7 @@ __all__ = [
     "Backbone",
     "BackboneCard",
     "CallableBackbone",
+    "ClassifierHead",
     "ColorHOG",
     "Concatenated",
     "KerasApplication",
@@ -42,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "Backbone": "base",
         "BackboneCard": "base",
         "CallableBackbone": "callable_backbone",
+        "ClassifierHead": "base",
         "ColorHOG": "color_hog",
         "Concatenated": "concatenated",
         "KerasApplication": "keras.applications",

@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.errors import NoClassifierError, PluginContractError
+
 __all__ = [
     "Backbone",
     "BackboneCard",
@@ -15,8 +17,12 @@ __all__ = [
     "SupportsClassifierHead",
     "SupportsExactCounterpart",
     "SupportsFineTuning",
+    "SupportsLogits",
     "WeightsFile",
     "card_of",
+    "check_class_list",
+    "head_of",
+    "logits_of",
 ]
 
 Resize = Literal["crop", "squash"]
@@ -100,21 +106,102 @@ class SupportsCard(Protocol):
 
 @dataclass(frozen=True)
 class ClassifierHead:
-    """The classifier that a backbone was trained with: one dense layer on its features.
-
-    ``features @ weights + bias`` are the logits.
+    """The classifier that a backbone was trained with.
 
     Attributes
     ----------
     class_names : tuple of tuple of str
-        For each class its names, the usual one first.
-    weights : ndarray of shape (dim, n_classes), float32
-    bias : ndarray of shape (n_classes,), float32
+        For each class its names, the usual one first; two classes or more.
+    weights : ndarray of shape (dim, n_classes), float32, or None
+        None where the classifier is more than one dense layer on the features: then
+        nothing but its logits is known, see `SupportsLogits`.
+    bias : ndarray of shape (n_classes,), float32, or None
+        None where ``weights`` is.
+
+    Raises
+    ------
+    PluginContractError
+        If there are fewer than two classes, one has no name, or weights and bias do not
+        fit the list of classes, are not float32, or not finite.
+
+    Examples
+    --------
+    >>> head = ClassifierHead(
+    ...     (("cat",), ("dog", "hound")),
+    ...     np.eye(3, 2, dtype=np.float32),
+    ...     np.ones(2, np.float32),
+    ... )
+    >>> head.logits(np.array([[5, 7, 0]], np.float32))
+    array([[6., 8.]], dtype=float32)
     """
 
     class_names: tuple[tuple[str, ...], ...]
-    weights: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
+    bias: NDArray[np.float32] | None
+
+    def __post_init__(self) -> None:
+        for names in self.class_names:
+            if isinstance(names, str) or not names or not all(map(_is_name, names)):
+                raise PluginContractError(
+                    f"Expected the names of a class as a tuple of texts. Got "
+                    f"{names!r}. Write ('lion', 'king of beasts')."
+                )
+        n = len(self.class_names)
+        if n < 2:
+            raise PluginContractError(
+                f"Expected a classifier of two classes or more. Got {n}. Without a "
+                f"second class it tells nothing apart."
+            )
+        if self.weights is None and self.bias is None:
+            return
+        for what, array, n_axes in (
+            ("weights", self.weights, 2),
+            ("bias", self.bias, 1),
+        ):
+            if (
+                not isinstance(array, np.ndarray)
+                or array.dtype != np.float32
+                or array.ndim != n_axes
+            ):
+                got = str(array)
+                if isinstance(array, np.ndarray):
+                    got = f"{array.dtype} of shape {array.shape}"
+                raise PluginContractError(
+                    f"Expected {what} of a classifier as a float32 array of {n_axes} "
+                    f"axes. Got {got:.60}. Give weights (dim, n_classes) and bias "
+                    f"(n_classes,), or None for both."
+                )
+            check_class_list(n, array.shape[-1])
+            bad = int(np.count_nonzero(~np.isfinite(array)))
+            if bad:
+                raise PluginContractError(
+                    f"Expected finite {what} of a classifier. Got {bad} that are not. "
+                    f"Check the file that they come from."
+                )
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits of images, ``features @ weights + bias``.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, dim), float32
+
+        Returns
+        -------
+        logits : ndarray of shape (n, n_classes), float32
+
+        Raises
+        ------
+        PluginContractError
+            If the classifier is more than one dense layer.
+        """
+        if self.weights is None or self.bias is None:
+            raise PluginContractError(
+                f"Expected a classifier that is one dense layer on the features. Got "
+                f"one of {len(self.class_names)} classes that is more. Ask the "
+                f"backbone for the logits of images."
+            )
+        return features @ self.weights + self.bias
 
 
 @runtime_checkable
@@ -122,7 +209,30 @@ class SupportsClassifierHead(Protocol):
     """A backbone that still knows the classes of its pretraining."""
 
     def classifier_head(self) -> ClassifierHead:
-        """Return the classifier; may read or download its weights."""
+        """Return the classifier; may read or download its weights.
+
+        Raises `NoClassifierError` where this backbone has none.
+        """
+
+
+@runtime_checkable
+class SupportsLogits(Protocol):
+    """A backbone that runs the classifier of its pretraining, whatever its layers."""
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the scores of its own classes, before any softmax.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, height, width, 3), uint8
+            As for `Backbone.embed`.
+
+        Returns
+        -------
+        logits : ndarray of shape (n, n_classes), float32
+            `ClassifierHead.logits` of the features, where the classifier has weights.
+            A constant for each image may be added: log-probabilities are logits.
+        """
 
 
 @runtime_checkable
@@ -189,3 +299,51 @@ class SupportsFineTuning(Protocol):
 def card_of(backbone: Backbone) -> BackboneCard:
     """Return the backbone's card, or the default card where it carries none."""
     return backbone.card if isinstance(backbone, SupportsCard) else BackboneCard()
+
+
+def head_of(backbone: Backbone) -> ClassifierHead:
+    """Return the classifier of a backbone's pretraining.
+
+    Raises NoClassifierError if it has none; PluginContractError if its weights do not
+    fit the features; ArtifactError as the backbone does.
+    """
+    if not isinstance(backbone, SupportsClassifierHead):
+        raise NoClassifierError(
+            f"Expected a backbone that still has the classifier of its pretraining. "
+            f"Got '{backbone.name}', which has none. Use a network of "
+            f"keras.applications, such as 'mobilenet-v2', or a file whose logits and "
+            f"classes are named."
+        )
+    head = backbone.classifier_head()
+    if head.weights is not None and len(head.weights) != backbone.dim:
+        raise PluginContractError(
+            f"Expected a classifier on the {backbone.dim} features of "
+            f"'{backbone.name}'. Got weights for {len(head.weights)}. Give those of "
+            f"its last layer, as (dim, n_classes)."
+        )
+    return head
+
+
+def logits_of(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits of images, also of a backbone that has no method for them.
+
+    ``images``: as for `Backbone.embed`. Returns (n, n_classes) float32. Raises as
+    `head_of`; PluginContractError if only the backbone could compute them.
+    """
+    if isinstance(backbone, SupportsLogits):
+        return backbone.logits(images)
+    return head_of(backbone).logits(backbone.embed(images))
+
+
+def check_class_list(n_names: int, n_outputs: int) -> None:
+    """Raise PluginContractError unless a class list is as long as a classifier wide."""
+    if n_names != n_outputs:
+        raise PluginContractError(
+            f"Expected a class list of {n_outputs} names for a classifier of "
+            f"{n_outputs} outputs. Got {n_names}. Give one class for each output, in "
+            f"their order."
+        )
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip())

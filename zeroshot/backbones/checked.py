@@ -9,12 +9,20 @@ from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from zeroshot.backbones.base import Backbone
+from zeroshot.backbones.base import Backbone, ClassifierHead
 from zeroshot.errors import InvalidImageError, ZeroShotWarning
 from zeroshot.per_process import LOADING
 
-__all__ = ["CheckedBackbone", "NetworkBackbone", "Route", "digest_of"]
+__all__ = [
+    "CheckedBackbone",
+    "NetworkBackbone",
+    "Route",
+    "are_probabilities",
+    "digest_of",
+    "resized",
+]
 
 Route: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From a batch of at least one image to its features; threads may call it at once."""
@@ -37,6 +45,12 @@ class CheckedBackbone(Backbone):
         images and give features; PluginError if TensorFlow would have to run in a
         process that was forked after it ran.
         """
+        images = self._checked(images)
+        if len(images) == 0:
+            return np.empty((0, self.dim), np.float32)
+        return self._compute(images)
+
+    def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = self.input_size
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3):
@@ -45,9 +59,7 @@ class CheckedBackbone(Backbone):
                 f"'{self.name}'. Got {images.dtype} of shape {images.shape}. Resize "
                 f"them, or use 'zeroshot.features', which does."
             )
-        if len(images) == 0:
-            return np.empty((0, self.dim), np.float32)
-        return self._compute(images)
+        return images
 
     @abstractmethod
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -60,10 +72,71 @@ class CheckedBackbone(Backbone):
 class NetworkBackbone(CheckedBackbone):
     """A backbone with a network, which is opened when it is first needed."""
 
-    _OPENED: ClassVar[tuple[str, ...]] = ("_route",)  # attributes not to be pickled
+    # Attributes not to be pickled.
+    _OPENED: ClassVar[tuple[str, ...]] = ("_route", "_head")
 
     _route: Route | None = None
+    _head: tuple[ClassifierHead, Route | None] | None = None
     _is_looked_at = False
+
+    def classifier_head(self) -> ClassifierHead:
+        """Return the classifier that the network was trained with; reads it once.
+
+        After fine-tuning it is that of the network as it was before, whose features
+        have moved only a little.
+
+        Returns
+        -------
+        head : ClassifierHead
+
+        Raises
+        ------
+        NoClassifierError
+            If it has none, or none that is known.
+        ArtifactError
+            If the file that should hold it is missing, or does not.
+        PluginContractError
+            If the list of classes does not fit it, or an option is wrong.
+        """
+        return self._opened_head()[0]
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the scores of the network's own classes.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, height, width, 3), uint8
+            As for `embed`.
+
+        Returns
+        -------
+        logits : ndarray of shape (n, n_classes), float32
+            ``embed(images) @ weights + bias`` where `classifier_head` has weights, else
+            what the whole network says; logarithms, where it says probabilities.
+
+        Raises
+        ------
+        NoClassifierError, ArtifactError, PluginContractError
+            As `classifier_head` and `embed`.
+        """
+        head, whole = self._opened_head()
+        if whole is None:
+            return head.logits(self.embed(images))
+        images = self._checked(images)
+        if len(images) == 0:
+            return np.empty((0, len(head.class_names)), np.float32)
+        return whole(images)
+
+    def _opened_head(self) -> tuple[ClassifierHead, Route | None]:
+        if self._head is None:
+            with LOADING():
+                if self._head is None:
+                    self._head = self._read_head()
+        return self._head
+
+    @abstractmethod
+    def _read_head(self) -> tuple[ClassifierHead, Route | None]:
+        """Return the classifier, and the whole network where it has no weights."""
 
     @abstractmethod
     def _open(self) -> Route:
@@ -94,12 +167,27 @@ class NetworkBackbone(CheckedBackbone):
 
     def _looks_like(self, features: NDArray[np.float32]) -> str:
         n = features.shape[1]
-        if n > 1 and (features >= 0).all() and (abs(features.sum(1) - 1) < 1e-3).all():
+        if are_probabilities(features):
             return f"probabilities of {n} classes (not negative, of sum 1)"
         return f"scores of {n} classes of ImageNet" if n in NUMBERS_OF_CLASSES else ""
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | dict.fromkeys(self._OPENED)
+
+
+def are_probabilities(rows: NDArray[np.float32]) -> bool:
+    """Say whether each row has numbers that are not negative, of sum 1."""
+    sums_to_one = (abs(rows.sum(axis=1) - 1) < 1e-3).all()
+    return rows.shape[1] > 1 and bool((rows >= 0).all() and sums_to_one)
+
+
+def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return images of another height and width, as they are where it is the same."""
+    if images.shape[1:3] == size:
+        return images
+    pictures = [Image.fromarray(image) for image in images]
+    other = [each.resize(size[::-1], Image.Resampling.BILINEAR) for each in pictures]
+    return np.stack([np.asarray(each) for each in other])
 
 
 def digest_of(facts: Mapping[str, object]) -> str:

@@ -4,11 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from zeroshot.backbones.base import Backbone, BackboneCard, card_of
-from zeroshot.backbones.checked import CheckedBackbone, digest_of
-from zeroshot.errors import PluginContractError
+from zeroshot.backbones.base import (
+    Backbone,
+    BackboneCard,
+    ClassifierHead,
+    card_of,
+    head_of,
+)
+from zeroshot.backbones.checked import CheckedBackbone, digest_of, resized
+from zeroshot.errors import NoClassifierError, PluginContractError
 
 __all__ = ["Concatenated"]
 
@@ -105,18 +110,90 @@ class Concatenated(CheckedBackbone):
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         blocks = []
         for part in self.parts:
-            features = part.embed(_shrunk(images, part.input_size))
+            features = part.embed(resized(images, part.input_size))
             lengths = np.linalg.norm(features, axis=1, keepdims=True)
             blocks.append(features / np.where(lengths > 0, lengths, 1))
         return np.concatenate(blocks, axis=1, dtype=np.float32)
+
+    def classifier_head(self) -> ClassifierHead:
+        """Return a classifier of the classes that all parts were trained on.
+
+        Each part's weights are centred over the classes and divided by their mean
+        length, so that all parts count alike, as their features do. There is no bias.
+
+        Returns
+        -------
+        head : ClassifierHead
+            In the order of the first part's classes. Classes are the same where all
+            their names are.
+
+        Raises
+        ------
+        NoClassifierError
+            If a part has no classifier, or none that is one dense layer, or the parts
+            have fewer than two classes in common.
+        PluginContractError
+            As `input_size`, and the parts' own.
+        ArtifactError
+            As the parts' own.
+        """
+        _ = self.input_size  # says whether these can be parts
+        heads = [(part.name, *_linear_head_of(part)) for part in self.parts]
+        in_all = set.intersection(*(set(names) for _, names, _ in heads))
+        common = tuple(names for names in heads[0][1] if names in in_all)
+        if len(common) < 2:
+            counts = ", ".join(f"'{name}' {len(names)}" for name, names, _ in heads)
+            raise NoClassifierError(
+                f"Expected parts that were trained on classes of the same names. Got "
+                f"{len(common)} in common of {counts}. Use parts of one pretraining."
+            )
+        blocks = []
+        for _, names, weights in heads:
+            place = {each: i for i, each in enumerate(names)}
+            rows = weights[:, [place[each] for each in common]]
+            rows = rows - rows.mean(axis=1, keepdims=True)
+            blocks.append(rows / (np.linalg.norm(rows, axis=0).mean() or 1))
+        weights = np.concatenate(blocks, dtype=np.float32)
+        return ClassifierHead(common, weights, np.zeros(len(common), np.float32))
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the scores of the classes of `classifier_head`.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, height, width, 3), uint8
+            As for `embed`.
+
+        Returns
+        -------
+        logits : ndarray of shape (n, n_classes), float32
+            ``embed(images) @ weights``.
+
+        Raises
+        ------
+        NoClassifierError, PluginContractError, ArtifactError
+            As `classifier_head`.
+        """
+        return self.classifier_head().logits(self.embed(images))
 
     def __repr__(self) -> str:
         return f"Concatenated({list(self.parts)!r})"
 
 
-def _shrunk(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if images.shape[1:3] == size:
-        return images
-    pictures = [Image.fromarray(image) for image in images]
-    small = [each.resize(size[::-1], Image.Resampling.BILINEAR) for each in pictures]
-    return np.stack([np.asarray(each) for each in small])
+def _linear_head_of(
+    part: Backbone,
+) -> tuple[tuple[tuple[str, ...], ...], NDArray[np.float32]]:
+    """Return the class names and the weights of a part's classifier."""
+    try:
+        head = head_of(part)
+    except NoClassifierError as error:
+        raise NoClassifierError(
+            f"Expected parts that have a classifier each. Got '{part.name}' without "
+            f"one: {error}"
+        ) from error
+    if head.weights is None:
+        raise NoClassifierError(
+            f"Expected parts whose classifier is one dense layer on their features. "
+            f"Got '{part.name}', whose classifier is more. Leave it out."
+        )
+    return head.class_names, head.weights

@@ -1,15 +1,29 @@
 """What the backbones share whose network is a file of some framework."""
 
+import copy
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import BackboneCard, Resize
-from zeroshot.backbones.checked import NetworkBackbone, Route, digest_of
+from zeroshot.backbones.base import (
+    BackboneCard,
+    ClassifierHead,
+    Resize,
+    check_class_list,
+)
+from zeroshot.backbones.checked import (
+    NetworkBackbone,
+    Route,
+    are_probabilities,
+    digest_of,
+)
+from zeroshot.backbones.class_list import IMAGENET, Classes, class_names
+from zeroshot.backbones.dense_layer import dense_layer, log_probabilities
+from zeroshot.backbones.keras.litert_conversion import photographs
 from zeroshot.backbones.keras.network import (
     PixelScaling,
     check_scaling,
@@ -23,7 +37,7 @@ from zeroshot.backbones.spec_options import (
     parse_argument,
     write_argument,
 )
-from zeroshot.errors import PluginContractError
+from zeroshot.errors import NoClassifierError, PluginContractError
 from zeroshot.per_process import LOADING
 from zeroshot.storage.large_files import file_digest
 
@@ -36,18 +50,21 @@ class ModelFile(NetworkBackbone):
     """A backbone made from a file; a subclass says how the file is read, and with what.
 
     Nothing is read before it is needed. A function as ``scaling`` must be one that the
-    fingerprint can name, see `KerasModel`.
+    fingerprint can name, see `KerasModel`. The classifier is named by two options that
+    say nothing of the features, so they are no part of the fingerprint.
     """
 
     NAME: ClassVar[str]
     FILE: ClassVar[str]  # what the file must be, for an error
     OPTIONS: ClassVar[tuple[str, ...]] = ("output", "scaling", "size", "resize")
-    _OPENED = ("_route", "_loaded", "_fingerprint")
+    CLASSIFIER: ClassVar[tuple[str, ...]] = ("logits", "classes")  # options as well
+    _OPENED = ("_route", "_head", "_loaded", "_fingerprint")
 
     _loaded: tuple[Any, tuple[int, int]] | None = None
     _dim: int | None = None
     _fingerprint: str | None = None
     _outputs: Sequence[str] = ()  # names, where they are known
+    _option = "output"  # that names the output, for an error
 
     def __init__(
         self,
@@ -57,9 +74,13 @@ class ModelFile(NetworkBackbone):
         scaling: PixelScaling | None = None,
         input_size: int | tuple[int, int] | None = None,
         resize: Resize = "crop",
+        logits: str | None = None,
+        classes: Classes | None = None,
     ) -> None:
         self.path = path
         self.output = output
+        self._logits = logits
+        self.classes = classes
         self.scaling: Any = scaling
         self._input_size = input_size
         self.resize = resize
@@ -71,21 +92,27 @@ class ModelFile(NetworkBackbone):
         Raises PluginContractError if the path is missing or an option is unknown or
         malformed.
         """
-        path, options = parse_argument(name, argument, cls.OPTIONS)
+        path, options = parse_argument(name, argument, cls.OPTIONS + cls.CLASSIFIER)
         return cls(path, **options)
 
     @property
     def spec(self) -> str | None:
         """Spec string from which an equal backbone is made; its path is absolute.
 
-        None where no string can name it, as where a function scales the pixels.
+        None where no string can name it, as where a function scales the pixels, or the
+        classes are a list.
         """
-        return self._spec_of(self._place())
+        classes = self.classes
+        if not isinstance(classes, str | Path | None):
+            return None
+        if classes is not None and str(classes) != IMAGENET:
+            classes = absolute(classes)
+        return self._spec_of(self._place(), logits=self._logits, classes=classes)
 
-    def _spec_of(self, place: str) -> str | None:
+    def _spec_of(self, place: str, **classifier: object) -> str | None:
         if callable(self.scaling):
             return None
-        options = self._options()
+        options = self._options() | classifier
         if self.resize == "crop":
             del options["resize"]
         return f"{self.NAME}:{write_argument(place, options)}"
@@ -152,6 +179,56 @@ class ModelFile(NetworkBackbone):
             return f"Name another output with output=: {', '.join(self._outputs)}"
         return "Export the network again, without its last layers"
 
+    def _read_head(self) -> tuple[ClassifierHead, Route | None]:
+        self._check()
+        if self._logits is None or self.classes is None:
+            raise NoClassifierError(
+                f"Expected a backbone whose classifier is named. Got {self!r}, which "
+                f"names none. If the file has one, say logits= (the name of its "
+                f"output) and classes= ('{IMAGENET}' or a file of names); in a spec "
+                f"string '&logits=NAME&classes={IMAGENET}'."
+            )
+        names = class_names(self.classes)
+        whole = self._whole()
+        images = photographs(self.input_size)
+        scores = whole._plain_route()(images)
+        check_class_list(len(names), scores.shape[1])
+        features = self.embed(images)
+        if features.shape == scores.shape and np.allclose(features, scores):
+            raise PluginContractError(
+                f"Expected features from before the classifier. Got those of {self!r}, "
+                f"which are its output '{self._logits}'. {self._advice()}."
+            )
+        dense = dense_layer(whole._constants(scores.shape[1]), features, scores)
+        if dense is not None:
+            return ClassifierHead(names, *dense), None
+        head = ClassifierHead(names, None, None)
+        if are_probabilities(scores):
+            return head, lambda images: log_probabilities(whole.embed(images))
+        if ((scores >= 0) & (scores <= 1)).all():
+            raise PluginContractError(
+                f"Expected logits or their softmax. Got '{self._logits}' of "
+                f"'{self.path}', which gives numbers from 0 to 1 that do not sum to 1, "
+                f"as a sigmoid does, or a softmax in 8 bits. Name the output before it."
+            )
+        return head, whole.embed
+
+    def _whole(self) -> Self:
+        """Return a backbone whose features are the classifier's output."""
+        whole = copy.copy(self)  # without what is opened
+        whole.output, whole._option = self._logits, "logits"
+        whole._logits = whole.classes = whole._dim = None
+        whole._is_looked_at = True  # it is a classifier, and may look like one
+        return whole
+
+    def _plain_route(self) -> Route:
+        """Return a route for a few images, which need not be the fastest."""
+        return self._open()
+
+    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+        """Return arrays among which are those of a dense layer to n scores, if any."""
+        return ()
+
     def _facts(self) -> dict[str, object]:
         """Return what the fingerprint covers."""
         scaling = {"scaling": describe_scaling(self.scaling)}
@@ -181,6 +258,13 @@ class ModelFile(NetworkBackbone):
         return self._loaded
 
     def _check(self) -> None:
+        if (self._logits is None) != (self.classes is None):
+            lacking = "logits" if self._logits is None else "classes"
+            raise PluginContractError(
+                f"Expected both logits= and classes=, or neither, for '{self.path}'. "
+                f"Got no {lacking}=. The one names the output of the classifier, the "
+                f"other its classes: '{IMAGENET}' or a file with a name on each line."
+            )
         if self.scaling is None:
             raise PluginContractError(
                 f"Expected scaling= for '{self.path}': what the network was trained "
@@ -199,11 +283,18 @@ class ModelFile(NetworkBackbone):
         return f"{type(self).__name__}({str(self.path)!r}, scaling={self.scaling!r})"
 
 
-def choose(kind: str, names: Sequence[str], given: str | None, usual: str = "") -> str:
+def choose(
+    kind: str,
+    names: Sequence[str],
+    given: str | None,
+    usual: str = "",
+    option: str | None = None,
+) -> str:
     """Return the name that was given, the only one, or the usual one of several.
 
-    ``kind``: the option that names one. Raises PluginContractError if there is no such
-    name, or there are several and none was given.
+    ``kind``: what is named. ``option``: that names it, where it is called otherwise.
+    Raises PluginContractError if there is no such name, or there are several and none
+    was given.
     """
     if given is None and len(names) == 1:
         return names[0]
@@ -213,7 +304,7 @@ def choose(kind: str, names: Sequence[str], given: str | None, usual: str = "") 
     raise PluginContractError(
         f"Expected the name of one {kind} of the network. Got "
         f"{'none' if given is None else repr(given)}; it has "
-        f"{', '.join(map(repr, names)) or 'none'}. Say {kind}=."
+        f"{', '.join(map(repr, names)) or 'none'}. Say {option or kind}=."
     )
 
 

@@ -20,12 +20,12 @@ from zeroshot.projections.trained import (
     MARGIN,
     Layers,
     TrainedProjection,
+    forward,
     hinges,
-    reciprocal_ranks,
 )
 from zeroshot.projections.visual import Visual, VisualRules
 
-__all__ = ["DeViSE", "reciprocal_ranks"]
+__all__ = ["DeViSE"]
 
 LOSSES = ("rank", "cosine", "mse")
 NEGATIVES = ("all", "first-violator")
@@ -190,9 +190,12 @@ class DeViSE(TrainedProjection, Visual):
             class_embeddings, super().transform_labels(class_embeddings)
         )
 
-    def text_points(self, X: Floats) -> Float32:
-        """Map features (n, dim_visual) to the text space by M alone, (n, dim_text)."""
-        return TrainedProjection._map(self, self._prepare(np.asarray(X, np.float32)))
+    def text_points(self, X: Floats, layers: Layers) -> Float32:
+        """Map features (n, dim_visual) to the text space by M alone, (n, dim_text).
+
+        ``layers``: of M.
+        """
+        return forward(layers, self._prepare(np.asarray(X, np.float32)))
 
     def with_map(
         self,
@@ -355,7 +358,7 @@ class DeViSE(TrainedProjection, Visual):
             yield loss, [(M.copy(), np.zeros(T.shape[1], np.float32))]
 
     def _map(self, X: Float32) -> Float32:
-        points = TrainedProjection._map(self, X)
+        points = forward(self.layers, X)
         return self._side_by_side(points, X) if self.visual_weight else points
 
     def _side_by_side(

@@ -122,8 +122,13 @@ class TrainedProjection(ProjectionEstimator):
         random = check_random_state(self.random_state)
         return int(random.randint(np.iinfo(np.int32).max))
 
+    @property
+    def layers(self) -> Layers:
+        """The dense layers of the fitted map."""
+        return list(zip(self.kernels_, self.biases_, strict=True))
+
     def _map(self, X: Float32) -> Float32:
-        return forward(list(zip(self.kernels_, self.biases_, strict=True)), X)
+        return forward(self.layers, X)
 
     def _train_on_all(self, train: Train, X: Float32, y: Int64, T: Float32) -> None:
         """Choose the number of epochs on held-out classes, then train on all.

@@ -40,8 +40,9 @@ __all__ = [
 ]
 
 # 1: features were not rooted, so its maps are of another space; 2: no digest of the
-# record, and the backbone of features that were given was not kept.
-FORMAT_VERSION = 3
+# record, and the backbone of features that were given was not kept; 3: features were
+# centred before they were scaled, and labels had no map.
+FORMAT_VERSION = 4
 RECORD, ARRAYS, CARD = "bundle.json", "arrays.npz", "README.md"
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from zeroshot import registry
 from zeroshot.backbones.base import (
     Backbone,
+    ClassifierHead,
     SupportsFineTuning,
     WeightsFile,
     card_of,
@@ -36,7 +37,7 @@ from zeroshot.labels.candidates import Candidates, CandidateSet, as_label_array
 from zeroshot.labels.given import check_candidates
 from zeroshot.labels.report import LabelEntry, LabelReport
 from zeroshot.labels.spelling import names_of
-from zeroshot.projections.base import Projection
+from zeroshot.projections.base import PretrainedClasses, Projection
 from zeroshot.saving.bundle import (
     Bundle,
     projection_from_state,
@@ -48,7 +49,7 @@ from zeroshot.saving.model_card import model_card
 from zeroshot.scoring.calibration import Calibration
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.training.fine_tuning import fine_tune
-from zeroshot.training.projection_choice import ProjectionChoice
+from zeroshot.training.pretrained import Pretrained
 
 __all__ = ["Fitted", "read_fitted", "write_fitted"]
 
@@ -74,7 +75,8 @@ class Fitted:
         Fitted.
     n_features : int
     n_images : int
-    projection_choice : ProjectionChoice or None
+    pretrained : Pretrained or None
+        The backbone's own classes that were learnt from.
     calibration : Calibration or None
     fine_tuning : FineTuningReport or None
     image_errors : dict of int to str
@@ -93,7 +95,7 @@ class Fitted:
     projection: Projection
     n_features: int
     n_images: int
-    projection_choice: ProjectionChoice | None = None
+    pretrained: Pretrained | None = None
     calibration: Calibration | None = None
     fine_tuning: FineTuningReport | None = None
     image_errors: dict[int, str] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class Fitted:
         fitted : Fitted
         """
         assert self.backbone is not None
+        classes = None if self.pretrained is None else self.pretrained.classes
         backbone, projection, report = fine_tune(
             self.backbone,
             self.projection,  # type: ignore[arg-type]  # a DeViSE: checked before
@@ -145,20 +148,40 @@ class Fitted:
             index,
             self.class_embeddings,
             settings,
+            classes,
         )
         return replace(
             self,
             backbone=backbone,
             backbone_fingerprint=backbone.fingerprint,
             projection=projection,
+            label_space=LabelSpace.of(
+                projection,
+                self.class_embeddings,
+                classes,
+                self.label_space.hub_correction,
+            ),
             fine_tuning=report,
         )
 
     @property
     def seen(self) -> CandidateSet:
         """The seen classes as candidates."""
-        rows, entries = np.arange(len(self.seen_classes)), self.label_report.entries
-        return CandidateSet(self.seen_classes, (), self.class_embeddings, rows, entries)
+        return CandidateSet(
+            self.seen_classes,
+            (),
+            self.class_embeddings,
+            np.arange(len(self.seen_classes)),
+            self.label_report.entries,
+            self.twins,
+        )
+
+    @property
+    def twins(self) -> NDArray[np.intp]:
+        """Seen class of the name of each of the backbone's own classes, or -1."""
+        if self.pretrained is None:
+            return np.empty(0, np.intp)
+        return self.pretrained.classes.class_of
 
     def candidates(
         self, labels: Candidates, embeddings: TextEmbeddings | None = None
@@ -182,11 +205,12 @@ class Fitted:
             As `CandidateSet.of`; also if ``embeddings`` are of another dimension.
         """
         seen = self.seen
+        named_by = None if self.pretrained is None else self.pretrained.named_by
         if embeddings is None:
             if labels is None:
                 return seen
             known = [seen, *([self.kept_candidates] if self.kept_candidates else [])]
-            return CandidateSet.of(labels, self.embeddings, seen, known)
+            return CandidateSet.of(labels, self.embeddings, seen, known, named_by)
         dim = self.class_embeddings.shape[1]
         if embeddings.dim != dim:
             raise LabelError(
@@ -195,7 +219,7 @@ class Fitted:
                 f"vectors aligned with those of training."
             )
         labels = self.seen_classes.tolist() if labels is None else labels
-        return CandidateSet.of(labels, embeddings, seen)
+        return CandidateSet.of(labels, embeddings, seen, named_by=named_by)
 
 
 def write_fitted(
@@ -283,11 +307,11 @@ def _to_bundle(
         calibration, background = fitted.calibration.to_record()
         arrays |= {f"calibration/{name}": array for name, array in background.items()}
     tuned = _tuned_weights(fitted.backbone)
-    classes, choice, tuning = (
-        fitted.seen_classes,
-        fitted.projection_choice,
-        fitted.fine_tuning,
-    )
+    classes, tuning = fitted.seen_classes, fitted.fine_tuning
+    pretrained = fitted.pretrained
+    if pretrained is not None:
+        parts = vars(pretrained.classes).items()
+        arrays |= {f"pretrained/{name}": array for name, array in parts}
     record = {
         "parameters": _saved_parameters(parameters),
         "classes": {"labels": classes.tolist(), "dtype": classes.dtype.str},
@@ -308,7 +332,9 @@ def _to_bundle(
             "vocabulary": words,
         },
         "projection": state,
-        "projection_choice": None if choice is None else choice.to_dict(),
+        "pretrained": None
+        if pretrained is None
+        else {"names": pretrained.names, "n_left_out": pretrained.n_left_out},
         "calibration": calibration,
         "fine_tuning": None if tuning is None else tuning.to_dict(),
         "hub_correction": fitted.label_space.hub_correction,
@@ -362,33 +388,49 @@ def _from_bundle(
     projection = projection_from_state(record["projection"], arrays)
     classes, class_embeddings = record["classes"], arrays["class_embeddings"]
     labels = np.array(classes["labels"], np.dtype(classes["dtype"]))
-    # Tried now, so that a bundle that was edited fails here and not when predicting.
-    points = projection.transform(np.zeros((1, record["n_features"]), np.float32))
-    expected = (len(labels), points.shape[1])
-    if class_embeddings.shape != expected or class_embeddings.dtype != np.float32:
+    if (
+        class_embeddings.ndim != 2
+        or len(class_embeddings) != len(labels)
+        or class_embeddings.dtype != np.float32
+    ):
         raise ValueError(
             f"class embeddings of {class_embeddings.dtype} and shape "
-            f"{class_embeddings.shape}, not of float32 and {expected}"
+            f"{class_embeddings.shape} for {len(labels)} classes"
         )
+    pretrained = _pretrained(record["pretrained"], arrays)
+    space = LabelSpace.of(
+        projection,
+        class_embeddings,
+        None if pretrained is None else pretrained.classes,
+        float(record["hub_correction"]),
+    )
+    # Tried now, so that a bundle that was edited fails here and not when predicting.
+    points = projection.transform(np.zeros((1, record["n_features"]), np.float32))
+    tried = space.label_points(class_embeddings[:1], np.array([-1]))
+    if not points.shape[1] == space.seen.shape[1] == tried.shape[1] - 1:
+        raise ValueError(
+            f"points of images of {points.shape[1]} dimensions, of labels of "
+            f"{space.seen.shape[1]}"
+        )
+    if len(space.seen) != len(labels):
+        raise ValueError(f"{len(space.seen)} points for {len(labels)} classes")
     report = LabelReport.from_dict(record["label_report"], class_embeddings)
     if len(report.entries) != len(labels):
         raise ValueError(f"{len(report.entries)} entries for {len(labels)} classes")
-    choice, tuning = record["projection_choice"], record["fine_tuning"]
+    tuning = record["fine_tuning"]
     calibration, background = record["calibration"], "calibration/"
     fitted = Fitted(
         seen_classes=labels,
         class_embeddings=class_embeddings,
         label_report=report,
-        label_space=LabelSpace(class_embeddings, float(record["hub_correction"])),
+        label_space=space,
         backbone=network,
         backbone_fingerprint=record["backbone_fingerprint"],
         embeddings=provider,
         projection=projection,
         n_features=int(record["n_features"]),
         n_images=int(record["n_images"]),
-        projection_choice=None
-        if choice is None
-        else ProjectionChoice.from_dict(choice),
+        pretrained=pretrained,
         calibration=None
         if calibration is None
         else Calibration.from_record(
@@ -442,6 +484,20 @@ def _kept_candidates(
     return CandidateSet(labels, aliases, vectors, np.full(len(labels), -1), entries)
 
 
+def _pretrained(
+    saved: Mapping[str, Any] | None, arrays: Mapping[str, NDArray[Any]]
+) -> Pretrained | None:
+    if saved is None:
+        return None
+    parts = {field.name: arrays[f"pretrained/{field.name}"] for field in fields(PretrainedClasses)}
+    names = tuple(tuple(map(_text, each)) for each in saved["names"])
+    classes = PretrainedClasses(**parts)
+    shapes = {len(part) for part in parts.values()}
+    if shapes != {len(names)} or not all(names) or not names:
+        raise ValueError("names, vectors and rows of pretrained classes do not fit")
+    return Pretrained(names, classes, int(saved["n_left_out"]))
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
@@ -484,6 +540,8 @@ def _saved_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         saved["random_state"] = None  # a generator is no JSON
     if isinstance(saved["fine_tune"], FineTuning):
         saved["fine_tune"] = asdict(saved["fine_tune"])
+    if isinstance(saved["pretrained_classes"], ClassifierHead):
+        saved["pretrained_classes"] = "auto"  # what it gave is among the arrays
     labels = saved["candidate_labels"]
     if labels is not None and not isinstance(labels, str):
         saved["candidate_labels"] = {

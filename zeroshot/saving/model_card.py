@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from zeroshot.escaping import for_markdown
-from zeroshot.training.projection_choice import ProjectionChoice
 
 __all__ = ["model_card"]
 
@@ -50,12 +49,11 @@ Predicts labels given at prediction time. Made by `zeroshot` \
 | projection | {_code(record["projection"]["name"])} \
 {for_markdown(record["projection"]["parameters"])} |
 | trained on | {record["n_images"]} images of \
-{len(record["classes"]["labels"])} classes |
+{len(record["classes"]["labels"])} classes{_pretrained(record["pretrained"])} |
 | scores | {scores} |
 {_calibration(found)}\
 
 Seen classes: {labels}.
-{_choice(record.get("projection_choice"))}
 
 ```python
 import zeroshot
@@ -76,10 +74,10 @@ def _code(name: str) -> str:
     return f"`{name}`" if re.fullmatch(r"[\w.:/+ -]+", name) else for_markdown(name)
 
 
-def _choice(content: Mapping[str, Any] | None) -> str:
+def _pretrained(content: Mapping[str, Any] | None) -> str:
     if content is None:
-        return ""
-    return f"\n**Why this projection.** {ProjectionChoice.from_dict(content)}\n"
+        return ", and on none of the backbone's own"
+    return f", and on {len(content['names'])} classes of the backbone's own classifier"
 
 
 def _shown(value: object) -> str:

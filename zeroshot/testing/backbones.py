@@ -5,7 +5,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import Backbone
+from zeroshot.backbones.base import (
+    Backbone,
+    ClassifierHead,
+    SupportsClassifierHead,
+    SupportsLogits,
+)
+from zeroshot.errors import NoClassifierError
 from zeroshot.testing import _kit as kit
 
 __all__ = ["backbone_checks", "check_backbone"]
@@ -22,7 +28,7 @@ def check_backbone(
 ) -> None:
     """Check that a backbone keeps the contract of `zeroshot.backbones.Backbone`.
 
-    Some 30 images are embedded.
+    Some 40 images are embedded.
 
     Parameters
     ----------
@@ -144,6 +150,53 @@ def check_pickle(backbone: Backbone) -> None:
     kit.expect_same_unpickled(backbone, lambda b: b.embed(_images(b, 2)))
 
 
+def check_classifier_head(backbone: Backbone) -> None:
+    """The classifier, where there is one, fits the features, and stays the same."""
+    head = _head_of(backbone)
+    again = _head_of(backbone)
+    if head is None or again is None:
+        kit.expect(head is again, "the same classifier, twice", "one, and none")
+        return
+    kit.expect(
+        again.class_names == head.class_names,
+        "the same names of classes, twice",
+        f"others: {again.class_names!r:.60}",
+    )
+    if head.weights is not None:
+        shape = (backbone.dim, len(head.class_names))
+        kit.expect_array(head.weights, shape, np.float32, "weights of classifier_head")
+    for first, second in ((head.weights, again.weights), (head.bias, again.bias)):
+        if first is not None or second is not None:
+            kit.expect_same(second, first, "the same classifier, twice")
+
+
+def check_logits(backbone: Backbone) -> None:
+    """Logits, where there are any, are the classifier's, each of its own image."""
+    head = _head_of(backbone)
+    if head is None or not isinstance(backbone, SupportsLogits):
+        return
+    images = _images(backbone, 3)
+    logits = backbone.logits(images).copy()
+    one_by_one = [backbone.logits(images[i : i + 1]) for i in range(len(images))]
+    none = backbone.logits(images[:0])
+    for got, n in ((logits, 3), *((each, 1) for each in one_by_one), (none, 0)):
+        shape = (n, len(head.class_names))
+        kit.expect_array(got, shape, np.float32, f"logits of {n} images")
+    bad = int(np.count_nonzero(~np.isfinite(logits)))
+    kit.expect(bad == 0, "logits to return finite numbers", f"{bad} that are not")
+    kit.expect_same(
+        logits,
+        np.concatenate(one_by_one),
+        "the logits of an image to be the same in a batch and alone",
+    )
+    if head.weights is not None:
+        kit.expect_same(
+            logits,
+            head.logits(backbone.embed(images)),
+            "logits to be embed(images) @ weights + bias",
+        )
+
+
 _CHECKS: tuple[Callable[..., None], ...] = (
     check_members,
     check_features,
@@ -154,7 +207,25 @@ _CHECKS: tuple[Callable[..., None], ...] = (
     kit.check_clone,
     check_fingerprint,
     check_pickle,
+    check_classifier_head,
+    check_logits,
 )
+
+
+def _head_of(backbone: Backbone) -> ClassifierHead | None:
+    """Return the classifier, or None where the backbone has none, or says so."""
+    if not isinstance(backbone, SupportsClassifierHead):
+        return None
+    try:
+        head = backbone.classifier_head()
+    except NoClassifierError:
+        return None
+    kit.expect(
+        isinstance(head, ClassifierHead),
+        "classifier_head to return a ClassifierHead",
+        kit.describe(head),
+    )
+    return head
 
 
 def _images(backbone: Backbone, n: int) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ References
    visual network.
 """
 
-import copy
 import math
 import os
 import shutil
@@ -37,8 +36,9 @@ from zeroshot.errors import (
 )
 from zeroshot.images.sources import ImageSource, read_fitted
 from zeroshot.progress import progress_bar
-from zeroshot.projections.base import Float32, Int64
-from zeroshot.projections.devise import DeViSE, reciprocal_ranks
+from zeroshot.projections.base import Float32, Int64, PretrainedClasses
+from zeroshot.projections.devise import DeViSE
+from zeroshot.projections.trained import Layers, reciprocal_ranks
 
 __all__ = ["check_fine_tuning", "fine_tune"]
 
@@ -92,6 +92,7 @@ def fine_tune(
     index: NDArray[np.integer[Any]],
     class_embeddings: Float32,
     settings: FineTuning,
+    pretrained: PretrainedClasses | None,
 ) -> tuple[Backbone, DeViSE, FineTuningReport]:
     """Train the last layers of a backbone together with the map.
 
@@ -104,7 +105,8 @@ def fine_tune(
     ``features``; not changed. Its losses and its ``random_state`` are used. ``images``:
     n readable images. ``features``: (n, dim_visual) float32, what the backbone gives
     for them. ``index``: (n,) int, for each image its row of ``class_embeddings``.
-    ``class_embeddings``: (n_classes, dim_text) float32, of unit length. Returns
+    ``class_embeddings``: (n_classes, dim_text) float32, of unit length. ``pretrained``:
+    the backbone's own classes; their rows stay those of the untuned network. Returns
     backbone: A tuned one, or the same where fine-tuning does not help; a warning says
     so; projection: trained with it, or the same. Raises ArtifactError if the disk is
     too full for what the frozen layers give; PluginContractError if there is no such
@@ -123,7 +125,7 @@ def fine_tune(
             n_held_out = round(settings.validation_fraction * len(classes))
             held_out = np.sort(random.permutation(classes)[:n_held_out])
             report = training.validate(
-                projection, features, y, class_embeddings, held_out
+                projection, features, y, class_embeddings, held_out, pretrained
             )
             if not report.used:
                 warn(str(report), ZeroShotWarning, stacklevel=3)
@@ -132,9 +134,13 @@ def fine_tune(
         losses = []
         with progress_bar("fine-tuning", report.n_epochs) as advance:
             for loss, trained in islice(epochs, report.n_epochs):
-                projection = trained
+                layers = trained
                 losses.append(loss)
                 advance(1, f"loss {loss:.3f}")
+        tuned_features = end.features(maps[:, 0])
+    projection = projection.with_map(
+        layers, tuned_features, y, class_embeddings, pretrained
+    )
     tuned = backbone.with_weights(backbone.weights_of(end.model))
     return tuned, projection, replace(report, loss=tuple(losses))
 
@@ -155,6 +161,7 @@ class _Training:
         y: Int64,
         T: Float32,
         held_out: Int64,
+        pretrained: PretrainedClasses | None,
     ) -> FineTuningReport:
         """Train without the held-out classes, and see whether that helps these.
 
@@ -166,12 +173,17 @@ class _Training:
         y_held_out = np.searchsorted(held_out, y[rows_held_out])
         maps_held_out = self.maps[rows_held_out, 0]
 
-        def ranks(projection: DeViSE) -> NDArray[np.float64]:
-            points = projection.transform(self.end.features(maps_held_out))
+        # By the map alone: what is trained with the layers.
+        others = None if pretrained is None else pretrained.without(kept)
+        frozen = clone(projection).fit(
+            features[rows], wanted, class_embeddings=T[kept], pretrained=others
+        )
+
+        def ranks(layers: Layers) -> NDArray[np.float64]:
+            points = frozen.text_points(self.end.features(maps_held_out), layers)
             return reciprocal_ranks(points @ T[held_out].T, y_held_out)
 
-        frozen = clone(projection).fit(features[rows], wanted, class_embeddings=T[kept])
-        before = ranks(frozen)
+        before = ranks(frozen.layers)
         after: list[NDArray[np.float64]] = []
         losses = []
         epochs = self.epochs(frozen, rows, wanted, T[kept])
@@ -202,12 +214,14 @@ class _Training:
 
     def epochs(
         self, projection: DeViSE, rows: NDArray[np.intp], wanted: Int64, T: Float32
-    ) -> Iterator[tuple[float, DeViSE]]:
+    ) -> Iterator[tuple[float, Layers]]:
         """Train end and map on some rows; yield the loss and the map of each epoch."""
         maps, settings = self.maps, self.settings
         step, current = self.end.training_step(
-            list(zip(projection.kernels_, projection.biases_, strict=True)),
-            mean=projection.mean_ if projection.normalize else None,
+            projection.layers,
+            center=(projection.mean_, projection.scale_)
+            if projection.normalize
+            else None,
             class_embeddings=T,
             loss=projection.losses,
             penalty=projection.weight_penalty,
@@ -234,9 +248,7 @@ class _Training:
                     f"Expected a finite loss. Got {mean} in epoch {epoch} of "
                     f"fine-tuning. Lower its learning_rate={settings.learning_rate!r}."
                 )
-            trained = copy.copy(projection)
-            trained.kernels_, trained.biases_ = map(list, zip(*current(), strict=True))
-            yield mean, trained
+            yield mean, current()
 
 
 @contextmanager

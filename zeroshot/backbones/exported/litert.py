@@ -1,5 +1,7 @@
 """LiteRT (TensorFlow Lite) files as backbones."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -36,11 +38,19 @@ class LiteRTModel(ModelFile):
         Height and width, in pixels; required where the network leaves it open.
     resize : {"crop", "squash"}, default="crop"
         How the core brings an image to size.
+    logits : str, optional
+        Name of the output that holds the scores of the classes that the network was
+        trained on, before or after the softmax.
+    classes : "imagenet-1k", path or sequence of str, optional
+        The names of those classes, in the order of the scores: ImageNet-1k in its usual
+        order, a UTF-8 text file with one class on each line, or such lines; several
+        names of a class are separated by commas. Needed with ``logits``.
 
     Notes
     -----
     The spec string is ``"litert:"``, the path and options as in a URL:
-    ``"litert:/mobilenet.tflite?scaling=tf"``.
+    ``"litert:/mobilenet.tflite?scaling=tf"``, with
+    ``"&logits=scores&classes=imagenet-1k"`` where the file has its classifier.
     """
 
     NAME = "litert"
@@ -67,7 +77,8 @@ class LiteRTModel(ModelFile):
         outputs = interpreter.get_output_details()
         places = {output["name"]: i for i, output in enumerate(outputs)}
         self._outputs = list(places)
-        place = places[choose("output", self._outputs, self.output)]
+        output = choose("output", self._outputs, self.output, option=self._option)
+        place = places[output]
         network = LiteRTNetwork(content, size, place)
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -75,6 +86,13 @@ class LiteRTModel(ModelFile):
             return pooled(_dequantised(result, outputs[place]))
 
         return run, size
+
+    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+        interpreter = interpreter_of(self._file().read_bytes())
+        for tensor in interpreter.get_tensor_details():
+            if n in tensor["shape"] and tensor["dtype"] == np.float32:
+                with suppress(ValueError):  # not a constant, and nothing computed yet
+                    yield interpreter.get_tensor(tensor["index"])
 
 
 def _quantised(pixels: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """ONNX files as backbones, run by ONNX Runtime, which is an extra."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,19 @@ class ONNXModel(ModelFile):
         Height and width, in pixels; required where the network leaves it open.
     resize : {"crop", "squash"}, default="crop"
         How the core brings an image to size.
+    logits : str, optional
+        Name of the output that holds the scores of the classes that the network was
+        trained on, before or after the softmax.
+    classes : "imagenet-1k", path or sequence of str, optional
+        The names of those classes, in the order of the scores: ImageNet-1k in its usual
+        order, a UTF-8 text file with one class on each line, or such lines; several
+        names of a class are separated by commas. Needed with ``logits``.
 
     Notes
     -----
     The spec string is ``"onnx:"``, the path and options as in a URL:
-    ``"onnx:/resnet.onnx?scaling=torch&size=224&output=features"``.
+    ``"onnx:/resnet.onnx?scaling=torch&size=224&output=features"``, with
+    ``"&logits=logits&classes=imagenet-1k"`` where the file has its classifier.
     """
 
     NAME = "onnx"
@@ -94,7 +103,7 @@ class ONNXModel(ModelFile):
             shape = [shape[0], shape[2], shape[3], shape[1]]
         size = size_of(shape, self._input_size, self.path)
         self._outputs = [each.name for each in session.get_outputs()]
-        output = choose("output", self._outputs, self.output)
+        output = choose("output", self._outputs, self.output, option=self._option)
         place = inputs[0].name
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -104,3 +113,29 @@ class ONNXModel(ModelFile):
             return pooled(np.asarray(result), 1 if channels_first else -1)
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
+
+    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+        try:
+            import onnx
+        except ImportError as error:
+            raise MissingExtraError(
+                "Expected the package onnx, which reads the classifier of ONNX files. "
+                "Got no such package. Run: pip install 'zeroshot[onnx]'"
+            ) from error
+        graph = onnx.load(self._file()).graph
+        factors: dict[str, float] = {}
+        for node in graph.node:
+            if node.op_type == "Gemm":  # alpha A B + beta C
+                given = {each.name: each.f for each in node.attribute}
+                scale = (1, given.get("alpha", 1), given.get("beta", 1))
+                factors |= dict(zip(node.input, scale, strict=False))
+        stored = [(each.name, each) for each in graph.initializer]
+        for node in graph.node:
+            if node.op_type == "Constant":
+                stored += [(node.output[0], each.t) for each in node.attribute]
+        kinds = onnx.TensorProto
+        floats = (kinds.FLOAT, kinds.FLOAT16, kinds.DOUBLE)
+        for name, tensor in stored:
+            if n in tensor.dims and tensor.data_type in floats:
+                array = onnx.numpy_helper.to_array(tensor)
+                yield array * np.float32(factors.get(name, 1))

@@ -1,5 +1,6 @@
 """TF-Hub modules and other SavedModels as backbones."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
+from zeroshot.backbones.class_list import Classes
 from zeroshot.backbones.exported.tfhub_folder import (
     folder_sha256,
     is_url,
@@ -54,6 +56,13 @@ class TFHub(ModelFile):
         leaves it open.
     resize : {"crop", "squash"}, default="crop"
         How the core brings an image to size.
+    logits : str, optional
+        Name of the output that holds the scores of the classes that the network was
+        trained on, before or after the softmax.
+    classes : "imagenet-1k", path or sequence of str, optional
+        The names of those classes, in the order of the scores: ImageNet-1k in its usual
+        order, a UTF-8 text file with one class on each line, or such lines; several
+        names of a class are separated by commas. Needed with ``logits``.
 
     Notes
     -----
@@ -79,6 +88,8 @@ class TFHub(ModelFile):
         scaling: PixelScaling = "unit",
         input_size: int | tuple[int, int] | None = None,
         resize: Resize = "crop",
+        logits: str | None = None,
+        classes: Classes | None = None,
     ) -> None:
         super().__init__(
             handle,
@@ -86,6 +97,8 @@ class TFHub(ModelFile):
             scaling=scaling,
             input_size=input_size,
             resize=resize,
+            logits=logits,
+            classes=classes,
         )
         self.signature = signature
 
@@ -101,18 +114,28 @@ class TFHub(ModelFile):
     def _content(self) -> str:
         return folder_sha256(module_folder(self._place()))
 
-    def _read(self) -> tuple[Run, tuple[int, int]]:
+    def _module(self) -> Any:
         tf = import_tensorflow()
         folder = module_folder(self._place())
         hub_format = (folder / "tfhub_module.pb").is_file()
         try:
             # Of a TF1 module's graphs, the one without tags is for inference.
-            module = tf.saved_model.load(str(folder), tags=[] if hub_format else None)
+            return tf.saved_model.load(str(folder), tags=[] if hub_format else None)
         except Exception as error:  # TensorFlow raises many kinds for a foreign file
             raise ArtifactError(
                 f"Expected a SavedModel. Got '{self.path}', which TensorFlow cannot "
                 f"load: {error}. Fetch it again."
             ) from error
+
+    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+        module = self._module()  # its variables live as long as it does
+        functions = module.signatures.values()
+        variables = [each for one in functions for each in one.variables]
+        return [each.numpy() for each in variables if n in each.shape]
+
+    def _read(self) -> tuple[Run, tuple[int, int]]:
+        tf = import_tensorflow()
+        module = self._module()
         call, shape, kind = _function(tf, module, self.signature, str(self.path))
         size = size_of(shape, self._input_size, self.path)
 
@@ -121,7 +144,9 @@ class TFHub(ModelFile):
             result = call(tf.cast(tf.constant(pixels), kind))
             if isinstance(result, dict):
                 self._outputs = sorted(result)
-                name = choose("output", self._outputs, self.output, "default")
+                name = choose(
+                    "output", self._outputs, self.output, "default", self._option
+                )
                 result = result[name]
             return pooled(np.asarray(result, np.float32))
 

@@ -2,18 +2,21 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from zeroshot.backbones.base import BackboneCard, ClassifierHead
-from zeroshot.backbones.checked import digest_of
-from zeroshot.backbones.keras.head import keras_head
+from zeroshot.backbones.checked import Route, digest_of, resized
+from zeroshot.backbones.imagenet_classes import imagenet_classes
+from zeroshot.backbones.keras.head import keras_head, with_top
 from zeroshot.backbones.keras.network import Network, Scaling
 from zeroshot.backbones.keras.routes import KerasBackbone
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.backbones.keras.weights import (
     TUNED_FILE,
     WEIGHTS,
+    build_with_top,
     build_without_top,
     content_of,
     published_weights,
@@ -59,6 +62,11 @@ class KerasApplication(KerasBackbone):
     Keras adds only for ``weights="imagenet"`` is always added. For a network of that
     kind that you trained from random weights, use ``KerasModel``.
 
+    The classifier, of ImageNet-1k, comes from the published file that has it, or from
+    ``weights`` if that is a path; random weights have none. That of VGG, MobileNetV3
+    and ConvNeXt is more than one layer: it has no weights of its own, and the logits
+    are those of the whole network at the size that it was trained on.
+
     The spec string is the name, a colon, the size (``160``, or ``160x224`` for height x
     width), a comma, and the weights (a path or ``none``). Size and weights may be left
     out: ``"mobilenet-v2"``, ``"mobilenet-v2:128"``, ``"mobilenet-v2:/path/file.h5"``,
@@ -72,7 +80,7 @@ class KerasApplication(KerasBackbone):
     """
 
     TUNED_FILE = TUNED_FILE
-    _OPENED = ("_route", "_file")
+    _OPENED = ("_route", "_head", "_file")
 
     _file: tuple[Path, str] | None = None
 
@@ -198,30 +206,14 @@ class KerasApplication(KerasBackbone):
         """
         return Network(self._build(), self.input_size, self._row.scaling)
 
-    def classifier_head(self) -> ClassifierHead:
-        """Return the classifier of ImageNet-1k that the network was trained with.
-
-        Returns
-        -------
-        head : ClassifierHead
-            Its weights come from the published file with the classifier, or from
-            ``weights`` if that is a path.
-
-        Raises
-        ------
-        PluginContractError
-            If the classifier is more than one layer (VGG, MobileNetV3, ConvNeXt), or
-            the weights are random.
-        ArtifactError
-            If the file is missing or has no classifier.
-        """
+    def _read_head(self) -> tuple[ClassifierHead, Route | None]:
         if self._tuned is not None:
-            raise PluginContractError(
-                f"Expected a backbone as it was pretrained. Got a fine-tuned "
-                f"'{self.model}', whose features are no longer those that the "
-                f"classifier was trained on. Use '{self.model}' itself."
-            )
-        return keras_head(self.model, self._row, self.weights)
+            return self._untuned_head()
+        head = keras_head(self.model, self._row, self.weights)
+        if head.weights is not None:
+            return head, None
+        whole = _WithTop(self.model, weights=self.weights)
+        return head, lambda images: whole.embed(resized(images, whole.input_size))
 
     def trainable_copy(self) -> tuple[Any, Scaling]:
         """Return a copy of the network to be trained, and how pixels are scaled.
@@ -273,3 +265,20 @@ class KerasApplication(KerasBackbone):
             f"KerasApplication({self.model!r}, weights={self.weights!r}, "
             f"input_size={self._input_size!r})" + (" fine-tuned" if self._tuned else "")
         )
+
+
+class _WithTop(KerasApplication):
+    """A network with its classifier, whose "features" are the logits."""
+
+    _is_looked_at = True  # it is a classifier, and looks like one
+
+    @property
+    def fingerprint(self) -> str:
+        return f"logits of {super().fingerprint}"
+
+    def _build(self) -> Any:
+        return build_with_top(self._row, cast(Path, self._weights()[0]))
+
+    @property
+    def _row(self) -> Application:
+        return replace(with_top(super()._row), dim=len(imagenet_classes()))

@@ -6,13 +6,16 @@ import json
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.base import Resize
+from zeroshot.backbones.base import ClassifierHead, Resize
+from zeroshot.backbones.checked import Route
+from zeroshot.backbones.class_list import Classes
 from zeroshot.backbones.keras.network import (
     Network,
     PixelScaling,
@@ -52,6 +55,13 @@ class KerasModel(KerasBackbone, ModelFile):
         leaves it open.
     resize : {"crop", "squash"}, default="crop"
         How the core brings an image to size.
+    logits : str, optional
+        Name of the layer whose output holds the scores of the classes that the network
+        was trained on, before or after the softmax.
+    classes : "imagenet-1k", path or sequence of str, optional
+        The names of those classes, in the order of the scores: ImageNet-1k in its usual
+        order, a UTF-8 text file with one class on each line, or such lines; several
+        names of a class are separated by commas. Needed with ``logits``.
 
     Notes
     -----
@@ -62,7 +72,8 @@ class KerasModel(KerasBackbone, ModelFile):
 
     The spec string is ``"keras:"``, the path and options as in a URL:
     ``"keras:/model.keras?layer=avg_pool&scaling=tf&size=224&resize=squash"``. A size
-    may be ``160x224`` (height x width).
+    may be ``160x224`` (height x width). ``"&logits=predictions&classes=imagenet-1k"``
+    names the classifier.
     """
 
     NAME = "keras"
@@ -78,8 +89,17 @@ class KerasModel(KerasBackbone, ModelFile):
         scaling: PixelScaling = "identity",
         input_size: int | tuple[int, int] | None = None,
         resize: Resize = "crop",
+        logits: str | None = None,
+        classes: Classes | None = None,
     ) -> None:
-        super().__init__(model, scaling=scaling, input_size=input_size, resize=resize)
+        super().__init__(
+            model,
+            scaling=scaling,
+            input_size=input_size,
+            resize=resize,
+            logits=logits,
+            classes=classes,
+        )
         self.model = model
         self.layer = layer
 
@@ -138,6 +158,24 @@ class KerasModel(KerasBackbone, ModelFile):
         """
         network: Network = self._load()[0]
         return network
+
+    def _read_head(self) -> tuple[ClassifierHead, Route | None]:
+        # A tuned one holds its network no further than to the features.
+        return super()._read_head() if self._tuned is None else self._untuned_head()
+
+    def _whole(self) -> Self:
+        whole = super()._whole()
+        whole.layer = self._logits
+        return whole
+
+    def _plain_route(self) -> Route:
+        return self.network()
+
+    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+        for layer in reversed(self.network().model.layers):
+            if layer.weights:
+                return [np.asarray(weight) for weight in layer.weights]
+        return []
 
     def trainable_copy(self) -> tuple[Any, PixelScaling]:
         """Return a copy of the network to be trained, and how pixels are scaled.

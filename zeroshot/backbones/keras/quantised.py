@@ -1,8 +1,16 @@
 """A Keras network in whole numbers of 8 bits: faster on some processors, not exact."""
 
+from functools import partial
 from pathlib import Path
 
-from zeroshot.backbones.base import Backbone, BackboneCard, card_of
+from zeroshot.backbones.base import (
+    Backbone,
+    BackboneCard,
+    ClassifierHead,
+    card_of,
+    head_of,
+    logits_of,
+)
 from zeroshot.backbones.checked import NetworkBackbone, Route
 from zeroshot.backbones.keras.litert_conversion import (
     ConversionError,
@@ -78,6 +86,10 @@ class Quantised(NetworkBackbone):
     def fingerprint(self) -> str:
         """Text that changes whenever features would; not that of the exact backbone."""
         return f"int8 version {VERSION} {self.exact.fingerprint}"
+
+    def _read_head(self) -> tuple[ClassifierHead, Route | None]:
+        head = head_of(self.exact)
+        return head, partial(logits_of, self.exact) if head.weights is None else None
 
     def _open(self) -> Route:
         path = converted_file(self.fingerprint)

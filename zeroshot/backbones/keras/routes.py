@@ -6,7 +6,7 @@ from abc import abstractmethod
 from functools import cache
 from typing import Any, ClassVar, Self
 
-from zeroshot.backbones.base import WeightsFile
+from zeroshot.backbones.base import ClassifierHead, WeightsFile
 from zeroshot.backbones.checked import NetworkBackbone, Route
 from zeroshot.backbones.keras.litert_conversion import (
     ConversionError,
@@ -51,6 +51,9 @@ class KerasBackbone(NetworkBackbone):
         backbone = copy.copy(self)  # without what is opened
         backbone._tuned = weights
         return backbone
+
+    def _untuned_head(self) -> tuple[ClassifierHead, Route | None]:
+        return self.with_weights(None)._opened_head()
 
     def weights_of(self, model: Any) -> WeightsFile:
         """Return the weights of a model from ``trainable_copy``, as a file."""

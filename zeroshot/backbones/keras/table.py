@@ -23,7 +23,7 @@ class Application:
     file: str  # published weights without the classifier: name in Keras' cache
     url: str
     hash: str | None = None  # MD5 or SHA-256 of that file, where Keras states one
-    linear_head: bool = False  # the classifier: one dense layer on pooled features
+    linear_head: bool = False  # the classifier: one dense layer on the features
     top_hash: str | None = None  # of the weights with it, where Keras states one
     extra_rescaling: bool = False  # by Keras for "imagenet" (EfficientNet B0 to B7)
     pretraining: str = "ImageNet-1k (ILSVRC 2012)"

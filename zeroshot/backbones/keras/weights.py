@@ -24,6 +24,7 @@ from zeroshot.tensorflow_import import import_keras
 __all__ = [
     "TUNED_FILE",
     "WEIGHTS",
+    "build_with_top",
     "build_without_top",
     "content_of",
     "published_weights",
@@ -97,6 +98,19 @@ def build_without_top(
                 _load_weights(keras, model, row, path)
         else:
             _load_weights(keras, model, row, weights)
+    return model
+
+
+def build_with_top(row: Application, weights: Path) -> Any:
+    """Build a network of `keras.applications` with its classifier, less the softmax.
+
+    ``weights``: a file with the classifier. Raises ArtifactError if it does not fit.
+    """
+    with _keras_defaults() as keras:
+        model = getattr(keras.applications, row.constructor)(
+            weights=None, classifier_activation=None
+        )
+        _load_weights(keras, model, row, weights)
     return model
 
 
