@@ -13,14 +13,24 @@ from sklearn.utils.validation import check_is_fitted
 
 from zeroshot.backbones.base import Backbone
 from zeroshot.backbones.fine_tuning_settings import FineTuning
-from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
+from zeroshot.errors import (
+    FingerprintMismatchError,
+    PluginContractError,
+    ZeroShotWarning,
+)
 from zeroshot.estimator import Embeddings, FittedEstimator, check_count
 from zeroshot.features import ImagePoints, OnError
 from zeroshot.labels import Candidates, CandidateSet, embed_labels
-from zeroshot.projections.base import Projection
+from zeroshot.projections.base import Projection, learns_from_pretrained
 from zeroshot.saving import Fitted, read_fitted, write_fitted
 from zeroshot.scoring import Explanation, RankedLabel, Scores
-from zeroshot.training import Targets, check_fine_tuning, learn, learn_from_head
+from zeroshot.training import (
+    Pretrained,
+    PretrainedSetting,
+    Targets,
+    check_fine_tuning,
+    learn,
+)
 
 __all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
 
@@ -43,17 +53,24 @@ class ZeroShotClassifier(FittedEstimator):
     embeddings : str, Path or TextEmbeddings
         Where word vectors come from: the path of a vector file, a spec
         (``"glove:/path/file.txt"``), a registered name or an object.
-    projection : str or Projection, default="eszsl"
-        The map from features to the text space: a registered name (``"devise"``, ...)
-        or an estimator, such as ``DeViSE(margin=0.2)``, whose parameters are searchable
-        as ``projection__margin``. ``"auto"`` takes the best on folds of the seen
-        classes (``projection_choice_``).
+    projection : str or Projection, default="devise"
+        The maps of images and of labels into one space: a registered name or an
+        estimator, such as ``DeViSE(margin=0.2)``, whose parameters are searchable as
+        ``projection__margin``.
+    pretrained_classes : "auto", mapping, ClassifierHead or None, default="auto"
+        The classes that the backbone was trained on, to learn from beside those of the
+        images: all of them where it has a classifier and they have a word vector;
+        ``{class: name or names}``, those alone, by these names; a
+        `zeroshot.backbones.ClassifierHead` of your own. They are not among the
+        ``classes_``. None leaves them out.
     candidate_labels : sequence, mapping or None, default=None
         What to predict among where a method is given no ``candidate_labels``: labels,
         or ``{label: [alias, ...]}``. None means the seen classes.
-    hub_correction : float, default=0.5
-        A label's scores lose this times the mean of its five highest cosines with seen
-        classes, as in CSLS (`zeroshot.scoring.label_space`). Takes effect in `fit`.
+    hub_correction : float or None, default=None
+        A label's scores lose this times the mean of its five highest cosines with known
+        classes, as in CSLS (`zeroshot.scoring.label_space`). None is what suits the
+        projection: 0.25, and 0.5 where images are mapped to words. Takes effect in
+        `fit`.
     seen_penalty : float or "auto", default=0.0
         Subtracted from the scores of seen classes (calibrated stacking [2]_). Without
         it an unseen class almost never wins against seen ones. ``"auto"`` takes the
@@ -124,9 +141,10 @@ class ZeroShotClassifier(FittedEstimator):
         backbone: str | Backbone | None,
         embeddings: Embeddings,
         *,
-        projection: str | Projection = "eszsl",
+        projection: str | Projection = "devise",
+        pretrained_classes: PretrainedSetting = "auto",
         candidate_labels: Candidates = None,
-        hub_correction: float = 0.5,
+        hub_correction: float | None = None,
         seen_penalty: float | Literal["auto"] = 0.0,
         temperature: float | Literal["auto"] | None = None,
         reject: float | str | None = None,
@@ -140,6 +158,7 @@ class ZeroShotClassifier(FittedEstimator):
         self.backbone = backbone
         self.embeddings = embeddings
         self.projection = projection
+        self.pretrained_classes = pretrained_classes
         self.candidate_labels = candidate_labels
         self.hub_correction = hub_correction
         self.seen_penalty = seen_penalty
@@ -186,8 +205,24 @@ class ZeroShotClassifier(FittedEstimator):
         class_embeddings, report = embed_labels(targets.classes.tolist(), embeddings)
         images = self._read(visual)
         features, index, positions = targets.readable(images)
+        sources = None
+        if visual.images is not None:
+            sources = [visual.images[i] for i in positions]
+        pretrained = Pretrained.of(
+            self.pretrained_classes,
+            backbone,
+            embeddings,
+            targets.classes.tolist(),
+            None if sources is None else (sources, features),
+        )
         learnt = learn(
-            projection, features, index, class_embeddings, settings, self.random_state
+            projection,
+            features,
+            index,
+            class_embeddings,
+            pretrained,
+            settings,
+            self.random_state,
         )
         fitted = Fitted(
             seen_classes=targets.classes,
@@ -201,26 +236,15 @@ class ZeroShotClassifier(FittedEstimator):
             image_errors=images.errors,
             **learnt._asdict(),
         )
-        if tuning is not None and visual.images is not None:
-            sources = [visual.images[i] for i in positions]
+        if tuning is not None and sources is not None:
             fitted = fitted.fine_tuned(sources, features, index, tuning)
         return self._adopt(fitted)
 
-    def fit_pretrained(
-        self, *, method: Literal["conse", "prototypes"] = "conse"
-    ) -> Self:
-        """Use the classifier that the backbone was trained with; needs no images.
+    def fit_pretrained(self) -> Self:
+        """Learn from the classes that the backbone was trained with; needs no images.
 
-        Its classes, usually those of ImageNet-1k, become the seen classes, as far as
-        they have a word vector.
-
-        Parameters
-        ----------
-        method : {"conse", "prototypes"}, default="conse"
-            ``"conse"``: an image is the mean of the word vectors of its ten most
-            probable ImageNet classes (Norouzi et al., ICLR 2014); ``projection`` is not
-            used. ``"prototypes"``: ``projection`` is trained on the rows of the
-            classifier's weights, one for each class, as if they were features.
+        They, usually those of ImageNet-1k, become the seen classes, as far as they have
+        a word vector.
 
         Returns
         -------
@@ -228,25 +252,55 @@ class ZeroShotClassifier(FittedEstimator):
 
         Raises
         ------
-        PluginContractError
+        NoClassifierError
             If the backbone has no classifier of its own.
         UnknownPluginError, ArtifactError, OutOfVocabularyError, ValueError
-            As `fit`; also if the classifier's weights cannot be had, or a parameter is
-            ``"auto"``: that needs images.
+            As `fit`; also if the classifier's weights cannot be had, the projection
+            learns from images only, or a parameter is ``"auto"``: that needs images.
         """
         settings, backbone, embeddings, projection = self._begin()
+        for name in settings.automatic:
+            raise ValueError(
+                f"Expected numbers: without images there is nothing to calibrate on. "
+                f"Got {name}={getattr(settings, name)!r}. Give a number, or use fit."
+            )
         if self.fine_tune is not None:
             got = f"Got fine_tune={self.fine_tune!r}. Use fit."
             raise ValueError(f"Expected fine_tune=None: there are no images. {got}")
-        head = learn_from_head(
-            backbone, embeddings, projection, settings, self.random_state, method
+        if not learns_from_pretrained(projection):
+            raise PluginContractError(
+                f"Expected a projection that learns from a classifier, such as "
+                f"'devise'. Got '{type(projection).__name__}', which needs images."
+            )
+        pretrained = Pretrained.of(
+            self.pretrained_classes, backbone, embeddings, [], required=True
+        )
+        if pretrained is None:
+            raise ValueError(
+                "Expected a backbone with a classifier of its own. Got "
+                f"backbone={backbone!r}, pretrained_classes={self.pretrained_classes!r}"
+            )
+        pretrained, classes, report = pretrained.as_seen(embeddings)
+        n_features = pretrained.classes.weights.shape[1]
+        learnt = learn(
+            projection,
+            np.empty((0, n_features), np.float32),
+            np.empty(0, np.intp),
+            report.class_embeddings,
+            pretrained,
+            settings,
+            self.random_state,
         )
         fitted = Fitted(
+            seen_classes=classes,
+            class_embeddings=report.class_embeddings,
+            label_report=report,
             backbone=backbone,
-            backbone_fingerprint=backbone.fingerprint,
+            backbone_fingerprint=None if backbone is None else backbone.fingerprint,
             embeddings=embeddings,
+            n_features=n_features,
             n_images=0,
-            **head._asdict(),
+            **learnt._asdict(),
         )
         return self._adopt(fitted)
 
@@ -439,7 +493,7 @@ class ZeroShotClassifier(FittedEstimator):
         return ImagePoints(**vars(projected), projection=self.projection_)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return the images as points in the space of word vectors.
+        """Return the images as points in the space that labels are mapped to.
 
         Parameters
         ----------
@@ -447,7 +501,7 @@ class ZeroShotClassifier(FittedEstimator):
 
         Returns
         -------
-        points : ndarray of shape (n, dim_text), float32
+        points : ndarray of shape (n, dim), float32
             Compare by cosine. NaN for an unreadable image under ``on_error="nan"``.
         """
         return self.points(X).matrix
@@ -466,10 +520,32 @@ class ZeroShotClassifier(FittedEstimator):
 
         Returns
         -------
-        points : ndarray of shape (n_candidates, dim_text), float32
+        points : ndarray of shape (n_candidates, dim), float32
             Of unit length, in the order of the candidates.
         """
-        return self._candidates(candidate_labels, embeddings).class_embeddings
+        found = self._candidates(candidate_labels, embeddings)
+        space = self._fitted.label_space
+        return space.label_points(found.class_embeddings, found.class_of)[:, :-1]
+
+    def standing(
+        self, X: Any, candidate_labels: Candidates = None
+    ) -> NDArray[np.float64]:
+        """Return how far the candidates stand out from all other known classes.
+
+        What ``reject`` decides by: the log odds of the candidates against the other
+        classes of training and of the backbone (`zeroshot.scoring.rejection`).
+
+        Parameters
+        ----------
+        X, candidate_labels : as in `predict`
+
+        Returns
+        -------
+        standing : ndarray of shape (n,), float64
+            Higher is likelier to be one of the candidates; NaN for an unreadable image.
+        """
+        _, scores = self._scores(X, candidate_labels, None)
+        return scores.standing().of(scores.points)
 
     def score(
         self,

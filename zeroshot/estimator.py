@@ -99,7 +99,7 @@ class FittedEstimator(
 
     @property
     def _n_features_out(self) -> int:
-        return int(self._fitted.class_embeddings.shape[1])
+        return int(self._fitted.label_space.seen.shape[1])
 
     @property
     def _fitted(self) -> Fitted:
@@ -177,14 +177,17 @@ class FittedEstimator(
         return fitted.candidates(labels, provider)
 
     def _compared(self, candidates: CandidateSet, points: ImagePoints) -> Scores:
+        fitted = self._fitted
         return Scores(
-            candidates.labels,
-            candidates.class_embeddings,
-            candidates.class_of,
-            points.matrix,
-            self._fitted.label_space,
-            self._settings_in_effect(),
-            self._fitted.calibration,
+            labels=candidates.labels,
+            class_embeddings=candidates.class_embeddings,
+            class_of=candidates.class_of,
+            pretrained_of=candidates.pretrained_of,
+            twins=fitted.twins,
+            points=points.matrix,
+            space=fitted.label_space,
+            settings=self._settings_in_effect(),
+            calibration=fitted.calibration,
         )
 
 

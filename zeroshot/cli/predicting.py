@@ -152,7 +152,7 @@ def _open(
             raise typer.BadParameter("Give images after the model.")
         return classifier, images
     classifier = ZeroShotClassifier(backbone, embeddings, random_state=0)
-    return classifier.fit_pretrained(method=pretrained.value), sources
+    return classifier.fit_pretrained(), sources
 
 
 def _opened(

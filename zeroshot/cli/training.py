@@ -90,7 +90,7 @@ def _fit(
     embeddings: Annotated[str, options.EMBEDDINGS],
     out: Annotated[Path, OUT],
     images: Annotated[Path | None, IMAGES] = None,
-    projection: Annotated[str, options.PROJECTION] = "eszsl",
+    projection: Annotated[str, options.PROJECTION] = "devise",
     pretrained: Annotated[options.Pretrained | None, PRETRAINED] = None,
     seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
     temperature: Annotated[str | None, options.TEMPERATURE] = None,
@@ -149,7 +149,7 @@ def _fit(
                 raise typer.BadParameter(
                     f"{name} cannot be auto with --pretrained: it takes images."
                 )
-        classifier.fit_pretrained(method=(pretrained or options.Pretrained.conse).value)
+        classifier.fit_pretrained()
         classifier.save(out, vocabulary=words)
         print_text(
             f"Took the {len(classifier.classes_)} classes of {backbone}'s own "
@@ -170,11 +170,10 @@ def _fit(
     classifier.save(out, vocabulary=words)
     if classifier.fine_tuning_ is not None and classifier.fine_tuning_.used:
         print_text(classifier.fine_tuning_)  # else a warning has said it
-    report, choice = classifier.label_report_, classifier.projection_choice_
-    name = projection if choice is None else choice.chosen
+    report = classifier.label_report_
     complete = round(report.coverage * len(report.entries))
     print_text(
-        f"Trained {name} on {classifier.n_images_} images of "
+        f"Trained {projection} on {classifier.n_images_} images of "
         f"{len(classifier.classes_)} classes: {backbone} features, {embeddings} "
         f"vectors ({complete} labels with no word left out)."
     )
@@ -186,8 +185,6 @@ def _fit(
             f"false-accept rate {found.false_accept_rate:.2f} (AUROC "
             f"{found.auroc:.2f})."
         )
-    if choice is not None:
-        print_text(f"Why: {choice}\n")
     if unseen:
         names, held_out = short_names(np.unique(labels).tolist()), set(unseen)
         shown = [name for label, name in names.items() if label in held_out]

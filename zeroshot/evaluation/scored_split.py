@@ -28,7 +28,6 @@ from zeroshot.metrics import (
 )
 from zeroshot.saving.fitted import Fitted
 from zeroshot.scoring.ranking import softmax
-from zeroshot.scoring.rejection import stand_out
 from zeroshot.splits import ZeroShotSplit
 
 __all__ = [
@@ -96,8 +95,10 @@ class ScoredSplit:
     scores: NDArray[np.float32]  # (n, m), among all labels, without a penalty
     unseen_scores: NDArray[np.float32]  # (n_unseen_images, m - n_seen)
     kept_scores: NDArray[np.float32]  # (n_unseen_images, n_kept)
-    points: NDArray[np.float32]  # (n, dim_text)
-    label_points: NDArray[np.float32]  # (m, dim_text)
+    # (n_unseen_images,): how far the kept labels stand out from the background
+    standing: NDArray[np.float64]
+    points: NDArray[np.float32]  # (n, dim)
+    label_points: NDArray[np.float32]  # (m, dim)
     # (n_unseen_images,): accepted among the kept labels; None if it never rejects
     accepted: NDArray[np.bool_] | None
     penalty: float  # the classifier's, as is the temperature
@@ -173,20 +174,14 @@ class ScoredSplit:
     def rejection(self) -> RejectionCurve | None:
         """Return how well scores tell whether the true label is among the kept.
 
-        What counts is how far the best of them stands out from the seen classes, as for
+        What counts is how far they stand out from the background, as for
         ``reject="auto"``. None without images of both kinds.
         """
         readable = self.readable_unseen
         is_known = self.is_kept[readable]
         if is_known.all() or not is_known.any():
             return None
-        values = stand_out(
-            self.kept_scores[readable].max(axis=1),
-            np.full(len(is_known), -1),
-            self.scores[self.of_unseen][readable][:, : self.n_seen],
-            self.temperature,
-        )
-        return rejection_curve(values, is_known)
+        return rejection_curve(self.standing[readable], is_known)
 
     def accept_rates(self) -> tuple[float, float] | None:
         """Return the shares that the classifier itself accepts: rightly and falsely.
@@ -326,8 +321,9 @@ def score_split(
         scores=_scores(plain, X, labels),
         unseen_scores=_scores(plain, X_unseen, unseen),
         kept_scores=_scores(plain, X_unseen, kept),
+        standing=_standing(plain, X_unseen, kept),
         points=_of_readable(X, plain.transform),
-        label_points=known.class_embeddings,
+        label_points=plain.label_points(labels),
         accepted=accepted,
         penalty=classifier.seen_penalty_,
         temperature=classifier.temperature_,
@@ -348,6 +344,14 @@ def _scores(
     if scores.ndim == 1:
         return np.column_stack([np.zeros_like(scores), scores])
     return scores[:, : len(candidates)]
+
+
+def _standing(
+    classifier: ZeroShotClassifier, X: NDArray[np.float32], candidates: list[Any]
+) -> NDArray[Any]:
+    if len(candidates) == 0 or len(X) == 0:
+        return np.empty(len(X))
+    return _of_readable(X, lambda rows: classifier.standing(rows, candidates))
 
 
 def _of_readable(

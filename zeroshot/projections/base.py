@@ -60,8 +60,9 @@ class PretrainedClasses:
         return rows
 
     def without(self, classes: Integers) -> Self:
-        """Return the same without those of some of the user's classes; the others of
-        these are numbered anew.
+        """Return the same beside some of the user's classes, numbered anew.
+
+        Those that go by the name of another class of the user's are left out.
 
         Parameters
         ----------

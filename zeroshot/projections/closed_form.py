@@ -37,8 +37,10 @@ class Sums(NamedTuple):
         pretrained: PretrainedClasses | None,
         weight: float = IMAGES_PER_ROW,
     ) -> "Sums":
-        """Return the sums over images, and over the rows of the backbone's classifier
-        as if each were that many images. A class without a word vector (NaN) is none.
+        """Return the sums over images and the rows of the backbone's classifier.
+
+        A row counts as ``weight`` images. Classes without a word vector, NaN, are left
+        out.
         """
         known = np.isfinite(T).all(axis=1)
         gram, features = moments.gram, moments.sums[known]

@@ -77,7 +77,7 @@ class DeViSE(TrainedProjection, Visual):
     batch_size : int, default=128
         Images per step.
     epochs : int, default=30
-        Most passes over the images.
+        Most passes over the images; 0 leaves the linear map where it starts.
     early_stopping : bool, default=True
         Choose the number of epochs on held-out classes: train on the others, watch the
         mean reciprocal rank among the held-out ones, then train on all classes until
@@ -128,8 +128,9 @@ class DeViSE(TrainedProjection, Visual):
         ("hidden", (lambda v: all(map(COUNT[0], v)), "as a list of widths >= 1")),
         ("dropout", (lambda v: 0 <= v < 1, "in [0, 1)")),
         ("visual_weight", (lambda v: 0 <= v < 1, "in [0, 1)")),
+        ("epochs", (lambda v: v == 0 or COUNT[0](v), "as a whole number >= 0")),
         *VisualRules,
-        *TrainedProjection._rules,
+        *(rule for rule in TrainedProjection._rules if rule[0] != "epochs"),
     )
 
     def __init__(
@@ -176,13 +177,16 @@ class DeViSE(TrainedProjection, Visual):
         self.dropout = dropout
 
     @property
-    def choices_(self) -> dict[str, float]:
-        """What ``"auto"`` stands for, and nothing where no `Visual` was learnt."""
-        return super().choices_ if self.visual_weight else {}
+    def choices_(self) -> dict[str, Any]:
+        """What ``"auto"`` and early stopping stand for."""
+        chosen = super().choices_ if self.visual_weight else {}
+        return chosen | {"early_stopping": False, "epochs": self.n_epochs_}
 
     def transform_labels(self, class_embeddings: Floats) -> Float32:
-        """Map word vectors to points, (m, dim_text + dim_visual): the words, and what
-        images of them look like. With ``visual_weight=0`` they stay what they are.
+        """Map word vectors to points, (m, dim_text + dim_visual).
+
+        They are the words and what images of them look like, side by side; with
+        ``visual_weight=0`` words stay what they are.
         """
         if not self.visual_weight:
             return np.asarray(class_embeddings, np.float32)
@@ -218,7 +222,7 @@ class DeViSE(TrainedProjection, Visual):
         (kernel, bias), *rest = layers
         shift = ((changed.mean_ - self.mean_) * np.float32(self.scale_)) @ kernel
         kernel = np.float32(self.scale_ / changed.scale_) * kernel
-        layers = [(kernel, bias + shift), *rest]
+        layers = [(kernel, (bias + shift).astype(np.float32)), *rest]
         changed.kernels_, changed.biases_ = map(list, zip(*layers, strict=True))
         changed._learn_prototypes(moments, X, y, class_embeddings, pretrained)
         return changed
@@ -232,7 +236,7 @@ class DeViSE(TrainedProjection, Visual):
         pretrained: PretrainedClasses | None,
     ) -> None:
         self._learn_prototypes(moments, X, y, T, pretrained)
-        has_word = np.isfinite(T).all(axis=1)
+        has_word: NDArray[np.bool_] = np.asarray(np.isfinite(T).all(axis=1))
         prepared, index = self._prepare(X[has_word[y]]), y[has_word[y]]
         seed = self._seed()
         train = partial(self._trained, moments, prepared, index, T, pretrained, seed)
@@ -240,6 +244,9 @@ class DeViSE(TrainedProjection, Visual):
             self._keep(train(np.arange(len(index)), self.n_epochs_), self.n_epochs_)
         else:
             self._train_on_all(train, prepared, index, T)
+
+    def _unwatched_epochs(self) -> int:
+        return 0 if self.early_stopping and not self.hidden else self.epochs
 
     def _learn_prototypes(
         self,
@@ -292,14 +299,15 @@ class DeViSE(TrainedProjection, Visual):
         batch = np.concatenate([X[rows], more])
         index = np.searchsorted(classes, y[rows])
         index = np.concatenate([index, np.arange(len(more))])
-        start = None
+        start: Float32 | None = None
         if not self.hidden:
-            start = ridge_map(Sums.of(moments, T, pretrained, weight), RIDGE)
-            start = start.astype(np.float32)
+            sums = Sums.of(moments, T, pretrained, weight)
+            start = ridge_map(sums, RIDGE).astype(np.float32)
             # The margin is meant for points about as long as the words.
             length = float(np.linalg.norm(batch @ start, axis=1).mean())
-            start /= max(length, np.finfo(np.float32).tiny)
+            start = start / np.float32(max(length, 1e-30))
             yield np.nan, [(start, np.zeros(T.shape[1], np.float32))]
+        epochs = max(1, epochs) if self.hidden else epochs
         if epochs and (self.hidden or self.loss != "rank"):
             yield from self._train(batch, index, words, epochs, seed, start)
         elif epochs:
@@ -361,9 +369,7 @@ class DeViSE(TrainedProjection, Visual):
         points = forward(self.layers, X)
         return self._side_by_side(points, X) if self.visual_weight else points
 
-    def _side_by_side(
-        self, text: Floats, visual: Floats, share: Any = 1.0
-    ) -> Float32:
+    def _side_by_side(self, text: Floats, visual: Floats, share: Any = 1.0) -> Float32:
         """Return unit points of both, weighted; ``share``: of the text's weight."""
         weight = (1 - self.visual_weight) * share
         parts = np.sqrt(weight) * _unit(text), np.sqrt(1 - weight) * _unit(visual)

@@ -181,8 +181,10 @@ class MomentsProjection(ProjectionEstimator):
         class_embeddings: Floats,
         pretrained: PretrainedClasses | None = None,
     ) -> Self:
-        """Learn the map, as `ProjectionEstimator.fit`; with ``pretrained`` from the
-        backbone's own classes too: then there may be no image.
+        """Learn the map, as `ProjectionEstimator.fit`.
+
+        ``pretrained``: the backbone's own classes, to learn from too; then there may be
+        no image.
         """
         least = 1 if pretrained is None else 0
         X, y, T = self._checked(X, y, class_embeddings, least=least)

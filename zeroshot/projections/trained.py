@@ -140,7 +140,7 @@ class TrainedProjection(ProjectionEstimator):
         classes = np.unique(y)
         n_held_out = round(self.validation_fraction * len(classes))
         self.history_ = {}
-        self.n_epochs_ = self.epochs
+        self.n_epochs_ = self._unwatched_epochs()
         # A ranking of one class says nothing, so two must be held out, and two kept.
         if self.early_stopping and 2 <= n_held_out <= len(classes) - 2:
             order = np.random.default_rng(self._seed()).permutation(classes)
@@ -148,6 +148,10 @@ class TrainedProjection(ProjectionEstimator):
             self.n_epochs_ = self._choose_epochs(train, X, y, T, held_out)
         rows = np.arange(len(y))
         self._keep(train(rows, self.n_epochs_), self.n_epochs_)
+
+    def _unwatched_epochs(self) -> int:
+        """Return how many are run where no classes can be held out."""
+        return self.epochs
 
     def _keep(self, epochs: Iterator[tuple[float, Layers]], n: int) -> None:
         """Keep the layers after so many epochs."""

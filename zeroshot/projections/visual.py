@@ -117,7 +117,7 @@ class Visual(MomentsProjection):
         self.normalize = normalize
 
     @property
-    def choices_(self) -> dict[str, float]:
+    def choices_(self) -> dict[str, Any]:
         """What ``"auto"`` stands for: parameters of a clone that chooses nothing."""
         names = [name for name, _ in VisualRules]
         return {name: getattr(self, f"{name}_") for name in names}
@@ -264,10 +264,10 @@ class _Task:
         alpha: float,
         pretrained_weight: float,
     ) -> Float64:
-        """Return how the images of each class rank it, when it and its namesakes are
-        left out and predicted from the others: mean of 1 / rank, (n_classes,).
+        """Return the mean of 1 / rank of each class among the user's, (n_classes,).
 
-        From one inverse: ``P_B - (Q_BB)^-1 D_B`` for the rows B left out, with Q the
+        Each is predicted from the others, without its images and its namesakes. From
+        one inverse: ``P_B - (Q_BB)^-1 D_B`` for the rows B left out, with Q the
         inverse and D the dual coefficients.
         """
         inverse, dual = self.solved(gamma, alpha, pretrained_weight)
@@ -291,12 +291,12 @@ def _kernel(a: Floats, b: Floats, gamma: float) -> Float64:
 
 
 def _prototypes(moments: Moments) -> Float64:
-    """Return for each class the mean of its images and its row of the linear
-    discriminant, both of unit length, together: (n_classes, dim), of unit length.
+    """Return a prototype of each class, (n_classes, dim), of unit length.
 
-    The covariance within classes is shrunk half-way to a sphere: 0.3 to 10 times as
-    much differ by 0.01 (docs/defaults.md). Means alone are as good for few images, and
-    worse for many.
+    It is the mean of its images and its row of the linear discriminant, both of unit
+    length, together. The covariance within classes is shrunk half-way to a sphere: 0.3
+    to 10 times as much differ by 0.01 (docs/defaults.md). Means alone are as good for
+    few images, and worse for many.
     """
     means, n = moments.means, int(moments.counts.sum())
     rows: Float64 = unit_rows(means) if len(means) else means

@@ -489,7 +489,10 @@ def _pretrained(
 ) -> Pretrained | None:
     if saved is None:
         return None
-    parts = {field.name: arrays[f"pretrained/{field.name}"] for field in fields(PretrainedClasses)}
+    parts = {
+        field.name: arrays[f"pretrained/{field.name}"]
+        for field in fields(PretrainedClasses)
+    }
     names = tuple(tuple(map(_text, each)) for each in saved["names"])
     classes = PretrainedClasses(**parts)
     shapes = {len(part) for part in parts.values()}

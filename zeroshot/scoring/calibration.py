@@ -205,9 +205,7 @@ def _best_temperature(parts: Folds) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _best_rate(
-    parts: Folds, penalty: float, temperature: float
-) -> tuple[float, float]:
+def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float, float]:
     """Return the false-accept rate of the best balanced accuracy, and the AUROC.
 
     With half of a fold's left-out labels as candidates.

@@ -69,9 +69,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """A projection that was trained on some of the classes, and all labels in its
-    `LabelSpace`: ``label_points``, (n_classes, dim + 1) float32, ``pretrained``: those
-    of the backbone that were not left out.
+    """A projection that was trained on some of the classes.
+
+    ``label_points``: (n_classes, dim + 1) float32, all labels in its `LabelSpace`.
+    ``pretrained``: likewise the backbone's own classes that were not left out.
     """
 
     projection: Projection
@@ -136,8 +137,8 @@ def train_on_folds(training: Training, seed: int, most: int) -> Folds:
             advance()
     new = np.full((len(sample), label_points[0].shape[1] - 1), np.nan, np.float32)
     known = np.full_like(new, np.nan)
-    for target, (rows, points) in zip([new, known] * n_folds, parts, strict=True):
-        target[rows] = points
+    for target, (chosen, points) in zip([new, known] * n_folds, parts, strict=True):
+        target[chosen] = points
     labels = np.stack(label_points)
     return Folds(y[sample], folds, new, known, own_fold, labels, pretrained)
 

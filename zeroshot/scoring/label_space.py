@@ -117,8 +117,10 @@ class LabelSpace:
         return np.column_stack([self.pretrained, -self._hub_penalty(self.pretrained)])
 
     def _hub_penalty(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the scores of each label lose, (m,): ``hub_correction`` times the
-        mean cosine with the five nearest known classes.
+        """Return what the scores of each label lose, (m,).
+
+        That is ``hub_correction`` times the mean cosine with the five nearest known
+        classes.
         """
         penalty = np.zeros(len(points), np.float32)
         n_known = len(self.seen) + len(self.pretrained)

@@ -108,11 +108,12 @@ class StandOut:
         points: NDArray[np.float32],
         hidden_classes: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float64]:
-        """Return how far they do for each image, (n,): t times the log odds of the
-        candidates against the mean of the background; -inf where no candidate is left.
+        """Return how far they do for each image, (n,).
 
-        What a candidate names is no background. Where nothing else would be left, all
-        seen classes are, but that which is named by the best candidate.
+        That is t times the log odds of the candidates against the mean of the
+        background; -inf where no candidate is left. What a candidate names is no
+        background. Where nothing else would be left, all seen classes are, but that
+        which is named by the best candidate.
 
         ``points``: (n, dim) float32. ``hidden_classes``: (n, n_classes) bool, seen
         classes that an image must not meet, as candidates or by the names of others.
@@ -146,8 +147,6 @@ class StandOut:
                 back[np.arange(len(best)), best] = -np.inf
             n = np.maximum(1, np.isfinite(back).sum(axis=1))
             values[rows] = t * (
-                logsumexp(scores / t, axis=1)
-                - logsumexp(back / t, axis=1)
-                + np.log(n)
+                logsumexp(scores / t, axis=1) - logsumexp(back / t, axis=1) + np.log(n)
             )
         return values

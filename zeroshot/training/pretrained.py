@@ -22,6 +22,7 @@ from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
     LabelError,
+    NoClassifierError,
     OutOfVocabularyError,
     PartialCoverageWarning,
     PluginContractError,
@@ -31,6 +32,7 @@ from zeroshot.errors import (
 )
 from zeroshot.images.sources import ImageSource, read_fitted
 from zeroshot.labels.cascade import embed_labels
+from zeroshot.labels.report import LabelReport
 from zeroshot.labels.spelling import label_key
 from zeroshot.projections.base import PretrainedClasses
 
@@ -81,12 +83,15 @@ class Pretrained:
         embeddings: TextEmbeddings,
         seen_classes: Iterable[Hashable],
         images: tuple[Sequence[ImageSource], NDArray[np.float32]] | None = None,
+        *,
+        required: bool = False,
     ) -> Self | None:
         """Return the classes that a setting stands for, or None.
 
         ``seen_classes``: of the user's. ``images``: readable ones, and their features
         (n, dim), for a classifier that is more than a dense layer. Under ``"auto"``
-        nothing is raised: what is missing is said, and left out. Raises
+        nothing is raised unless it is ``required``: what is missing is said, and left
+        out. Raises
         PluginContractError, ArtifactError if a mapping is given and the backbone has no
         classifier; LabelError if it names a class that is none.
         """
@@ -100,17 +105,18 @@ class Pretrained:
             return cls._embedded(
                 head.class_names, weights, bias, embeddings, [*seen_classes]
             )
-        except OutOfVocabularyError:
-            if setting != "auto":
+        except (NoClassifierError, OutOfVocabularyError) as error:
+            if required or setting != "auto":
                 raise
-            reason = f"none of them has a vector in '{embeddings.name}'"
+            logger.info(f"No pretrained classes take part. {error}")
+            return None
         except ZeroShotError as error:
-            if setting != "auto":
+            if required or setting != "auto":
                 raise
             reason = str(error)
         warnings.warn(
             f"The classes that '{getattr(backbone, 'name', backbone)}' was trained on "
-            f"take no part, which costs accuracy on new labels: {reason}",
+            f"take no part, which costs accuracy on new labels. {reason}",
             PartialCoverageWarning,
             stacklevel=3,
         )
@@ -142,7 +148,7 @@ class Pretrained:
                 found, _ = embed_labels(different[known].tolist(), embeddings)
                 vectors = np.zeros((len(known), found.shape[1]), np.float32)
                 vectors[known] = found
-        kept = np.flatnonzero(known[place])
+        kept = np.flatnonzero(known[place]).tolist()
         names = tuple(tuple(class_names[i]) for i in kept)
         left_out = len(texts) - len(kept)
         if left_out:
@@ -157,6 +163,23 @@ class Pretrained:
             np.full(len(kept), -1),
         )
         return cls(names, classes, left_out).beside(seen_classes)
+
+    def as_seen(
+        self, embeddings: TextEmbeddings
+    ) -> tuple[Self, NDArray[Any], LabelReport]:
+        """Return the same beside classes of these very names, for want of others.
+
+        Also the classes, sorted, all names of one in a text, and how their vectors were
+        made.
+        """
+        texts = [", ".join(names) for names in self.names]
+        classes, place = np.unique(texts, return_inverse=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZeroShotWarning)
+            _, report = embed_labels(classes.tolist(), embeddings)
+        parts = vars(self.classes) | {"class_of": place}
+        same = type(self)(self.names, PretrainedClasses(**parts), self.n_left_out)
+        return same, classes, report
 
     def beside(self, seen_classes: Sequence[Hashable]) -> Self:
         """Return the same beside other classes of the user's."""
@@ -199,7 +222,7 @@ def as_head(
             )
         return None
     if not isinstance(backbone, SupportsClassifierHead):
-        raise PluginContractError(
+        raise NoClassifierError(
             f"Expected a backbone that still has the classifier of its pretraining. "
             f"Got '{backbone.name}', which has none. Use a network of "
             f"keras.applications, such as 'mobilenet-v2', or a file that names its "

@@ -111,7 +111,7 @@ class TrainableEnd:
         self,
         layers: Sequence[Layer],
         *,
-        mean: NDArray[np.float32] | None,
+        center: tuple[NDArray[np.float32], float] | None,
         class_embeddings: NDArray[np.float32],
         loss: Loss,
         penalty: Callable[[Any, Sequence[Any]], Any],
@@ -121,8 +121,9 @@ class TrainableEnd:
         """Compile one step of training of the end and the map together.
 
         ``layers``: the map's dense layers, ReLU between them; where training begins.
-        ``mean``: (dim,) float32, or None, subtracted from the signed roots of the
-        features, which then are made unit length; None leaves features as they are.
+        ``center``: mean (dim,) float32, subtracted from the signed roots of the
+        features, which were made unit length, and what they are then multiplied with;
+        None leaves features as they are.
         ``class_embeddings``: (n_classes, dim_text) float32. ``loss``, ``penalty``: the
         projection's own: losses of a batch, and what is added for the kernels.
         ``learning_rate``: of Adam. ``train_biases``: whether the map's biases are
@@ -139,11 +140,13 @@ class TrainableEnd:
         T = tf.constant(class_embeddings)
 
         def points_of(features: Any) -> Any:
-            if mean is not None:
+            if center is not None:
+                mean, scale = center
                 # As `ProjectionEstimator` prepares them; zeros stay zeros. The root's
                 # slope grows without bound towards 0, so below 1e-8 there is none.
                 root = tf.sqrt(tf.maximum(tf.abs(features), 1e-8)) * tf.sign(features)
-                features = tf.math.l2_normalize(root - mean, axis=1, epsilon=1e-30)
+                root = tf.math.l2_normalize(root, axis=1, epsilon=1e-30)
+                features = (root - mean) * scale
             for number, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
                 features = tf.matmul(features, kernel) + bias
                 if number < len(kernels) - 1:
