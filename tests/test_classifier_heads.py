@@ -11,7 +11,6 @@ import threading
 import tomllib
 import warnings
 from pathlib import Path
-from urllib.parse import quote_plus
 
 import numpy as np
 import pytest
@@ -311,7 +310,7 @@ def test_classifier_options_change_the_spec_and_not_the_fingerprint(
     named = onnx_model("m.onnx", classes="names & more.txt")
     plain = onnx_model("m.onnx", logits=None, classes=None)
     assert named.fingerprint == plain.fingerprint
-    classes = quote_plus(f"{tmp_path}/names & more.txt")
+    classes = f"{tmp_path}/names%20%26%20more.txt"
     assert named.spec == (
         f"onnx:{tmp_path}/m.onnx?output=out&scaling=unit&logits=logits&classes={classes}"
     )

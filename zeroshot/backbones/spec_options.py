@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import numpy as np
 
@@ -71,7 +71,8 @@ def write_argument(path: str, options: Mapping[str, object]) -> str:
         for name, value in options.items()
         if value is not None
     }
-    return f"{path}?{urlencode(given)}"
+    # A space as %20: a "+" stands between backbones.
+    return f"{path}?{urlencode(given, safe='/', quote_via=quote)}"
 
 
 def parse_size(text: str) -> tuple[int, int]:
