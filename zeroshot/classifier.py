@@ -29,6 +29,8 @@ from zeroshot.training import (
     PretrainedSetting,
     Targets,
     check_fine_tuning,
+    check_known,
+    check_targets,
     learn,
 )
 
@@ -239,6 +241,55 @@ class ZeroShotClassifier(FittedEstimator):
         if tuning is not None and sources is not None:
             fitted = fitted.fine_tuned(sources, features, index, tuning)
         return self._adopt(fitted)
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Sequence[Hashable] | NDArray[Any],
+        classes: Sequence[Hashable] | None = None,
+    ) -> Self:
+        """Learn from more images, of seen or of new classes; one image will do.
+
+        With a closed form (``"ridge"``, ``"eszsl"``, ``"sae"``, ``"visual"``) and
+        numbers for its parameters, the result is that of a fit on all images at once,
+        to rounding; ``"devise"`` trains its linear map further on the new ones. What
+        was found on folds (``"auto"``) stays what it was. Nothing is changed where an
+        error is raised. Before a fit this is `fit`.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`, of the same backbone.
+        y : array-like of shape (n,)
+            Label of each image. One that names a seen class is of that class; a new one
+            without a word vector is known by its images alone, with a warning.
+        classes : sequence of hashable or None, default=None
+            All labels that may come, where something other than these is a mistake.
+
+        Returns
+        -------
+        self : ZeroShotClassifier
+
+        Raises
+        ------
+        PluginContractError
+            If the projection cannot learn later.
+        LabelError, OutOfVocabularyError, InvalidImageError, FingerprintMismatchError
+            As `fit` and `predict`; also for a label that is not among ``classes``.
+        """
+        if classes is not None:
+            check_known(check_targets(y), classes)
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y)
+        self._settings()
+        fitted = self._fitted
+        backbone, fingerprint = fitted.backbone, fitted.backbone_fingerprint
+        visual = self._visual(X, backbone, fingerprint, fitting=True)
+        targets = Targets.of(y, len(visual), self.candidate_labels, least=1)
+        fitted.check_more(targets.classes)
+        images = self._read(visual)
+        features, index, _ = targets.readable(images)
+        return self._adopt(fitted.with_more(features, targets.classes, index))
 
     def fit_pretrained(self) -> Self:
         """Learn from the classes that the backbone was trained with; needs no images.

@@ -132,7 +132,8 @@ class FittedEstimator(
         self, X: Any, backbone: Any, fingerprint: str | None = None, *, fitting: bool
     ) -> VisualInput:
         """Decide what X is; in `fit`, images are listed and features remembered."""
-        check = partial(validate_data, self, dtype=np.float32, reset=fitting)
+        reset = fitting and not self.__sklearn_is_fitted__()
+        check = partial(validate_data, self, dtype=np.float32, reset=reset)
         return VisualInput.of(
             X,
             backbone,

@@ -14,7 +14,7 @@ from zeroshot.errors import ZeroShotWarning
 __all__ = ["How", "LabelEntry", "LabelReport", "first_few", "warn_of_identical"]
 
 How: TypeAlias = Literal[
-    "exact", "variant", "phrase", "alias", "number", "subwords", "mean"
+    "exact", "variant", "phrase", "alias", "number", "subwords", "mean", "images"
 ]
 
 # Numberbatch, ImageNet-1k names: above 0.8 lie 30 % of 212 pairs of WordNet synonyms
@@ -32,7 +32,8 @@ class LabelEntry:
     """How one label got its class embedding.
 
     ``how``: the step that succeeded, see `zeroshot.labels.cascade`; ``"subwords"`` is a
-    composed word, or a mean in which one takes part. ``words``: those whose vectors
+    composed word, or a mean in which one takes part; ``"images"`` has no vector, and is
+    known by its images alone. ``words``: those whose vectors
     were used, as the provider spells them. ``missing``: words of the label that were
     left out because the provider lacks them.
     """

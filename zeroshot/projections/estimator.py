@@ -102,6 +102,8 @@ class ProjectionEstimator(BaseEstimator):
             dtype=np.float32,
             input_name="class_embeddings",
             ensure_min_samples=least,
+            # Further images may be of a class without a word vector.
+            ensure_all_finite=True if reset else "allow-nan",
         )
         y = np.asarray(y)
         check_consistent_length(X, y)
@@ -186,6 +188,8 @@ class MomentsProjection(ProjectionEstimator):
         ``pretrained``: the backbone's own classes, to learn from too; then there may be
         no image.
         """
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # what was chosen for other images
         least = 1 if pretrained is None else 0
         X, y, T = self._checked(X, y, class_embeddings, least=least)
         moments = Moments.of(X, y, len(T), normalize=self.normalize)

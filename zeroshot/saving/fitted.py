@@ -1,5 +1,6 @@
 """What has been learnt: `fit` and `load` make one, `save` keeps it."""
 
+import copy
 import platform
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,9 @@ from zeroshot.errors import (
     ArtifactError,
     FingerprintMismatchError,
     LabelError,
+    OutOfVocabularyError,
+    PartialCoverageWarning,
+    PluginContractError,
     ZeroShotError,
     ZeroShotWarning,
 )
@@ -34,10 +38,16 @@ from zeroshot.features.visual_input import check_backbone
 from zeroshot.images.decoding import PIXELS
 from zeroshot.images.sources import ImageSource
 from zeroshot.labels.candidates import Candidates, CandidateSet, as_label_array
+from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.given import check_candidates
 from zeroshot.labels.report import LabelEntry, LabelReport
 from zeroshot.labels.spelling import names_of
-from zeroshot.projections.base import PretrainedClasses, Projection
+from zeroshot.projections.base import (
+    PretrainedClasses,
+    Projection,
+    SupportsClassPoints,
+    SupportsPartialFit,
+)
 from zeroshot.saving.bundle import (
     Bundle,
     projection_from_state,
@@ -163,6 +173,128 @@ class Fitted:
             ),
             fine_tuning=report,
         )
+
+    def check_more(self, classes: NDArray[Any]) -> None:
+        """Refuse, before any image is read, classes that cannot be learnt later.
+
+        Parameters
+        ----------
+        classes : ndarray of shape (n_new,)
+            Of further images.
+
+        Raises
+        ------
+        PluginContractError
+            If the projection cannot learn later.
+        LabelError
+            If labels are of another kind than those of training.
+        """
+        if not isinstance(self.projection, SupportsPartialFit):
+            raise PluginContractError(
+                f"Expected a projection that learns from more images later, such as "
+                f"'devise', 'visual' or 'ridge'. Got "
+                f"'{type(self.projection).__name__}'. Fit again on all images."
+            )
+        if (classes.dtype.kind in "iufb") != (self.seen_classes.dtype.kind in "iufb"):
+            raise LabelError(
+                f"Expected labels of the kind of those of training, such as "
+                f"{self.seen_classes.tolist()[0]!r}. Got {classes.tolist()[0]!r}."
+            )
+
+    def with_more(
+        self,
+        features: NDArray[np.float32],
+        classes: NDArray[Any],
+        index: NDArray[np.intp],
+    ) -> Self:
+        """Return the same with further images learnt; see `check_more`.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, dim_visual), float32
+        classes : ndarray of shape (n_new,)
+            Of these images, seen or not.
+        index : ndarray of shape (n,), int
+            Class of each.
+
+        Returns
+        -------
+        fitted : Fitted
+
+        Raises
+        ------
+        OutOfVocabularyError
+            If a new class has no vector, and the projection cannot do without.
+        """
+        names = self.seen.named(classes.tolist())
+        seen = self.seen_classes.tolist()
+        new = [name for name in dict.fromkeys(names.tolist()) if name not in set(seen)]
+        merged = np.array(sorted([*seen, *new]))
+        if merged.tolist() != sorted([*seen, *new]):
+            merged = as_label_array(sorted([*seen, *new]))
+        place = {name: i for i, name in enumerate(merged.tolist())}
+        places = np.array([place[name] for name in seen], np.intp)
+        vectors, entries = self._new_classes(new)
+        T = np.empty((len(merged), self.class_embeddings.shape[1]), np.float32)
+        T[places] = self.class_embeddings
+        T[[place[name] for name in new]] = vectors
+        made = dict(zip(seen, self.label_report.entries, strict=True))
+        made |= dict(zip(new, entries, strict=True))
+        pretrained = self.pretrained and self.pretrained.beside(merged.tolist())
+        known = None if pretrained is None else pretrained.classes
+        projection: Any = copy.deepcopy(self.projection)
+        projection.partial_fit(
+            features,
+            np.array([place[name] for name in names.tolist()], np.intp)[index],
+            class_embeddings=T,
+            places=places,
+            pretrained=known,
+        )
+        return replace(
+            self,
+            seen_classes=merged,
+            class_embeddings=T,
+            label_report=LabelReport(
+                tuple(made[name] for name in merged.tolist()),
+                self.label_report.identical,
+                np.nan_to_num(T),
+            ),
+            label_space=LabelSpace.of(
+                projection, T, known, self.label_space.hub_correction
+            ),
+            projection=projection,
+            pretrained=pretrained,
+            calibration=self.calibration
+            and self.calibration.beside(places, len(merged)),
+            n_images=self.n_images + len(features),
+        )
+
+    def _new_classes(
+        self, labels: list[Any]
+    ) -> tuple[NDArray[np.float32], list[LabelEntry]]:
+        """Return vectors, NaN for a class that has none, and how each was made."""
+        vectors = np.full((len(labels), self.class_embeddings.shape[1]), np.nan)
+        unknown: list[str] = []
+        if labels:
+            try:
+                embed_labels(labels, self.embeddings)
+            except OutOfVocabularyError as error:
+                if not isinstance(self.projection, SupportsClassPoints):
+                    raise
+                unknown = list(error.labels)
+                warnings.warn(
+                    f"{', '.join(map(repr, unknown))} have no word vector: they are "
+                    f"known by their images alone.",
+                    PartialCoverageWarning,
+                    stacklevel=5,
+                )
+        found = [label for label in labels if str(label) not in unknown]
+        entries = {label: LabelEntry(str(label), "images", ()) for label in labels}
+        if found:
+            rows, report = embed_labels(found, self.embeddings)
+            vectors[[labels.index(label) for label in found]] = rows
+            entries |= dict(zip(found, report.entries, strict=True))
+        return vectors.astype(np.float32), list(entries.values())
 
     @property
     def seen(self) -> CandidateSet:

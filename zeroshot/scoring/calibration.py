@@ -12,7 +12,7 @@ References
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -90,6 +90,17 @@ class Calibration:
         if not all(map(math.isfinite, numbers.values())):
             raise ValueError("numbers of a calibration that are not finite")
         return cls(**numbers, background=Background.from_arrays(arrays))  # type: ignore[arg-type]
+
+    def beside(self, places: NDArray[np.intp], n_classes: int) -> Self:
+        """Return the same where the seen classes are some of more.
+
+        ``places``: (n_before,) int, the number of each class from now on.
+        """
+        before = self.background
+        folds = -1 - np.arange(n_classes)  # new ones: in no fold, alone
+        folds[places] = before.folds
+        background = replace(before, labels=places[before.labels], folds=folds)
+        return replace(self, background=background)
 
     def independent(
         self, label_points: NDArray[np.float32], class_of: NDArray[np.intp]

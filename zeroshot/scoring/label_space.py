@@ -101,7 +101,9 @@ class LabelSpace:
             points = np.empty((len(class_of), self.seen.shape[1]), np.float32)
             is_new = class_of < 0
             points[~is_new] = self.seen[class_of[~is_new]]
-            points[is_new] = label_points(self.projection, class_embeddings[is_new])
+            if is_new.any():
+                new = class_embeddings[is_new]
+                points[is_new] = label_points(self.projection, new)
         else:
             points = label_points(self.projection, class_embeddings)
         return np.column_stack([points, -self._hub_penalty(points)])

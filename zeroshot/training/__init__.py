@@ -10,3 +10,5 @@ from zeroshot.training.learning import learn as learn
 from zeroshot.training.pretrained import Pretrained as Pretrained
 from zeroshot.training.pretrained import PretrainedSetting as PretrainedSetting
 from zeroshot.training.targets import Targets as Targets
+from zeroshot.training.targets import check_known as check_known
+from zeroshot.training.targets import check_targets as check_targets

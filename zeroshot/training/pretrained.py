@@ -14,20 +14,21 @@ from scipy.linalg import solve
 from zeroshot.backbones.base import (
     Backbone,
     ClassifierHead,
-    SupportsClassifierHead,
-    SupportsLogits,
     card_of,
+    head_of,
+    logits_of,
 )
 from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
+    ArtifactError,
     LabelError,
+    MissingExtraError,
     NoClassifierError,
     OutOfVocabularyError,
     PartialCoverageWarning,
     PluginContractError,
     SeenInPretrainingWarning,
-    ZeroShotError,
     ZeroShotWarning,
 )
 from zeroshot.images.sources import ImageSource, read_fitted
@@ -90,8 +91,8 @@ class Pretrained:
 
         ``seen_classes``: of the user's. ``images``: readable ones, and their features
         (n, dim), for a classifier that is more than a dense layer. Under ``"auto"``
-        nothing is raised unless it is ``required``: what is missing is said, and left
-        out. Raises
+        nothing is raised, unless it is ``required``, for want of a classifier, of its
+        file or of vectors: that is said. Raises
         PluginContractError, ArtifactError if a mapping is given and the backbone has no
         classifier; LabelError if it names a class that is none.
         """
@@ -110,7 +111,7 @@ class Pretrained:
                 raise
             logger.info(f"No pretrained classes take part. {error}")
             return None
-        except ZeroShotError as error:
+        except (ArtifactError, MissingExtraError) as error:
             if required or setting != "auto":
                 raise
             reason = str(error)
@@ -221,14 +222,7 @@ def as_head(
                 "backbone=None. Give a zeroshot.backbones.ClassifierHead, or None."
             )
         return None
-    if not isinstance(backbone, SupportsClassifierHead):
-        raise NoClassifierError(
-            f"Expected a backbone that still has the classifier of its pretraining. "
-            f"Got '{backbone.name}', which has none. Use a network of "
-            f"keras.applications, such as 'mobilenet-v2', or a file that names its "
-            f"logits and classes (docs/backbones.md); or pretrained_classes=None."
-        )
-    head = backbone.classifier_head()
+    head = head_of(backbone)
     return _named(head, setting) if isinstance(setting, Mapping) else head
 
 
@@ -271,8 +265,8 @@ def _rows(
         if bias is None:
             bias = np.zeros(head.weights.shape[1], np.float32)
         return head.weights, bias
-    if images is None or not isinstance(backbone, SupportsLogits):
-        raise PluginContractError(
+    if images is None or backbone is None:
+        raise NoClassifierError(
             "Expected images, from which the rows of a classifier are learnt that is "
             "more than one dense layer. Got features. Fit on images."
         )
@@ -283,7 +277,7 @@ def _rows(
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         some = rows[start : start + IMAGES_AT_ONCE]
         pixels = np.stack([read_fitted(sources[i], size, resize) for i in some])
-        logits.append(backbone.logits(pixels))
+        logits.append(logits_of(backbone, pixels))
     X, L = features[rows].astype(np.float64), np.concatenate(logits)
     mean, level = X.mean(axis=0), L.mean(axis=0)
     X = X - mean

@@ -1,7 +1,7 @@
 """Labels of training images: checked, as classes, and brought in line with features."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from zeroshot.features.block import Features
 from zeroshot.labels.candidates import Candidates
 from zeroshot.labels.given import check_candidates, label_problem
 
-__all__ = ["Targets", "check_targets"]
+__all__ = ["Targets", "check_known", "check_targets"]
 
 
 def check_targets(y: Any) -> NDArray[Any]:
@@ -48,20 +48,39 @@ def check_targets(y: Any) -> NDArray[Any]:
     return labels
 
 
+def check_known(labels: NDArray[Any], classes: Sequence[Hashable]) -> None:
+    """Refuse labels (n,) that are not among the classes that may come."""
+    allowed = set(check_candidates(classes))
+    unknown = [label for label in np.unique(labels).tolist() if label not in allowed]
+    if unknown:
+        raise LabelError(
+            f"Expected labels among the {len(allowed)} classes given. Got "
+            f"{', '.join(map(repr, unknown[:5]))}. Correct them, or give all classes."
+        )
+
+
 @dataclass(frozen=True)
 class Targets:
     """The labels of training images as classes."""
 
-    classes: NDArray[Any]  # (n_classes,), sorted; at least 2
+    classes: NDArray[Any]  # (n_classes,), sorted
     index: NDArray[np.intp]  # (n,), class of each image
 
     @classmethod
-    def of(cls, y: Any, n_images: int, candidate_labels: Candidates = None) -> Self:
+    def of(
+        cls,
+        y: Any,
+        n_images: int,
+        candidate_labels: Candidates = None,
+        *,
+        least: int = 2,
+    ) -> Self:
         """Return the targets that labels stand for.
 
         ``y``: (n,). ``candidate_labels``: of the classifier: where they are all text,
-        so must labels be. Raises ValueError, LabelError as `check_targets`; if there is
-        not one label for each image, or one class only.
+        so must labels be. ``least``: classes that there must be. Raises ValueError,
+        LabelError as `check_targets`; if there is not one label for each image, or too
+        few classes.
         """
         labels = check_targets(y)
         if len(labels) != n_images:
@@ -77,7 +96,7 @@ class Targets:
                 f"give them candidate_labels in the call, or not at all."
             )
         classes, index = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
+        if len(classes) < least:
             raise LabelError(
                 f"Expected at least 2 different labels. Got one class: "
                 f"{classes.tolist()[0]!r}. Give images of more classes."
