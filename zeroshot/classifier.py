@@ -361,6 +361,7 @@ class ZeroShotClassifier(FittedEstimator):
         candidate_labels: Candidates = None,
         *,
         embeddings: Embeddings | None = None,
+        adapt: bool = False,
     ) -> NDArray[Any]:
         """Return the best candidate label for each image.
 
@@ -376,6 +377,10 @@ class ZeroShotClassifier(FittedEstimator):
         embeddings : str, Path, TextEmbeddings or None, default=None
             Where to look candidates up instead of the embeddings of training, whose
             space they must share: aligned vectors of another language, say.
+        adapt : bool, default=False
+            Judge all images of this call together (`zeroshot.scoring.adaptation`): more
+            are right, but the answer for one then depends on the others. Images that
+            belong to no candidate do not come nearer to any.
 
         Returns
         -------
@@ -387,9 +392,7 @@ class ZeroShotClassifier(FittedEstimator):
         NotFittedError, LabelError, OutOfVocabularyError, InvalidImageError
             Labels are checked before any image is read.
         """
-        candidates = self._candidates(candidate_labels, embeddings)
-        points = self.points(X)
-        scores = self._compared(candidates, points)
+        _, scores = self._scores(X, candidate_labels, embeddings, adapt)
         return scores.names(self.unknown_label)
 
     def predict_proba(
@@ -399,6 +402,7 @@ class ZeroShotClassifier(FittedEstimator):
         *,
         embeddings: Embeddings | None = None,
         multi_label: bool = False,
+        adapt: bool = False,
     ) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
 
@@ -411,6 +415,8 @@ class ZeroShotClassifier(FittedEstimator):
         multi_label : bool, default=False
             Rate each label by itself, for labels that do not exclude one another, by
             the logistic function that a `fit` with an ``"auto"`` found on folds.
+        adapt : bool, default=False
+            As in `predict`; not with ``multi_label``.
 
         Returns
         -------
@@ -419,7 +425,7 @@ class ZeroShotClassifier(FittedEstimator):
             ``classes_``; rows sum to 1. With ``multi_label``, 0.5 means as likely as
             not, for a label that applies to half of all images.
         """
-        _, scores = self._scores(X, candidate_labels, embeddings)
+        _, scores = self._scores(X, candidate_labels, embeddings, adapt)
         return scores.probabilities(multi_label=multi_label)
 
     def decision_function(
@@ -458,6 +464,7 @@ class ZeroShotClassifier(FittedEstimator):
         k: int = 5,
         embeddings: Embeddings | None = None,
         multi_label: bool = False,
+        adapt: bool = False,
     ) -> list[list[RankedLabel]]:
         """Return the best candidates for each image, best first.
 
@@ -469,6 +476,8 @@ class ZeroShotClassifier(FittedEstimator):
         embeddings : as in `predict`
         multi_label : bool, default=False
             As in `predict_proba`, and the best by that.
+        adapt : bool, default=False
+            As in `predict`; not with ``multi_label``.
 
         Returns
         -------
@@ -476,7 +485,7 @@ class ZeroShotClassifier(FittedEstimator):
             An empty list for an unreadable image under ``on_error="nan"``.
         """
         check_count("k", k)
-        _, scores = self._scores(X, candidate_labels, embeddings)
+        _, scores = self._scores(X, candidate_labels, embeddings, adapt)
         return scores.ranked(k, multi_label=multi_label)
 
     def explain(
@@ -676,11 +685,15 @@ class ZeroShotClassifier(FittedEstimator):
         write_fitted(Path(path), self._fitted, parameters, vocabulary)
 
     def _scores(
-        self, X: Any, labels: Candidates, embeddings: Embeddings | None
+        self,
+        X: Any,
+        labels: Candidates,
+        embeddings: Embeddings | None,
+        adapt: bool = False,
     ) -> tuple[CandidateSet, Scores]:
         """Look up the candidates, then map the images: an unknown label costs none."""
         candidates = self._candidates(labels, embeddings)
-        return candidates, self._compared(candidates, self.points(X))
+        return candidates, self._compared(candidates, self.points(X), adapt=adapt)
 
 
 def load(

@@ -46,8 +46,8 @@ class FittedEstimator(
 
     # Requests by default: Pipelines pass candidate_labels on, routing on or off.
     _REQUESTS: ClassVar = {"candidate_labels": True, "embeddings": True}
-    __metadata_request__predict: ClassVar = _REQUESTS
-    __metadata_request__predict_proba: ClassVar = _REQUESTS
+    __metadata_request__predict: ClassVar = _REQUESTS | {"adapt": True}
+    __metadata_request__predict_proba: ClassVar = _REQUESTS | {"adapt": True}
     __metadata_request__decision_function: ClassVar = _REQUESTS
     __metadata_request__score: ClassVar = {"candidate_labels": True}
 
@@ -177,7 +177,9 @@ class FittedEstimator(
             provider = registry.resolve_embeddings(embeddings)
         return fitted.candidates(labels, provider)
 
-    def _compared(self, candidates: CandidateSet, points: ImagePoints) -> Scores:
+    def _compared(
+        self, candidates: CandidateSet, points: ImagePoints, *, adapt: bool = False
+    ) -> Scores:
         fitted = self._fitted
         return Scores(
             labels=candidates.labels,
@@ -189,6 +191,7 @@ class FittedEstimator(
             space=fitted.label_space,
             settings=self._settings_in_effect(),
             calibration=fitted.calibration,
+            adapt=adapt,
         )
 
 

@@ -5,8 +5,15 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 
-from zeroshot.projections.base import Float32, Floats, Int64
+from zeroshot.projections.base import (
+    Float32,
+    Floats,
+    Int64,
+    Integers,
+    PretrainedClasses,
+)
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator
 
 __all__ = ["ConSE"]
@@ -17,7 +24,7 @@ class ConSE(ProjectionEstimator):
 
     An image becomes the mean of the class embeddings of its ``top`` most probable seen
     classes, weighted by their probabilities. Nothing is learnt about the text space,
-    so a classifier that was trained elsewhere will do: `from_classifier`.
+    so the classifier that the backbone was trained with will do, too.
 
     Parameters
     ----------
@@ -36,6 +43,8 @@ class ConSE(ProjectionEstimator):
         The classifier.
     class_embeddings_ : ndarray of shape (n_classes, dim_text), float32
         Vectors of its classes.
+    pretrained_ : list of ndarray
+        Weights, bias and vectors of the backbone's own classifier; empty without.
 
     References
     ----------
@@ -56,6 +65,7 @@ class ConSE(ProjectionEstimator):
     coef_: Float32
     intercept_: Float32
     class_embeddings_: Float32
+    pretrained_: list[Float32]
 
     def __init__(
         self, *, top: int = 10, C: float = 10.0, normalize: bool = True
@@ -64,40 +74,45 @@ class ConSE(ProjectionEstimator):
         self.C = C
         self.normalize = normalize
 
-    @classmethod
-    def from_classifier(
-        cls,
-        weights: Floats,
-        bias: Floats,
-        class_embeddings: Floats,
+    def fit(
+        self,
+        X: Floats,
+        y: Integers,
         *,
-        top: int = 10,
+        class_embeddings: Floats,
+        pretrained: PretrainedClasses | None = None,
     ) -> Self:
-        """Return the projection of a softmax classifier that is trained already.
+        """Learn the map, as `ProjectionEstimator.fit`.
 
-        Parameters
-        ----------
-        weights : ndarray of shape (dim_visual, n_classes)
-        bias : ndarray of shape (n_classes,)
-            ``features @ weights + bias`` are its logits.
-        class_embeddings : ndarray of shape (n_classes, dim_text)
-            Vectors of its classes, of unit length.
-        top : int, default=10
-            As for the class.
-
-        Returns
-        -------
-        conse : ConSE
-            Fitted.
+        ``pretrained``: the backbone's own classifier. Without images the map is read
+        off it alone; else a point is the mean of what both classifiers say, each of
+        unit length.
         """
-        conse = cls(top=top, normalize=False)
-        conse._check_parameters()
-        conse.mean_ = np.zeros(len(weights), np.float32)
-        conse.n_features_in_ = len(weights)
-        conse.coef_ = np.asarray(weights, np.float32)
-        conse.intercept_ = np.asarray(bias, np.float32)
-        conse.class_embeddings_ = np.asarray(class_embeddings, np.float32)
-        return conse
+        if pretrained is None or len(X):
+            super().fit(X, y, class_embeddings=class_embeddings)
+        else:
+            self._checked(X, y, class_embeddings, least=0)
+            n_features, n_words = pretrained.weights.shape[1], len(class_embeddings[0])
+            self.mean_, self.scale_ = np.zeros(n_features, np.float32), 1.0
+            self.class_embeddings_ = np.empty((0, n_words), np.float32)
+            self.coef_ = np.empty((n_features, 0), np.float32)
+            self.intercept_ = np.empty(0, np.float32)
+        self.pretrained_ = []
+        if pretrained is not None:
+            parts = pretrained.weights.T, pretrained.bias, pretrained.class_embeddings
+            self.pretrained_ = [np.asarray(part, np.float32) for part in parts]
+        return self
+
+    def transform(self, X: Floats) -> Float32:
+        """Map features to points, as `ProjectionEstimator.transform`."""
+        points = super().transform(X)
+        if self.pretrained_:
+            weights, bias, words = self.pretrained_
+            logits = np.asarray(X, np.float32) @ weights + bias
+            others = self._mean_of_words(logits, words)
+            if len(points):
+                points = normalize(points) + normalize(others)
+        return points
 
     def _fit(self, X: Float32, y: Int64, T: Float32) -> None:
         X = self._prepare(X)
@@ -115,13 +130,19 @@ class ConSE(ProjectionEstimator):
 
     def _map(self, X: Float32) -> Float32:
         logits = X @ self.coef_ + self.intercept_
+        return self._mean_of_words(logits, self.class_embeddings_)
+
+    def _mean_of_words(self, logits: Float32, words: Float32) -> Float32:
+        """Return the words of the most probable classes, weighted by probability."""
         top = min(self.top, logits.shape[1])
+        if top == 0:
+            return np.zeros((len(logits), words.shape[1]), np.float32)
         best = np.argpartition(-logits, top - 1, axis=1)[:, :top]
         logits = np.take_along_axis(logits, best, axis=1)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         weights /= weights.sum(axis=1, keepdims=True)
         starts = np.arange(len(logits) + 1) * top
-        shape = len(logits), len(self.class_embeddings_)
+        shape = len(logits), len(words)
         probabilities = csr_matrix((weights.ravel(), best.ravel(), starts), shape=shape)
-        points: Float32 = probabilities @ self.class_embeddings_
+        points: Float32 = probabilities @ words
         return points

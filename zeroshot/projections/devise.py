@@ -190,9 +190,8 @@ class DeViSE(TrainedProjection, Visual):
         """
         if not self.visual_weight:
             return np.asarray(class_embeddings, np.float32)
-        return self._side_by_side(
-            class_embeddings, super().transform_labels(class_embeddings)
-        )
+        visual = self._visual_labels(class_embeddings)
+        return self._side_by_side(class_embeddings, visual)
 
     def text_points(self, X: Floats, layers: Layers) -> Float32:
         """Map features (n, dim_visual) to the text space by M alone, (n, dim_text).

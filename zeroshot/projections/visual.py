@@ -124,6 +124,9 @@ class Visual(MomentsProjection):
 
     def transform_labels(self, class_embeddings: Floats) -> Float32:
         """Map word vectors (m, dim_text) to visual prototypes (m, dim_visual)."""
+        return self._visual_labels(class_embeddings)
+
+    def _visual_labels(self, class_embeddings: Floats) -> Float32:
         kernel = _kernel(class_embeddings, self.centres_, self.gamma_)
         points: Float32 = unit_rows(kernel @ self.dual_coef_)
         return points
@@ -149,7 +152,8 @@ class Visual(MomentsProjection):
         points[has_images] = prototypes[has_images]
         silent = np.flatnonzero(np.isfinite(T).all(axis=1) & ~has_images)
         if len(silent):
-            points[silent] = self.transform_labels(T[silent])
+            points[silent] = self._visual_labels(T[silent])
+        self._known, self._words_worth = known, np.ones(len(known))
         if len(known):
             # What the others predict for a class, from one inverse of all: the formula
             # of leave-one-out for kernel ridge.
@@ -162,7 +166,6 @@ class Visual(MomentsProjection):
             self._words_worth = kappa / (kappa + counts)
             blend = kappa[:, None] * others + counts[:, None] * prototypes[known]
             points[known] = unit_rows(blend)
-        self._known = known
         self.class_points_ = points
 
     def _choose(

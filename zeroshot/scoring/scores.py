@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.scoring.adaptation import MAX_ANCHOR, Adapted, adapt
 from zeroshot.scoring.answers import Explanation, RankedLabel
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 from zeroshot.scoring.label_space import LabelSpace
@@ -45,7 +46,8 @@ class Scores:
     backbone's own classes, or -1. ``twins``: (n_pretrained,) int, the seen class of
     each one's name, or -1. ``points``: (n, dim) float32, projected images of any
     length; a row may be NaN. ``settings``: from `ScoreSettings.in_effect`.
-    ``calibration``: what `fit` learnt.
+    ``calibration``: what `fit` learnt. ``adapt``: judge the images together
+    (`zeroshot.scoring.adaptation`).
     """
 
     labels: NDArray[Any]
@@ -57,6 +59,7 @@ class Scores:
     space: LabelSpace
     settings: ScoreSettings
     calibration: Calibration | None
+    adapt: bool = False
 
     @property
     def is_seen(self) -> NDArray[np.bool_]:
@@ -99,7 +102,30 @@ class Scores:
         """
         labels = self.label_points
         for rows in blocks(max(1, len(self.points)), len(self.labels)):
-            yield LabelSpace.scores(self.points[rows], labels) - self.seen_penalty
+            scores = LabelSpace.scores(self.points[rows], labels) - self.seen_penalty
+            if self.adapt:
+                columns, new = self._adapted.columns[rows], self._adapted.scores[rows]
+                np.put_along_axis(scores, columns, new, axis=1)
+            yield scores
+
+    @cached_property
+    def _adapted(self) -> Adapted:
+        """What scores become when all images are judged together."""
+        labels, is_seen = self.label_points, self.is_seen
+        # How many images a seen class has, where that is known.
+        counts = np.zeros(len(labels))
+        known = getattr(self.space.projection, "counts_", None)
+        if known is None:
+            counts[is_seen] = MAX_ANCHOR
+        else:
+            counts[is_seen] = known[self.class_of[is_seen]]
+        return adapt(
+            self.points,
+            labels[:, :-1],
+            self.seen_penalty - labels[:, -1],
+            self.settings.temperature,
+            anchors=(labels[:, :-1], counts),
+        )
 
     def probabilities(self, *, multi_label: bool = False) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.
@@ -122,9 +148,23 @@ class Scores:
         theirs too.
         """
         temperature = self.settings.temperature if probabilities else None
+        if self.adapt:
+            return self._best_adapted(k, temperature)
         return rank_blocks(
             self.points, self._labels(), len(self.labels), k, temperature
         )
+
+    def _best_adapted(self, k: int, temperature: float | None) -> Ranking:
+        parts = []
+        for scores in self.blocks():
+            columns = top_k(scores, k)
+            part = [columns, np.take_along_axis(scores, columns, 1)]
+            if temperature is not None:
+                shares = softmax(scores, temperature)
+                part.append(np.take_along_axis(shares, columns, 1))
+            parts.append(part)
+        found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        return Ranking(*found, *([] if temperature is not None else [None]))
 
     def names(self, unknown_label: Hashable) -> NDArray[Any]:
         """Return the best candidate of each image.
@@ -252,6 +292,11 @@ class Scores:
         self,
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Yield scores (n_some, m) and the probability of each label by itself."""
+        if self.adapt:
+            raise ValueError(
+                "Expected adapt or multi_label, not both: images of a batch tell about "
+                "each other where each has one of the labels. Leave one out."
+            )
         if self.calibration is None:
             n_classes = len(self.space.seen)
             got = "one in which nothing was 'auto'"
