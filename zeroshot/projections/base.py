@@ -20,6 +20,7 @@ __all__ = [
     "SupportsPartialFit",
     "fitted",
     "label_points",
+    "unit_rows",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -56,7 +57,7 @@ class PretrainedClasses:
 
         A softmax does not see what all of its rows have in common.
         """
-        rows: NDArray[np.float32] = normalize(self.weights - self.weights.mean(axis=0))
+        rows: NDArray[np.float32] = unit_rows(self.weights - self.weights.mean(axis=0))
         return rows
 
     def without(self, classes: Integers) -> Self:
@@ -222,6 +223,11 @@ def learns_from_pretrained(projection: Projection) -> bool:
     return bool(has_fit_parameter(projection, "pretrained"))
 
 
+def unit_rows(X: Any) -> Any:
+    """Return rows at unit length, zeros as they are; there may be none."""
+    return normalize(X) if len(X) else X
+
+
 def label_points(projection: Projection, class_embeddings: Float32) -> Float32:
     """Return labels as points of unit length in the space of a fitted projection.
 
@@ -238,5 +244,5 @@ def label_points(projection: Projection, class_embeddings: Float32) -> Float32:
     if not isinstance(projection, SupportsLabels) or len(class_embeddings) == 0:
         return class_embeddings
     points = np.asarray(projection.transform_labels(class_embeddings), np.float32)
-    unit: Float32 = normalize(points)
+    unit: Float32 = unit_rows(points)
     return unit

@@ -7,10 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize as unit_rows
 from sklearn.utils import gen_batches
 
-from zeroshot.projections.base import Float32, Floats, Int64, PretrainedClasses
+from zeroshot.projections.base import (
+    Float32,
+    Floats,
+    Int64,
+    PretrainedClasses,
+    unit_rows,
+)
 from zeroshot.projections.closed_form import IMAGES_PER_ROW, Sums, ridge_map
 from zeroshot.projections.estimator import COUNT
 from zeroshot.projections.moments import Moments
@@ -215,7 +220,8 @@ class DeViSE(TrainedProjection, Visual):
         """
         changed = copy.copy(self)
         moments = changed._take(
-            Moments.of(X, y, len(class_embeddings), normalize=self.normalize)
+            Moments.of(X, y, len(class_embeddings), normalize=self.normalize),
+            flat=pretrained is not None,
         )
         # The same map of features that are centred elsewhere.
         (kernel, bias), *rest = layers
@@ -371,7 +377,10 @@ class DeViSE(TrainedProjection, Visual):
     def _side_by_side(self, text: Floats, visual: Floats, share: Any = 1.0) -> Float32:
         """Return unit points of both, weighted; ``share``: of the text's weight."""
         weight = (1 - self.visual_weight) * share
-        parts = np.sqrt(weight) * _unit(text), np.sqrt(1 - weight) * _unit(visual)
+        parts = (
+            np.sqrt(weight) * unit_rows(text),
+            np.sqrt(1 - weight) * unit_rows(visual),
+        )
         points: Float32 = np.concatenate(parts, axis=1).astype(np.float32)
         return points
 
@@ -392,7 +401,3 @@ class DeViSE(TrainedProjection, Visual):
             first = tf.argmin(tf.where(hinge > 0, priority, 2.0), axis=1)
             return tf.gather(hinge, first, axis=1, batch_dims=1)
         return tf.reduce_sum(hinge, axis=1)
-
-
-def _unit(rows: Floats) -> Floats:
-    return unit_rows(rows) if len(rows) else rows

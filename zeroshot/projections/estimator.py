@@ -80,7 +80,8 @@ class ProjectionEstimator(BaseEstimator):
             total += roots(X[rows]).sum(axis=0, dtype=np.float64)
         empty = np.empty((0, 0), np.float32)
         sums = Moments(np.array([len(X)]), total[None], empty)
-        self.mean_, self.scale_ = sums.center(normalize=self.normalize)
+        center = sums.center(normalize=self.normalize, flat=False)
+        self.mean_, self.scale_ = center
         self._fit(X, y, T)
         return self
 
@@ -220,13 +221,15 @@ class MomentsProjection(ProjectionEstimator):
         T: Float32,
         pretrained: PretrainedClasses | None,
     ) -> Self:
-        self._learn(self._take(moments), X, y, T, pretrained)
+        prepared = self._take(moments, flat=pretrained is not None)
+        self._learn(prepared, X, y, T, pretrained)
         return self
 
-    def _take(self, moments: Moments) -> Moments:
+    def _take(self, moments: Moments, *, flat: bool) -> Moments:
         """Keep the sums of roots; return those of prepared features."""
         self.counts_, self.sums_, self.gram_ = vars(moments).values()
-        self.mean_, self.scale_ = moments.center(normalize=self.normalize)
+        center = moments.center(normalize=self.normalize, flat=flat)
+        self.mean_, self.scale_ = center
         return moments.centred(self.mean_, self.scale_)
 
     @abstractmethod

@@ -33,6 +33,10 @@ TINY = np.finfo(np.float32).tiny
 # one corner of the space. With a mean of this length along the diagonal, no training
 # image is needed: 0.73 on the Caltech classes, with the true mean 0.74, with none 0.70.
 FLAT = 0.8
+# Classes of images that such a mean counts for, beside the backbone's own classes: the
+# mean of one or two classes is where these lie. With 1, 2 and 3 classes of Caltech 0.81
+# become 0.83, with 34 classes nothing is lost.
+FLAT_CLASSES = 3
 
 
 @dataclass(frozen=True)
@@ -83,21 +87,22 @@ class Moments:
         parts = self.counts - less.counts, self.sums - less.sums, self.gram - less.gram
         return type(self)(*parts)
 
-    def center(self, *, normalize: bool) -> tuple[Float32, float]:
+    def center(self, *, normalize: bool, flat: bool) -> tuple[Float32, float]:
         """Return the mean of the roots, (dim,), and what scales the rest to length 1.
 
-        Without ``normalize`` features stay as they are.
+        Without ``normalize`` features stay as they are. ``flat``: there are classes
+        without images, so the mean of a few classes is not that of all.
         """
         dim = self.sums.shape[1]
         if not normalize:
             return np.zeros(dim, np.float32), 1.0
-        n = int(self.counts.sum())
-        if n == 0:
-            mean = np.full(dim, FLAT / np.sqrt(dim))
-        else:
-            mean = self.sums.sum(axis=0) / n
+        n, n_classes = int(self.counts.sum()), np.count_nonzero(self.counts)
+        own = self.sums.sum(axis=0) / max(1, n)
+        more = FLAT_CLASSES if flat else 0
+        mean = n_classes * own + more * np.full(dim, FLAT / np.sqrt(dim))
+        mean /= max(1, n_classes + more)
         # All roots have length 1, so this is the mean square of what is left of them.
-        rest = 1 - float(mean @ mean)
+        rest = 1 - float((2 * own - mean) @ mean) if n else 1 - float(mean @ mean)
         return mean.astype(np.float32), 1 / np.sqrt(rest) if rest > 1e-6 else 1.0
 
     def centred(self, mean: Float32, scale: float) -> "Moments":

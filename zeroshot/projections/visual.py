@@ -6,9 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.preprocessing import normalize as unit_rows
 
-from zeroshot.projections.base import Float32, Floats, Int64, PretrainedClasses
+from zeroshot.projections.base import (
+    Float32,
+    Floats,
+    Int64,
+    PretrainedClasses,
+    unit_rows,
+)
 from zeroshot.projections.closed_form import solve
 from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
 from zeroshot.projections.moments import Moments
@@ -302,7 +307,7 @@ def _prototypes(moments: Moments) -> Float64:
     few images, and worse for many.
     """
     means, n = moments.means, int(moments.counts.sum())
-    rows: Float64 = unit_rows(means) if len(means) else means
+    rows: Float64 = unit_rows(means)
     if n > np.count_nonzero(moments.counts):  # one image each says nothing of within
         scatter = moments.gram - (means.T * moments.counts) @ means
         sphere = float(np.trace(scatter)) / len(scatter)

@@ -20,13 +20,13 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize
 
 from zeroshot.projections.base import (
     PretrainedClasses,
     Projection,
     SupportsClassPoints,
     label_points,
+    unit_rows,
 )
 from zeroshot.scoring.ranking import blocks, cosine_scores
 
@@ -75,8 +75,7 @@ class LabelSpace:
         if hub_correction is None:
             hub_correction = float(getattr(projection, "hub_correction", 0.5))
         if isinstance(projection, SupportsClassPoints):
-            seen = projection.class_points_
-            seen = normalize(seen) if len(seen) else seen
+            seen = unit_rows(projection.class_points_)
         else:
             seen = label_points(projection, class_embeddings)
         words = np.empty((0, class_embeddings.shape[1]), np.float32)

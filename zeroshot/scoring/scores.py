@@ -112,13 +112,8 @@ class Scores:
     def _adapted(self) -> Adapted:
         """What scores become when all images are judged together."""
         labels, is_seen = self.label_points, self.is_seen
-        # How many images a seen class has, where that is known.
         counts = np.zeros(len(labels))
-        known = getattr(self.space.projection, "counts_", None)
-        if known is None:
-            counts[is_seen] = MAX_ANCHOR
-        else:
-            counts[is_seen] = known[self.class_of[is_seen]]
+        counts[is_seen] = self._class_counts[self.class_of[is_seen]]
         return adapt(
             self.points,
             labels[:, :-1],
@@ -215,11 +210,21 @@ class Scores:
             else settings.temperature,
         )
 
+    @property
+    def _class_counts(self) -> NDArray[Any]:
+        """How many images each seen class has; enough, where the projection knows not.
+
+        A class of the backbone's alone has none.
+        """
+        enough = np.full(len(self.space.seen), MAX_ANCHOR)
+        return np.asarray(getattr(self.space.projection, "counts_", enough))
+
     def basis(self) -> list[str]:
         """Return what stands behind each candidate: see `RankedLabel.basis`."""
         named = np.zeros(len(self.labels), bool)
         named[self.pretrained_of[self.pretrained_of >= 0]] = True
-        kinds = np.where(self.is_seen, "images", np.where(named, "pretrained", "word"))
+        has_images = np.append(self._class_counts > 0, False)[self.class_of]
+        kinds = np.where(has_images, "images", np.where(named, "pretrained", "word"))
         found: list[str] = kinds.tolist()
         return found
 
