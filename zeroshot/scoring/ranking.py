@@ -67,7 +67,7 @@ def cosine_scores(
     scores : ndarray of shape (n, m), float32
         In [-1, 1]; higher is better.
     """
-    unit, is_finite = _unit_points(points)
+    unit, is_finite = unit_points(points)
     scores: NDArray[np.float32] = unit @ class_embeddings.T
     scores[~is_finite] = np.nan
     return scores
@@ -158,7 +158,7 @@ def rank_candidates(
     (1, 0.8)
     """
     n, m = len(points), len(class_embeddings)
-    unit, is_finite = _unit_points(points)
+    unit, is_finite = unit_points(points)
     best = _Best(n, min(k, m), np.dtype(np.float32))
     log_total = np.full(n, -np.inf)
     buffer = np.empty((min(n, ROWS), min(m, COLUMNS)), dtype=np.float32)
@@ -233,7 +233,7 @@ class _Best:
         self.add(rows, first_column + size * n_groups, scores[:, size * n_groups :])
 
 
-def _unit_points(
+def unit_points(
     points: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return points at unit length, zeros for those not finite, and which are."""
