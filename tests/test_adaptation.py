@@ -12,7 +12,7 @@ from zeroshot.scoring.adaptation import adapt
 T = 0.05
 
 
-def planted(sizes, n_labels, *, seed=0, dim=96, word=0.55, noise=1.1):
+def planted(sizes, n_labels, *, seed=0, dim=96, word=0.4, noise=1.5):
     """Return images in groups, their classes, and label points near the groups.
 
     Class c has ``sizes[c]`` images; labels from ``len(sizes)`` on have none.
@@ -112,11 +112,11 @@ def test_adapt_gives_what_the_slow_version_gives(sizes, n_labels):
         ([20] * 6, 0.1),
         ([30] * 2, 0.1),
         ([40], 0.1),
-        ([5] * 12, 0.05),
-        ([5], 0),
-        ([3] * 4, 0),
-        ([40, 3, 3], 0),
-        ([40, 20, 10, 5, 3], 0.05),
+        ([5] * 12, 0.1),
+        ([5], 0.1),
+        ([3] * 4, 0.05),
+        ([40, 3, 3], 0.1),
+        ([40, 20, 10, 5, 3], 0.1),
     ],
 )
 def test_adapt_on_planted_classes_gains_however_many_are_present(sizes, gain):
@@ -125,7 +125,7 @@ def test_adapt_on_planted_classes_gains_however_many_are_present(sizes, gain):
         points, y, labels = planted(sizes, 12, seed=seed)
         before, after = scores_of(points, labels)
         gains.append(per_class(y, after) - per_class(y, before))
-    assert np.mean(gains) >= gain - 0.01
+    assert np.mean(gains) >= gain
 
 
 @pytest.mark.parametrize("n_images", [0, 1, 2])

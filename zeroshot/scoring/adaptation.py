@@ -130,8 +130,8 @@ def adapt(
         > 0, of the softmax of scores. What is learnt does not depend on it.
     anchors : tuple of ndarrays of shape (m, dim) and (m,), or None, default=None
         Mean point and number of the training images of each label; 0 images, and any
-        point, for a label that was not seen in training. Only whether there are any
-        counts: see `SEEN_ANCHOR`.
+        point, for a label that was not seen in training. More images count no more:
+        see `SEEN_ANCHOR`.
 
     Returns
     -------
@@ -141,10 +141,10 @@ def adapt(
 
     Examples
     --------
-    Two groups of images; those of the second are a little nearer to the first label.
+    Two groups of images; two of the second are a little nearer to the first label.
 
     >>> import numpy as np
-    >>> angles = np.radians([8, 9, 10, 11, 12, 40, 41, 42, 43, 44])
+    >>> angles = np.radians([8, 9, 10, 11, 12, 43, 44, 46, 47, 48])
     >>> points = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     >>> label_points = np.eye(2, dtype=np.float32)
     >>> adapted = adapt(points, label_points, np.zeros(2, np.float32), 0.1)
@@ -234,7 +234,7 @@ def _learn(
     m = len(L)
     S = X @ L.T - penalty
     word = np.float32(WORD_WEIGHT / SHARPNESS / max(S.std(), 1e-6))
-    R = propagated(X, S)
+    R = _propagated(X, S)
     present = (_n_present(S) + _n_present(R)) / (2 * m)
     sparsity = min(max(SPARSITY * (ALL_PRESENT - present), 0.0), MAX_SPARSITY)
     for _ in range(TURNS):
@@ -260,7 +260,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def propagated(X: NDArray[np.float32], S: NDArray[np.float32]) -> NDArray[np.float32]:
+def _propagated(X: NDArray[np.float32], S: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the softmax of scores, (n, m), averaged over neighbours.
 
     The number of neighbours follows the batch: images for each label that is present,
@@ -291,7 +291,8 @@ def propagated(X: NDArray[np.float32], S: NDArray[np.float32]) -> NDArray[np.flo
         graph = (trust * (scale @ graph @ scale)).astype(np.float32).tocsr()
         R, before = _solve(graph, first * (1 - trust), R), k
         R /= np.maximum(R.sum(axis=1, keepdims=True), 1e-12)
-    return R
+    propagated: NDArray[np.float32] = R
+    return propagated
 
 
 def _solve(
