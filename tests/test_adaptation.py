@@ -226,9 +226,10 @@ def test_adapt_leaves_what_comes_second_in_its_place():
 def test_adapt_keeps_what_all_labels_have_against_a_background(n_labels):
     points, _, labels = planted([10] * 4, n_labels)
     before, after = scores_of(points, labels)
-    change = (logsumexp(after / T, axis=1) - logsumexp(before / T, axis=1)).round(4)
-    assert abs(change.mean()) < 0.1
-    assert np.abs(change).max() <= 2
+    assert np.abs(after - before).max() > 0.01
+    np.testing.assert_allclose(
+        logsumexp(after / T, axis=1), logsumexp(before / T, axis=1), atol=1e-3
+    )
 
 
 def test_adapt_of_identical_images_gives_all_the_answer_of_one():
@@ -261,8 +262,8 @@ def test_adapt_of_a_point_of_zeros_is_finite():
     assert np.isfinite(after).all()
 
 
-def test_adapt_does_not_draw_images_of_no_label_to_the_labels():
-    gains, ranks, rises = [], [], []
+def test_adapt_beside_images_of_no_label_gains_for_the_others():
+    gains, ranks = [], []
     for seed in range(10):
         points, y, labels = planted([20] * 10, 10, seed=seed)
         labels, belongs = labels[:8], y < 8
@@ -272,11 +273,8 @@ def test_adapt_does_not_draw_images_of_no_label_to_the_labels():
         for scores in (before, after):
             best = scores.max(axis=1)
             ranks.append(np.mean(best[belongs][:, None] > best[~belongs]))
-        rise = after.max(axis=1) - before.max(axis=1)
-        rises.append(rise[belongs].mean() - rise[~belongs].mean())
-    assert np.mean(gains) > 0.05
+    assert np.mean(gains) > 0.1
     assert np.mean(ranks[1::2]) >= np.mean(ranks[::2])
-    assert np.mean(rises) >= 0
 
 
 def test_adapt_with_seen_classes_among_the_labels_loses_on_neither():

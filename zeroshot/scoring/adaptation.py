@@ -51,7 +51,7 @@ References
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,6 @@ FLOOR = 0.01  # images that each label has in D, so that its logarithm is finite
 MAX_NEIGHBOURS = 10  # 15 loses 2 points on Tiny-ImageNet
 TRUST = 1.5  # w = K / (K + TRUST) with K neighbours; 0.5 harms classes of 3 images
 DOUBT = 0.4  # of the softmax alone in the mixture: the best likelihood, of 0 to 0.5
-NEARNESS = 2.0  # 1 leaves images of no label to rise more than the others do
 PASSES = 3  # of propagation: fewer labels are present than looked, so more neighbours
 STEPS = 40  # of solving: the error falls by w <= 0.87 in each
 TOLERANCE = 1e-3  # of a responsibility
@@ -118,10 +117,10 @@ def adapt(
     """Return the scores of a batch when its images are judged together.
 
     In a softmax, the mass that an image's old scores have for the labels in ``columns``
-    is dealt out anew. So what they have together against a background, which decides
-    about "none of these", changes by one thing only: it rises for an image that is
-    nearer to its label's prototype than most images that answer that label, and falls
-    for one that is farther; by ``exp(NEARNESS)`` at most, and by none on average.
+    is dealt out anew, and does not change. So an image that belongs to no label is not
+    drawn to the labels as a whole, against a background. Its best label alone does gain
+    (mostly more than that of other images, whose best has less to gain), so "none of
+    these" is to be decided by the mass of all labels or by the old scores.
 
     Parameters
     ----------
@@ -172,19 +171,16 @@ def adapt(
     if anchors is not None:
         seen = np.flatnonzero(anchors[1][labels] > 0)
         prior[seen] += np.float32(SEEN_ANCHOR) * anchors[0][labels[seen]]
-    learnt = _learn(X, L, p, prior)
+    W, offset = _learn(X, L, p, prior)
 
     k = min(MAX_COLUMNS, len(labels))
     columns = np.tile(np.arange(k), (n, 1))
     new = np.full((n, k), np.nan, np.float32)
-    nearness = np.empty(len(usable), np.float32)
     for block in blocks(len(usable), 2 * len(labels), 2**21):
         rows = usable[block]
         X, _ = unit_points(points[rows])
         scores = (X @ L.T - p) / np.float32(temperature)
-        Z = X @ learnt.points.T + learnt.offset
-        best = Z.argmax(axis=1)
-        nearness[block] = (X * learnt.prototypes[best]).sum(axis=1) / learnt.usual[best]
+        Z = X @ W.T + offset
         if k < len(labels):
             both = softmax(Z, axis=1) + softmax(scores, axis=1)
             top = np.argpartition(-both, k - 1, axis=1)[:, :k]
@@ -197,23 +193,7 @@ def adapt(
         Z += np.log(1 - DOUBT) - logsumexp(Z, axis=1, keepdims=True)
         alone = np.float32(np.log(DOUBT)) + scores - mass
         new[rows] = temperature * (np.logaddexp(Z, alone) + mass)
-    nearness -= nearness.mean()
-    new[usable] += temperature * NEARNESS * np.clip(nearness, -1, 1)[:, None]
     return Adapted(columns, new)
-
-
-class _Learnt(NamedTuple):
-    """What a batch says about m labels.
-
-    ``points`` (m, dim) and ``offset`` (m,) give ``Z = X @ points.T + offset``.
-    ``prototypes``: (m, dim), of unit length. ``usual``: (m,), mean cosine of the images
-    that answer a label with its prototype.
-    """
-
-    points: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    prototypes: NDArray[np.float32]
-    usual: NDArray[np.float32]
 
 
 def _evenly(
@@ -243,7 +223,7 @@ def _most_answered(
     total = np.zeros(m)
     for block in blocks(len(X), m, 2**21):
         scores = X[block] @ label_points.T - penalty
-        total += softmax(scores / (SHARPNESS * scores.std()), axis=1).sum(axis=0)
+        total += softmax(scores / _scale(scores), axis=1).sum(axis=0)
     return np.sort(np.argsort(-total, kind="stable")[:MAX_LABELS])
 
 
@@ -252,15 +232,15 @@ def _learn(
     L: NDArray[np.float32],
     penalty: NDArray[np.float32],
     prior: NDArray[np.float32],
-) -> _Learnt:
-    """Return what the images say about the labels.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return a point and an offset for each label: ``Z = X @ points.T + offset``.
 
     ``X``: (n, dim), images of unit length. ``prior``: (m, dim), sums of points that
     each prototype has before any image of the batch.
     """
     m = len(L)
     S = X @ L.T - penalty
-    word = np.float32(WORD_WEIGHT / SHARPNESS / max(S.std(), 1e-6))
+    word = np.float32(WORD_WEIGHT) / _scale(S)
     R = _propagated(X, S)
     present = (_n_present(S) + _n_present(R)) / (2 * m)
     sparsity = min(max(SPARSITY * (ALL_PRESENT - present), 0.0), MAX_SPARSITY)
@@ -272,19 +252,17 @@ def _learn(
         bonus = np.float32(sparsity) * np.log(dominance)
         U = _unit(images + prior)
         V = X @ U.T
-        # With one image more, of the mean of all, for labels that none answers.
-        usual = ((R * V).sum(axis=0) + (R * V).sum() / len(X)) / (counts + 1)
-        image = np.float32((1 - WORD_WEIGHT) / SHARPNESS / max(V.std(), 1e-6))
+        image = np.float32(1 - WORD_WEIGHT) / _scale(V)
         V *= image
         V += word * S
         V += bonus
         R = softmax(V, axis=1)
-    return _Learnt(
-        points=word * L + image * U,
-        offset=bonus - word * penalty,
-        prototypes=U,
-        usual=np.maximum(usual, np.float32(1e-3)),
-    )
+    return word * L + image * U, bonus - word * penalty
+
+
+def _scale(scores: NDArray[np.float32]) -> np.float32:
+    """Return what divides scores before a softmax; not 0 where all are equal."""
+    return np.float32(SHARPNESS * max(scores.std(), 1e-6))
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -303,7 +281,7 @@ def _propagated(X: NDArray[np.float32], S: NDArray[np.float32]) -> NDArray[np.fl
     from sklearn.neighbors import NearestNeighbors
 
     n = len(X)
-    first = softmax(S / np.float32(SHARPNESS * max(S.std(), 1e-6)), axis=1)
+    first = softmax(S / _scale(S), axis=1)
     most = min(MAX_NEIGHBOURS, n - 1)
     distances, near = (
         NearestNeighbors(n_neighbors=most, algorithm="brute").fit(X).kneighbors()
