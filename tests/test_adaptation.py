@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
+from zeroshot.datasets import load_image_folder
+from zeroshot.features import extract_features
+from zeroshot.registry import resolve_backbone
 from zeroshot.scoring import cosine_scores
 from zeroshot.scoring.adaptation import adapt
 
@@ -319,3 +322,32 @@ def test_adapt_of_many_images_needs_little_memory():
     tracemalloc.stop()
     # All scores would be 80 MB, all distances 1600 MB.
     assert peak < 300 * 2**20
+
+
+@pytest.mark.slow
+def test_adapt_of_photographs_gains_however_many_classes_are_present(real_data):
+    # Labels are the means of two photographs of each class, so nothing is trained.
+    pytest.importorskip("onnxruntime")
+    path = real_data / "onnx" / "efficientnet-lite0.onnx"
+    network = resolve_backbone(f"onnx:{path}?scaling=tf&output=features")
+    paths, y = load_image_folder(real_data / "images" / "caltech-classes")
+    y = np.unique(y, return_inverse=True)[1]
+    chosen = np.flatnonzero(y % 4 == 1)
+    y = np.unique(y[chosen], return_inverse=True)[1]
+    features = extract_features([paths[i] for i in chosen], network).matrix
+    features = np.sign(features) * np.sqrt(np.abs(features))
+    points = features - features.mean(axis=0)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    m = y.max() + 1
+    few = np.concatenate([np.flatnonzero(y == c)[:2] for c in range(m)])
+    labels = points[few].reshape(m, 2, -1).mean(axis=1)
+    labels /= np.linalg.norm(labels, axis=1, keepdims=True)
+    others = np.setdiff1d(np.arange(len(y)), few)
+    for n_present in (1, 3, m):
+        gains = []
+        for seed in range(10):
+            present = np.random.default_rng(seed).permutation(m)[:n_present]
+            rows = others[np.isin(y[others], present)]
+            before, after = scores_of(points[rows], labels)
+            gains.append(per_class(y[rows], after) - per_class(y[rows], before))
+        assert np.mean(gains) > 0
