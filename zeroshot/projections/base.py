@@ -59,7 +59,7 @@ class PretrainedClasses:
         rows: NDArray[np.float32] = normalize(self.weights - self.weights.mean(axis=0))
         return rows
 
-    def without(self, classes: Integers) -> Self:
+    def without(self, classes: Integers) -> Self | None:
         """Return the same beside some of the user's classes, numbered anew.
 
         Those that go by the name of another class of the user's are left out.
@@ -71,9 +71,12 @@ class PretrainedClasses:
 
         Returns
         -------
-        pretrained : PretrainedClasses
+        pretrained : PretrainedClasses or None
+            None where none is left.
         """
         kept = (self.class_of < 0) | np.isin(self.class_of, classes)
+        if not kept.any():
+            return None
         place = np.searchsorted(classes, self.class_of[kept])
         class_of = np.where(self.class_of[kept] < 0, -1, place)
         parts = self.class_embeddings[kept], self.weights[kept], self.bias[kept]
@@ -136,7 +139,7 @@ class SupportsLabels(Protocol):
         Parameters
         ----------
         class_embeddings : ndarray of shape (m, dim_text)
-            Of unit length. A point depends on its own row only.
+            Of unit length; ``m`` may be 0. A point depends on its own row only.
 
         Returns
         -------
@@ -235,8 +238,8 @@ def label_points(projection: Projection, class_embeddings: Float32) -> Float32:
     -------
     points : ndarray of shape (m, dim), float32
     """
-    if not isinstance(projection, SupportsLabels) or len(class_embeddings) == 0:
+    if not isinstance(projection, SupportsLabels):
         return class_embeddings
     points = np.asarray(projection.transform_labels(class_embeddings), np.float32)
-    unit: Float32 = normalize(points)
+    unit: Float32 = normalize(points) if len(points) else points
     return unit

@@ -260,11 +260,8 @@ class DeViSE(TrainedProjection, Visual):
             return
         Visual._learn(self, moments, X, y, T, pretrained)
         # The more images, the less the word counts.
-        share = np.ones(len(T))
-        share[~np.isfinite(T).all(axis=1)] = 0
-        share[self._known] = self._words_worth
         self.class_points_ = self._side_by_side(
-            np.nan_to_num(T), self.class_points_, share[:, None]
+            np.nan_to_num(T), self.class_points_, self._share[:, None]
         )
 
     def _trained(
@@ -291,7 +288,7 @@ class DeViSE(TrainedProjection, Visual):
                 kept = np.setdiff1d(np.arange(len(T)), gone)
                 pretrained = pretrained.without(kept)
         classes = np.flatnonzero((moments.counts > 0) & np.isfinite(T).all(axis=1))
-        words, more = T[classes], unit_rows(moments.means[classes]).astype(np.float32)
+        words, more = T[classes], _unit(moments.means[classes]).astype(np.float32)
         weight = getattr(self, "pretrained_weight_", 1.0) * IMAGES_PER_ROW
         if pretrained is not None:
             words = np.concatenate([words, pretrained.class_embeddings])

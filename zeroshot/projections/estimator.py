@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import (
@@ -92,8 +93,13 @@ class ProjectionEstimator(BaseEstimator):
         *,
         reset: bool = True,
         least: int = 1,
+        wordless: bool = False,
     ) -> tuple[Float32, Int64, Float32]:
-        """Return what is learnt from, checked; ``least``: images there must be."""
+        """Return what is learnt from, checked.
+
+        ``least``: images there must be. ``wordless``: whether a class may have a row of
+        NaN for a word vector.
+        """
         X = validate_data(
             self, X, dtype=np.float32, reset=reset, ensure_min_samples=least
         )
@@ -102,7 +108,15 @@ class ProjectionEstimator(BaseEstimator):
             dtype=np.float32,
             input_name="class_embeddings",
             ensure_min_samples=least,
+            ensure_all_finite="allow-nan" if wordless else True,
         )
+        is_nan = np.isnan(T)
+        if (is_nan.any(axis=1) != is_nan.all(axis=1)).any():
+            raise ValueError(
+                "Expected rows of class_embeddings that are finite, or all NaN for a "
+                "class without a word vector. Input class_embeddings contains NaN in a "
+                "part of a row."
+            )
         y = np.asarray(y)
         check_consistent_length(X, y)
         if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
@@ -186,8 +200,11 @@ class MomentsProjection(ProjectionEstimator):
         ``pretrained``: the backbone's own classes, to learn from too; then there may be
         no image.
         """
+        # What an earlier fit has chosen is chosen anew.
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
         least = 1 if pretrained is None else 0
-        X, y, T = self._checked(X, y, class_embeddings, least=least)
+        X, y, T = self._checked(X, y, class_embeddings, least=least, wordless=True)
         moments = Moments.of(X, y, len(T), normalize=self.normalize)
         return self._learn_from(moments, X, y, T, pretrained)
 
@@ -202,7 +219,7 @@ class MomentsProjection(ProjectionEstimator):
     ) -> Self:
         """Learn from further images; see `zeroshot.projections.SupportsPartialFit`."""
         check_is_fitted(self)
-        X, y, T = self._checked(X, y, class_embeddings, reset=False)
+        X, y, T = self._checked(X, y, class_embeddings, reset=False, wordless=True)
         before = Moments(self.counts_, self.sums_, self.gram_)
         more = Moments.of(X, y, len(T), normalize=self.normalize)
         moments = before.with_more(more, places)
@@ -216,6 +233,16 @@ class MomentsProjection(ProjectionEstimator):
         T: Float32,
         pretrained: PretrainedClasses | None,
     ) -> Self:
+        has_word: NDArray[np.bool_] = np.asarray(np.isfinite(T).all(axis=1))
+        if not has_word[moments.counts == 0].all():
+            raise ValueError(
+                "Expected images of each class without a word vector (NaN). Got a "
+                "class that has neither."
+            )
+        if pretrained is None and not has_word.any():
+            raise ValueError(
+                "Expected a class with a word vector. Got class_embeddings of NaN."
+            )
         self._learn(self._take(moments), X, y, T, pretrained)
         return self
 

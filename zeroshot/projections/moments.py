@@ -59,7 +59,7 @@ class Moments:
         dim = X.shape[1]
         gram = np.zeros((dim, dim), np.float32, order="F")
         sums = np.zeros((n_classes, dim))
-        for rows in gen_batches(len(X), BLOCK_ROWS):
+        for rows in gen_batches(len(X), BLOCK_ROWS) if len(X) else ():
             block, classes = roots(X[rows]) if normalize else X[rows], y[rows]
             gram = ssyrk(1.0, block.T, beta=1.0, c=gram, lower=1, overwrite_c=1)
             ones = np.ones(len(classes), np.float32), (classes, np.arange(len(classes)))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import normalize as unit_rows
+from sklearn.utils.validation import check_is_fitted
 
 from zeroshot.projections.base import Float32, Floats, Int64, PretrainedClasses
 from zeroshot.projections.closed_form import solve
@@ -102,6 +103,7 @@ class Visual(MomentsProjection):
     centres_: Float32
     dual_coef_: Float32
     class_points_: Float32
+    _share: Float64
 
     def __init__(
         self,
@@ -124,6 +126,9 @@ class Visual(MomentsProjection):
 
     def transform_labels(self, class_embeddings: Floats) -> Float32:
         """Map word vectors (m, dim_text) to visual prototypes (m, dim_visual)."""
+        check_is_fitted(self)
+        if len(class_embeddings) == 0:
+            return np.empty((0, self.dual_coef_.shape[1]), np.float32)
         kernel = _kernel(class_embeddings, self.centres_, self.gamma_)
         points: Float32 = unit_rows(kernel @ self.dual_coef_)
         return points
@@ -147,9 +152,11 @@ class Visual(MomentsProjection):
         self.centres_, self.dual_coef_ = task.words, dual.astype(np.float32)
         points = np.zeros_like(prototypes, np.float32)
         points[has_images] = prototypes[has_images]
+        # What the word of a class counts for, beside its images.
+        share = np.asarray(np.isfinite(T).all(axis=1), np.float64)
         silent = np.flatnonzero(np.isfinite(T).all(axis=1) & ~has_images)
         if len(silent):
-            points[silent] = self.transform_labels(T[silent])
+            points[silent] = Visual.transform_labels(self, T[silent])
         if len(known):
             # What the others predict for a class, from one inverse of all: the formula
             # of leave-one-out for kernel ridge.
@@ -159,10 +166,10 @@ class Visual(MomentsProjection):
             variance = 1 / diagonal - task.noise(alpha, weight)[own]
             kappa = np.maximum(1, IMAGES_PER_WORD / np.maximum(variance, 0.02))
             counts = moments.counts[known]
-            self._words_worth = kappa / (kappa + counts)
+            share[known] = kappa / (kappa + counts)
             blend = kappa[:, None] * others + counts[:, None] * prototypes[known]
             points[known] = unit_rows(blend)
-        self._known = known
+        self._share = share
         self.class_points_ = points
 
     def _choose(

@@ -76,15 +76,13 @@ class LabelSpace:
             hub_correction = float(getattr(projection, "hub_correction", 0.5))
         if isinstance(projection, SupportsClassPoints):
             seen = projection.class_points_
-            seen = normalize(seen) if len(seen) else seen
+            seen = normalize(seen)
         else:
             seen = label_points(projection, class_embeddings)
         words = np.empty((0, class_embeddings.shape[1]), np.float32)
         if pretrained is not None:
             words = pretrained.class_embeddings
         others = label_points(projection, words)
-        if len(others) == 0:
-            others = np.empty((0, seen.shape[1]), np.float32)
         return cls(projection, seen, others, hub_correction)
 
     def label_points(

@@ -143,8 +143,10 @@ class StandOut:
             if leaves_some:
                 back[:, ~shown] = -np.inf
             else:
+                back[:, len(self.seen) :] = -np.inf
                 best = self.class_of[scores.argmax(axis=1)]
-                back[np.arange(len(best)), best] = -np.inf
+                named_best = np.flatnonzero(best >= 0)
+                back[named_best, best[named_best]] = -np.inf
             n = np.maximum(1, np.isfinite(back).sum(axis=1))
             values[rows] = t * (
                 logsumexp(scores / t, axis=1) - logsumexp(back / t, axis=1) + np.log(n)
