@@ -9,10 +9,17 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def prepared(X):
-    """Return features as the projections prepare those that they are trained on."""
-    root = np.sign(X) * np.sqrt(np.abs(X.astype(np.float64)))
-    return unit(root - root.mean(axis=0)).astype(np.float32)
+def roots(X):
+    X = X.astype(np.float64)
+    return unit(np.sign(X) * np.sqrt(np.abs(X)))
+
+
+def prepared(X, trained_on=None):
+    """Return features as projections prepare them that were trained on those."""
+    known = roots(X if trained_on is None else trained_on)
+    centred = known - known.mean(axis=0)
+    length = math.sqrt(np.square(centred).sum(axis=1).mean())
+    return (roots(X) - known.mean(axis=0)) / length
 
 
 def easy_problem():

@@ -91,9 +91,10 @@ class Projection(Protocol):
     unchanged by ``__init__`` and are searchable as ``projection__name``. One whose
     `fit` takes ``pretrained`` (`PretrainedClasses` or None) learns from the backbone's
     own classes too, and may then be given no image. What else one may have:
-    `SupportsLabels`, `SupportsClassPoints`, `SupportsPartialFit`, and an attribute
+    `SupportsLabels`, `SupportsClassPoints`, `SupportsPartialFit`, and attributes:
     ``hub_correction``, the weight that suits it (0.5 without; see
-    `zeroshot.scoring.label_space`).
+    `zeroshot.scoring.label_space`); after `fit`, ``choices_``, parameters under which a
+    clone makes the same choices without looking (on folds nothing is chosen anew).
     """
 
     def fit(self, X: Floats, y: Integers, *, class_embeddings: Floats) -> Self:
