@@ -1,12 +1,11 @@
 """The contract of a projection: images and labels into one space."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize
-from sklearn.utils.validation import has_fit_parameter
 
 __all__ = [
     "Float32",
@@ -56,8 +55,7 @@ class PretrainedClasses:
 
         A softmax does not see what all of its rows have in common.
         """
-        rows: NDArray[np.float32] = normalize(self.weights - self.weights.mean(axis=0))
-        return rows
+        return _unit(self.weights - self.weights.mean(axis=0))
 
     def without(self, classes: Integers) -> Self | None:
         """Return the same beside some of the user's classes, numbered anew.
@@ -223,7 +221,7 @@ def fitted(
 
 def learns_from_pretrained(projection: Projection) -> bool:
     """Tell whether a projection's `fit` takes the backbone's own classes."""
-    return bool(has_fit_parameter(projection, "pretrained"))
+    return "pretrained" in inspect.signature(projection.fit).parameters
 
 
 def label_points(projection: Projection, class_embeddings: Float32) -> Float32:
@@ -241,6 +239,14 @@ def label_points(projection: Projection, class_embeddings: Float32) -> Float32:
     """
     if not isinstance(projection, SupportsLabels):
         return class_embeddings
-    points = np.asarray(projection.transform_labels(class_embeddings), np.float32)
-    unit: Float32 = normalize(points) if len(points) else points
-    return unit
+    return _unit(np.asarray(projection.transform_labels(class_embeddings), np.float32))
+
+
+def _unit(rows: Float32) -> Float32:
+    """Return rows at unit length; zeros stay zeros.
+
+    Not scikit-learn's, which is not to be loaded where plugins are only listed.
+    """
+    lengths: Float32 = np.linalg.norm(rows, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1
+    return rows / lengths

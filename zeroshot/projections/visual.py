@@ -130,7 +130,7 @@ class Visual(MomentsProjection):
         if len(class_embeddings) == 0:
             return np.empty((0, self.dual_coef_.shape[1]), np.float32)
         kernel = _kernel(class_embeddings, self.centres_, self.gamma_)
-        points: Float32 = unit_rows(kernel @ self.dual_coef_)
+        points: Float32 = unit_rows(kernel @ self.dual_coef_).astype(np.float32)
         return points
 
     def _learn(
