@@ -183,10 +183,18 @@ class DeViSE(TrainedProjection, Visual):
         return chosen | {"early_stopping": False, "epochs": self.n_epochs_}
 
     def transform_labels(self, class_embeddings: Floats) -> Float32:
-        """Map word vectors to points, (m, dim_text + dim_visual).
+        """Map word vectors to points.
 
-        They are the words and what images of them look like, side by side; with
-        ``visual_weight=0`` words stay what they are.
+        Parameters
+        ----------
+        class_embeddings : ndarray of shape (m, dim_text)
+            Of unit length.
+
+        Returns
+        -------
+        points : ndarray of shape (m, dim_text + dim_visual), float32
+            The words and what images of them look like, side by side; with
+            ``visual_weight=0`` the words alone.
         """
         if not self.visual_weight:
             return np.asarray(class_embeddings, np.float32)
@@ -195,9 +203,17 @@ class DeViSE(TrainedProjection, Visual):
         )
 
     def text_points(self, X: Floats, layers: Layers) -> Float32:
-        """Map features (n, dim_visual) to the text space by M alone, (n, dim_text).
+        """Map features to the text space by M alone.
 
-        ``layers``: of M.
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim_visual)
+        layers : list of tuple
+            Kernel and bias of each layer of M.
+
+        Returns
+        -------
+        points : ndarray of shape (n, dim_text), float32
         """
         return forward(layers, self._prepare(np.asarray(X, np.float32)))
 
@@ -211,8 +227,17 @@ class DeViSE(TrainedProjection, Visual):
     ) -> "DeViSE":
         """Return the projection with M trained further, and the rest from features.
 
-        ``layers``: of M, for features prepared as by this one. ``X``, ...: as in `fit`;
-        features of a network that was trained together with M.
+        Parameters
+        ----------
+        layers : list of tuple
+            Of M, for features that are prepared as by this projection.
+        X, y, class_embeddings, pretrained : ndarray and PretrainedClasses
+            As in `fit`; features of a network that was trained together with M.
+
+        Returns
+        -------
+        projection : DeViSE
+            Another one.
         """
         changed = copy.copy(self)
         moments = changed._take(
@@ -358,7 +383,7 @@ class DeViSE(TrainedProjection, Visual):
                 rate /= 1 - BETA_1**step
                 M -= np.float32(rate) * first / (np.sqrt(second) + np.float32(1e-7))
             loss = total / max(1, n_images)
-            if not np.isfinite(M).all():
+            if not (np.isfinite(loss) and np.isfinite(M).all()):
                 raise self._diverged(loss)
             yield loss, [(M.copy(), np.zeros(T.shape[1], np.float32))]
 

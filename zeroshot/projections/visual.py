@@ -125,7 +125,18 @@ class Visual(MomentsProjection):
         return {name: getattr(self, f"{name}_") for name in names}
 
     def transform_labels(self, class_embeddings: Floats) -> Float32:
-        """Map word vectors (m, dim_text) to visual prototypes (m, dim_visual)."""
+        """Map word vectors to visual prototypes.
+
+        Parameters
+        ----------
+        class_embeddings : ndarray of shape (m, dim_text)
+            Of unit length.
+
+        Returns
+        -------
+        points : ndarray of shape (m, dim_visual), float32
+            Of unit length.
+        """
         check_is_fitted(self)
         if len(class_embeddings) == 0:
             return np.empty((0, self.dual_coef_.shape[1]), np.float32)
