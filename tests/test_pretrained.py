@@ -196,6 +196,30 @@ def test_a_mapping_takes_those_classes_alone_by_its_names(task, seen):
         ).fit(np.eye(4), seen[1][[0, 0, -1, -1]])
 
 
+@pytest.mark.parametrize("setting", ["all", False, ["red star"], 3])
+def test_a_setting_that_is_none_is_refused(setting, task, seen):
+    with pytest.raises(ValueError, match="Expected pretrained_classes 'auto'"):
+        fit(task[2], seen, pretrained_classes=setting)
+
+
+@pytest.mark.parametrize("names", [3, None, ["red star", 3]])
+def test_names_of_a_class_that_are_no_text_are_refused(names, task, seen):
+    head = task[2]
+    mapping = {head.class_names[2][0]: "red star", head.class_names[3][0]: names}
+    with pytest.raises(LabelError, match="Expected a name, or a list of names"):
+        fit(head, seen, pretrained_classes=mapping)
+
+
+@pytest.mark.parametrize("projection", ["devise", "visual", "ridge", "eszsl", "sae"])
+def test_a_classifier_of_other_features_is_refused(projection, task, seen):
+    X = extract_features(seen[0], ColorHOG(), cache=False).matrix[:, :-1]
+    clf = ZeroShotClassifier(
+        None, EMBEDDINGS, projection=projection, pretrained_classes=task[2]
+    )
+    with pytest.raises(ValueError, match="Expected a classifier of the features"):
+        clf.fit(X, seen[1])
+
+
 def test_a_classifier_of_ones_own_needs_no_backbone(task, seen):
     head = task[2]
     X = extract_features(seen[0], ColorHOG(), cache=False).matrix

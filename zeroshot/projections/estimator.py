@@ -233,6 +233,12 @@ class MomentsProjection(ProjectionEstimator):
         T: Float32,
         pretrained: PretrainedClasses | None,
     ) -> Self:
+        if pretrained is not None and pretrained.weights.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"Expected a classifier of the features that are learnt from, of "
+                f"length {X.shape[1]}. Got one of features of length "
+                f"{pretrained.weights.shape[1]}. Give that of the same backbone."
+            )
         has_word: NDArray[np.bool_] = np.asarray(np.isfinite(T).all(axis=1))
         if not has_word[moments.counts == 0].all():
             raise ValueError(
