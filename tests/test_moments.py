@@ -110,6 +110,19 @@ def test_center_without_images_lies_along_the_diagonal():
     assert scale == pytest.approx(1 / np.sqrt(1 - FLAT**2))
 
 
+def test_center_of_one_class_is_not_its_mean(images):
+    X, y = images
+    one = Moments.of(X[y == 2], y[y == 2], 5, normalize=True)
+    mean, _ = one.center(normalize=True)
+    np.testing.assert_allclose(mean, FLAT / np.sqrt(12), rtol=1e-6)
+    two = one.with_more(
+        Moments.of(X[y == 4], y[y == 4], 5, normalize=True), np.arange(5)
+    )
+    mean, _ = two.center(normalize=True)
+    expected = roots(X[np.isin(y, [2, 4])]).mean(axis=0)
+    np.testing.assert_allclose(mean, expected, atol=1e-5)
+
+
 def test_center_of_images_that_are_all_the_same_does_not_divide_by_zero():
     X, y = np.ones((4, 9), np.float32), np.array([0, 0, 1, 1])
     mean, scale = Moments.of(X, y, 2, normalize=True).center(normalize=True)
@@ -191,6 +204,9 @@ def test_more_images_of_another_width_are_refused_and_change_nothing(projection)
         ours.partial_fit(X[:, :20], y, **more)
     with pytest.raises(ValueError, match=r"within 0..15"):
         ours.partial_fit(X, y + 1, **more)
+    for places in (np.arange(15), np.arange(1, 17), np.zeros(16, int), [None] * 16):
+        with pytest.raises(ValueError, match="Expected places as different rows"):
+            ours.partial_fit(X, y, **more | {"places": places})
     np.testing.assert_array_equal(ours.transform(X), before)
 
 

@@ -80,7 +80,7 @@ class ProjectionEstimator(BaseEstimator):
         for rows in gen_batches(len(X), BLOCK_ROWS) if self.normalize else ():
             total += roots(X[rows]).sum(axis=0, dtype=np.float64)
         empty = np.empty((0, 0), np.float32)
-        sums = Moments(np.array([len(X)]), total[None], empty)
+        sums = Moments(np.bincount(y), total[None], empty)
         self.mean_, self.scale_ = sums.center(normalize=self.normalize)
         self._fit(X, y, T)
         return self
@@ -221,6 +221,18 @@ class MomentsProjection(ProjectionEstimator):
         check_is_fitted(self)
         X, y, T = self._checked(X, y, class_embeddings, reset=False, wordless=True)
         before = Moments(self.counts_, self.sums_, self.gram_)
+        places = np.asarray(places)
+        if not (
+            places.shape == before.counts.shape
+            and np.issubdtype(places.dtype, np.integer)
+            and len(np.unique(places)) == len(places)
+            and np.isin(places, np.arange(len(T))).all()
+        ):
+            raise ValueError(
+                f"Expected places as different rows of class_embeddings (0.."
+                f"{len(T) - 1}), one for each of the {len(before.counts)} classes "
+                f"before. Got {places.tolist()!r}."
+            )
         more = Moments.of(X, y, len(T), normalize=self.normalize)
         moments = before.with_more(more, places)
         return self._learn_from(moments, X, y, T, pretrained)
