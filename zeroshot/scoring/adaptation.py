@@ -187,15 +187,15 @@ def adapt(
         mass = logsumexp(scores, axis=1, keepdims=True)
         if len(labels) < m:
             mass = _mass(X, label_points, penalty, temperature)
-        Z -= logsumexp(Z, axis=1, keepdims=True)
         if k < len(labels):
-            both = np.exp(Z) + softmax(scores, axis=1)
+            both = softmax(Z, axis=1) + softmax(scores, axis=1)
             top = np.argpartition(-both, k - 1, axis=1)[:, :k]
             scores = np.take_along_axis(scores, top, axis=1)
             Z = np.take_along_axis(Z, top, axis=1)
             columns[rows] = labels[top]
         else:
             columns[rows] = labels
+        Z -= logsumexp(Z, axis=1, keepdims=True)
         together = np.log(1 - DOUBT) + Z + mass
         new[rows] = temperature * np.logaddexp(together, np.log(DOUBT) + scores)
     # What the batch says nothing of has the image's own word, for what that counts.
