@@ -63,7 +63,7 @@ def _evaluate(
     images: Annotated[Path, IMAGES],
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
-    projection: Annotated[str, options.PROJECTION] = "eszsl",
+    projection: Annotated[str, options.PROJECTION] = "devise",
     splits: Annotated[int, SPLITS] = 5,
     unseen: Annotated[float, UNSEEN] = 0.2,
     softmax: Annotated[bool, SOFTMAX] = False,
