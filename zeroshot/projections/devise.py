@@ -77,12 +77,13 @@ class DeViSE(TrainedProjection, Visual):
     weight_decay : float, default=0.0
         Strength of the penalty ``weight_decay / 2 * ||M||^2`` beside the rank loss of
         an image, >= 0. Not used with the other losses.
-    learning_rate : float, default=0.0001
+    learning_rate : float, default=0.0002
         Of Adam.
-    batch_size : int, default=128
+    batch_size : int, default=256
         Images per step.
-    epochs : int, default=30
-        Most passes over the images; 0 leaves the linear map where it starts.
+    epochs : int or None, default=None
+        Most passes over the images; 0 leaves a linear map where it starts. None is 3
+        for the linear map with the rank loss, which starts near its end, and else 30.
     early_stopping : bool, default=True
         Choose the number of epochs on held-out classes: train on the others, watch the
         mean reciprocal rank among the held-out ones, then train on all classes until
@@ -91,7 +92,7 @@ class DeViSE(TrainedProjection, Visual):
         with fewer, and without images, M stays where it starts.
     validation_fraction : float, default=0.2
         Share of the classes that early stopping holds out.
-    patience : int, default=2
+    patience : int, default=1
         Epochs without a better validation score after which to stop.
     normalize : bool, default=True
         Take signed square roots of the features, of unit length and centred.
@@ -133,7 +134,13 @@ class DeViSE(TrainedProjection, Visual):
         ("hidden", (lambda v: all(map(COUNT[0], v)), "as a list of widths >= 1")),
         ("dropout", (lambda v: 0 <= v < 1, "in [0, 1)")),
         ("visual_weight", (lambda v: 0 <= v < 1, "in [0, 1)")),
-        ("epochs", (lambda v: v == 0 or COUNT[0](v), "as a whole number >= 0")),
+        (
+            "epochs",
+            (
+                lambda v: v is None or v == 0 or COUNT[0](v),
+                "as a whole number >= 0, or None",
+            ),
+        ),
         *VisualRules,
         *(rule for rule in TrainedProjection._rules if rule[0] != "epochs"),
     )
@@ -151,12 +158,12 @@ class DeViSE(TrainedProjection, Visual):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         weight_decay: float = 0.0,
-        learning_rate: float = 0.0001,
-        batch_size: int = 128,
-        epochs: int = 30,
+        learning_rate: float = 0.0002,
+        batch_size: int = 256,
+        epochs: int | None = None,
         early_stopping: bool = True,
         validation_fraction: float = 0.2,
-        patience: int = 2,
+        patience: int = 1,
         normalize: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -165,7 +172,7 @@ class DeViSE(TrainedProjection, Visual):
             weight_decay=weight_decay,
             learning_rate=learning_rate,
             batch_size=batch_size,
-            epochs=epochs,
+            epochs=epochs,  # type: ignore[arg-type]  # None: see `_most_epochs`
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             patience=patience,
@@ -250,8 +257,14 @@ class DeViSE(TrainedProjection, Visual):
         else:
             self._train_on_all(train, prepared, index, T)
 
+    def _most_epochs(self) -> int:
+        if self.epochs is not None:
+            return self.epochs
+        return 30 if self.hidden or self.loss != "rank" else 3
+
     def _unwatched_epochs(self) -> int:
-        return 0 if self.early_stopping and not self.hidden else self.epochs
+        is_kept = self.early_stopping and not self.hidden
+        return 0 if is_kept else self._most_epochs()
 
     def _learn_prototypes(
         self,

@@ -151,6 +151,9 @@ class TrainedProjection(ProjectionEstimator):
 
     def _unwatched_epochs(self) -> int:
         """Return how many are run where no classes can be held out."""
+        return self._most_epochs()
+
+    def _most_epochs(self) -> int:
         return self.epochs
 
     def _keep(self, epochs: Iterator[tuple[float, Layers]], n: int) -> None:
@@ -179,8 +182,9 @@ class TrainedProjection(ProjectionEstimator):
         scores: list[float] = []
         errors: list[float] = []
         first = 1
-        with progress_bar("choosing epochs", self.epochs) as advance:
-            for loss, layers in train(np.flatnonzero(~is_held_out), self.epochs):
+        most = self._most_epochs()
+        with progress_bar("choosing epochs", most) as advance:
+            for loss, layers in train(np.flatnonzero(~is_held_out), most):
                 points = forward(layers, X_held_out)
                 ranks = reciprocal_ranks(points @ T_held_out.T, y_held_out)
                 scores.append(float(ranks.mean()))

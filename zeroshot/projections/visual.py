@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import get_lapack_funcs
 from sklearn.metrics.pairwise import rbf_kernel
 
 from zeroshot.projections.base import (
@@ -254,14 +254,28 @@ class _Task:
         return np.concatenate([own, np.full(len(self.class_of), alpha / weight)])
 
     def solved(
-        self, gamma: float, alpha: float, weight: float
-    ) -> tuple[Float64, Float64]:
-        """Return ``(K + N)^-1`` and that times the prototypes."""
+        self, gamma: float, alpha: float, weight: float, *, single: bool = False
+    ) -> tuple[Any, Any]:
+        """Return ``(K + N)^-1`` and that times the prototypes.
+
+        ``single``: in float32, which is enough to choose by.
+        """
         kernel = _kernel(self.words, self.words, gamma)
         kernel[np.diag_indices_from(kernel)] += self.noise(alpha, weight)
-        factor = cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
-        inverse: Float64 = cho_solve(factor, np.eye(len(kernel)), check_finite=False)
-        return inverse, inverse @ self.prototypes
+        prototypes = self.prototypes
+        if single:
+            kernel = kernel.astype(np.float32)
+            prototypes = prototypes.astype(np.float32)
+        factorise, invert = get_lapack_funcs(("potrf", "potri"), (kernel,))
+        # A third of the time of solving for the columns of the identity.
+        inverse, failed = invert(factorise(kernel, lower=1, overwrite_a=1)[0], lower=1)
+        if failed:
+            raise ValueError(
+                f"Expected noise that makes the kernel of {len(kernel)} words "
+                f"invertible. Got alpha={alpha!r}. Give a larger alpha."
+            )
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        return inverse, inverse @ prototypes
 
     def accuracies(
         self,
@@ -278,7 +292,7 @@ class _Task:
         one inverse: ``P_B - (Q_BB)^-1 D_B`` for the rows B left out, with Q the
         inverse and D the dual coefficients.
         """
-        inverse, dual = self.solved(gamma, alpha, pretrained_weight)
+        inverse, dual = self.solved(gamma, alpha, pretrained_weight, single=True)
         n = len(self.counts)
         predicted = np.empty((n, self.prototypes.shape[1]))
         for c in range(n):

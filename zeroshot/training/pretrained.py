@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,19 +137,7 @@ class Pretrained:
         texts = np.array([", ".join(names) for names in class_names])
         # Two classes may have one name, which is then looked up once.
         different, place = np.unique(texts, return_inverse=True)
-        with warnings.catch_warnings():
-            # What is doubtful about the names of somebody else's classes is no news.
-            warnings.simplefilter("ignore", ZeroShotWarning)
-            try:
-                vectors, _ = embed_labels(different.tolist(), embeddings)
-                known = np.ones(len(different), bool)
-            except OutOfVocabularyError as error:
-                known = ~np.isin(different, error.labels)
-                if not known.any():
-                    raise
-                found, _ = embed_labels(different[known].tolist(), embeddings)
-                vectors = np.zeros((len(known), found.shape[1]), np.float32)
-                vectors[known] = found
+        vectors, known = _vectors_of(tuple(different.tolist()), embeddings)
         kept = np.flatnonzero(known[place]).tolist()
         names = tuple(tuple(class_names[i]) for i in kept)
         left_out = len(texts) - len(kept)
@@ -224,6 +213,37 @@ def as_head(
         return None
     head = head_of(backbone)
     return _named(head, setting) if isinstance(setting, Mapping) else head
+
+
+# Vectors of the classes of one classifier, which every fit asks for: 1 s of looking up.
+_FOUND: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def _vectors_of(
+    labels: tuple[str, ...], embeddings: TextEmbeddings
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return vectors (n, dim_text) and which labels have one; all are NaN elsewhere."""
+    try:
+        found = _FOUND.setdefault(embeddings, {})
+    except TypeError:  # no weak reference, or no hash
+        found = {}
+    if labels not in found:
+        with warnings.catch_warnings():
+            # What is doubtful about the names of somebody else's classes is no news.
+            warnings.simplefilter("ignore", ZeroShotWarning)
+            known = np.ones(len(labels), bool)
+            try:
+                vectors, _ = embed_labels(labels, embeddings)
+            except OutOfVocabularyError as error:
+                known = ~np.isin(labels, error.labels)
+                if not known.any():
+                    raise
+                some = [labels[i] for i in np.flatnonzero(known)]
+                vectors = np.full((len(labels), embeddings.dim), np.nan, np.float32)
+                vectors[known], _ = embed_labels(some, embeddings)
+        found[labels] = vectors, known
+    vectors, known = found[labels]
+    return vectors, known
 
 
 def _named(
