@@ -137,14 +137,11 @@ def _fit(
     if add is not None:
         for name in sorted(given - OF_IMAGES):
             flag = options.flag_of(name)
-            raise typer.BadParameter(f"{flag} cannot go with --add: it is the model's.")
+            raise typer.BadParameter(f"{flag} cannot go with --add: it adds images.")
         if images is None:
             raise typer.BadParameter("Give the images to add to the model.")
-        names = {"no_cache": "cache"}
-        reading = {
-            k: v for k, v in reading.items() if k in {names.get(g, g) for g in given}
-        }
-        add_images(add, images, class_names, backbone, embeddings, reading, out or add)
+        asked = {k: v for k, v in reading.items() if {k, f"no_{k}"} & given}
+        add_images(add, images, class_names, backbone, embeddings, asked, out or add)
         return
     if backbone is None or embeddings is None or out is None:
         raise typer.BadParameter("Give --backbone, --embeddings and --out; or --add.")
@@ -255,20 +252,20 @@ def _told_about_classes() -> Iterator[list[str]]:
     import logging
 
     told: list[str] = []
+    logger = logging.getLogger("zeroshot")
+    level, in_effect = logger.level, logger.getEffectiveLevel()
 
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.module == "pretrained":
-                told.append(record.getMessage())
+    def take(record: logging.LogRecord) -> bool:
+        if record.module == "pretrained":
+            told.append(record.getMessage())
+        return record.levelno >= in_effect  # TensorFlow's handlers would print it
 
-    logger, collector = logging.getLogger("zeroshot"), Collector()
-    level = logger.level
-    logger.addHandler(collector)
+    logger.addFilter(take)
     logger.setLevel(logging.INFO)
     try:
         yield told
     finally:
-        logger.removeHandler(collector)
+        logger.removeFilter(take)
         logger.setLevel(level)
 
 

@@ -5,8 +5,6 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize
-from sklearn.utils.validation import has_fit_parameter
 
 __all__ = [
     "Float32",
@@ -220,11 +218,15 @@ def fitted(
 
 def learns_from_pretrained(projection: Projection) -> bool:
     """Tell whether a projection's `fit` takes the backbone's own classes."""
+    from sklearn.utils.validation import has_fit_parameter  # not to list plugins
+
     return bool(has_fit_parameter(projection, "pretrained"))
 
 
 def unit_rows(X: Any) -> Any:
     """Return rows at unit length, zeros as they are; there may be none."""
+    from sklearn.preprocessing import normalize
+
     return normalize(X) if len(X) else X
 
 
