@@ -451,10 +451,31 @@ class ZeroShotClassifier(FittedEstimator):
             Columns as in `predict_proba`; of two candidates, as everywhere in
             scikit-learn, the score of the second less that of the first.
         """
-        candidates, lazy = self._scores(X, candidate_labels, embeddings)
-        scores = np.concatenate(list(lazy.blocks()))
-        is_pair = len(candidates.labels) == 2
+        scores = self.scores(X, candidate_labels, embeddings=embeddings)
+        is_pair = scores.shape[1] == 2
         return np.asarray(scores[:, 1] - scores[:, 0] if is_pair else scores)
+
+    def scores(
+        self,
+        X: Any,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+        adapt: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return the score of each candidate, also of two, also of a whole batch.
+
+        Parameters
+        ----------
+        X, candidate_labels, embeddings, adapt : as in `predict`
+
+        Returns
+        -------
+        scores : ndarray of shape (n, n_candidates), float32
+            As in `decision_function`.
+        """
+        _, scores = self._scores(X, candidate_labels, embeddings, adapt)
+        return np.concatenate(list(scores.blocks()))
 
     def rank(
         self,

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,8 +83,8 @@ class Hierarchy:
         self._row = {node: row for row, node in enumerate(self.nodes)}
         rows = np.array([[self._row[a], self._row[b]] for a, b in edges])
         shape = len(self.nodes), len(self.nodes)
-        one_way = csr_array((np.ones(len(rows)), (rows[:, 0], rows[:, 1])), shape)
-        self._graph = (one_way + one_way.T).tocsr()
+        self._up = csr_array((np.ones(len(rows)), (rows[:, 0], rows[:, 1])), shape)
+        self._graph = (self._up + self._up.T).tocsr()
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Self:
@@ -152,6 +153,7 @@ class Hierarchy:
         }
         hierarchy = cls.__new__(cls)
         hierarchy._set(sorted(edges), names)
+        hierarchy._up = _leaves_first(hierarchy._graph)
         return hierarchy
 
     def with_labels(self, labels: Mapping[str, str]) -> Self:
@@ -209,6 +211,53 @@ class Hierarchy:
         for _ in range(hops):
             near |= self._graph @ near > 0
         return {self.nodes[row] for row in np.flatnonzero(near)}
+
+    def names(self, node: str) -> tuple[str, ...]:
+        """Return the names of a node, the usual one first; its id if it has none.
+
+        Parameters
+        ----------
+        node : str
+
+        Returns
+        -------
+        names : tuple of str
+        """
+        return tuple(self._names.get(node) or (node,))
+
+    def below(self, labels: Sequence[str] | NDArray[Any]) -> set[str]:
+        """Return the nodes that are a kind of any of the labels, and those themselves.
+
+        The files of WordNet do not tell child from parent. There, a node with one
+        neighbour is the child of it, then likewise without it, and so on: what has two
+        parents, and what stands above such a node, is not found.
+
+        Parameters
+        ----------
+        labels : sequence of str
+
+        Returns
+        -------
+        nodes : set of str
+
+        Raises
+        ------
+        LabelError
+            As `find`.
+
+        Examples
+        --------
+        >>> tree = Hierarchy({"cat": "animal", "kitten": "cat", "dog": "animal"})
+        >>> sorted(tree.below(["cat"]))
+        ['cat', 'kitten']
+        """
+        under = np.zeros(len(self.nodes), dtype=np.bool_)
+        under[[self._row[node] for node in self.find(labels)]] = True
+        while True:
+            more = under | (self._up @ under > 0)
+            if (more == under).all():
+                return {self.nodes[row] for row in np.flatnonzero(under)}
+            under = more
 
     def find(self, labels: Sequence[str] | NDArray[Any]) -> list[str]:
         """Return the node of each label.
@@ -334,6 +383,24 @@ def read_hop_list(folder: str | Path, name: str) -> list[str]:
             f"'{path}'. Got {repr(bad[0]) if bad else 'one of them twice'}."
         )
     return nodes
+
+
+def _leaves_first(graph: csr_array) -> csr_array:
+    """Return the edges of a graph from child to parent, as far as leaves lead."""
+    around = [set(graph.indices[a:b].tolist()) for a, b in pairwise(graph.indptr)]
+    leaves = [node for node, near in enumerate(around) if len(near) == 1]
+    edges = []
+    while leaves:
+        child = leaves.pop()
+        if not around[child]:
+            continue
+        parent = around[child].pop()
+        edges.append((child, parent))
+        around[parent].discard(child)
+        if len(around[parent]) == 1:
+            leaves.append(parent)
+    up = np.array(edges, np.intp).reshape(-1, 2)
+    return csr_array((np.ones(len(up)), (up[:, 0], up[:, 1])), graph.shape)
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:

@@ -22,7 +22,12 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from zeroshot import registry
-from zeroshot.backbones.base import Backbone, SupportsExactCounterpart, card_of
+from zeroshot.backbones.base import (
+    Backbone,
+    ClassifierHead,
+    SupportsExactCounterpart,
+    card_of,
+)
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
@@ -39,12 +44,18 @@ from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.saving.fitted import Fitted
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
-from zeroshot.training.pretrained import warn_if_seen_in_pretraining
+from zeroshot.training.pretrained import (
+    PretrainedSetting,
+    dense_head,
+    seen_in_pretraining,
+    warn_if_seen_in_pretraining,
+    without_classes,
+)
 from zeroshot.training.targets import check_targets
 
 __all__ = ["evaluate", "evaluate_model"]
 
-CONTROLS = ("ridge", "random", "softmax")
+CONTROLS = ("ridge", "random", "softmax", "images", "unmasked")
 SOFTMAX = "softmax, seen classes"
 
 Results = dict[str, dict[str, list[float]]]
@@ -57,11 +68,13 @@ def evaluate(
     embeddings: str | Path | TextEmbeddings | None = None,
     *,
     estimator: ZeroShotClassifier | None = None,
-    projection: str | Projection = "eszsl",
+    projection: str | Projection = "devise",
+    pretrained_classes: PretrainedSetting = "auto",
+    adapt: bool = False,
     seen_penalty: float | Literal["auto"] = 0.0,
     temperature: float | Literal["auto"] | None = None,
     reject: float | str | None = None,
-    hub_correction: float = 0.5,
+    hub_correction: float | None = None,
     n_splits: int = 5,
     unseen: float = 0.2,
     seen_test: float = 0.2,
@@ -81,6 +94,11 @@ def evaluate(
     (the control of the DeViSE paper: what it reaches without any meaning of the words),
     and chance.
 
+    Classes that the backbone was trained on take part as in `ZeroShotClassifier`, but
+    for those that a split holds out: these are masked, by any of their names and, where
+    a hierarchy is given, with all that is a kind of them. The network itself has been
+    trained on them still.
+
     Parameters
     ----------
     images : images, or array of shape (n, dim_visual)
@@ -92,11 +110,16 @@ def evaluate(
         ``estimator``.
     estimator : ZeroShotClassifier, optional
         What to evaluate, instead of one made of ``backbone``, ``embeddings``,
-        ``projection``, ``seen_penalty``, ``temperature``, ``reject``,
-        ``hub_correction``, ``batch_size``, ``cache`` and ``on_error``, which then have
-        no effect. Not changed; whether it is fitted does not matter.
-    projection : str or Projection, default="eszsl"
+        ``projection``, ``pretrained_classes``, ``seen_penalty``, ``temperature``,
+        ``reject``, ``hub_correction``, ``batch_size``, ``cache`` and ``on_error``,
+        which then have no effect. Not changed; whether it is fitted does not matter.
+    projection : str or Projection, default="devise"
         What to evaluate.
+    pretrained_classes : "auto", mapping, ClassifierHead or None, default="auto"
+        As for `ZeroShotClassifier`.
+    adapt : bool, default=False
+        Judge the test images of a split together, as `ZeroShotClassifier.predict` does
+        with ``adapt=True``. Of all methods.
     seen_penalty, temperature, reject, hub_correction : float, str or None
         As for `ZeroShotClassifier`; ``"auto"`` is fitted on the seen classes of each
         split. Of all methods.
@@ -109,11 +132,12 @@ def evaluate(
     splits : sequence of ZeroShotSplit, optional
         Use these, of positions in ``images``, and make none: published ones, such as
         those of `zeroshot.proposed_splits.load_proposed_split`.
-    controls : collection of {"ridge", "random", "softmax"}
-        Yardsticks beside the method and chance: ridge regression, the same projection
-        with random vectors for the labels, and a softmax classifier of the seen classes
-        (`zeroshot.evaluation.baselines.softmax_baseline`; slow). Default: the first
-        two.
+    controls : collection of {"ridge", "random", "softmax", "images", "unmasked"}
+        Yardsticks beside the method and chance: ridge regression on the images alone,
+        the same projection with random vectors for the labels, and a softmax classifier
+        of the seen classes (`zeroshot.evaluation.baselines.softmax_baseline`; slow);
+        the method without the backbone's own classes, and with all of them, also those
+        of the test labels. Default: the first two.
     hierarchy : Hierarchy, optional
         WordNet or a tree of your own that has a node for every label: adds the DeViSE
         paper's hierarchical precision@k, which also credits guesses near the truth.
@@ -158,6 +182,7 @@ def evaluate(
             backbone,
             embeddings,
             projection=projection,
+            pretrained_classes=pretrained_classes,
             seen_penalty=seen_penalty,
             temperature=temperature,
             reject=reject,
@@ -198,14 +223,19 @@ def evaluate(
         splits = list(made)
     else:
         splits = [_without(split, left_out, kept) for split in splits]
+    head = _head(estimator, network, sources, matrix)
     methods = _methods(chosen, provider, matrix, exact, controls, random_state)
-    results, scored = _measured(
+    in_pretraining = seen_in_pretraining(network, np.unique(y).tolist())
+    results, scored, masked = _measured(
         estimator,
         methods,
         y,
         splits,
         hierarchy,
         random_state,
+        head=head,
+        in_pretraining=in_pretraining,
+        adapt=adapt,
         softmax="softmax" in controls,
     )
     settings = _settings(network, provider, chosen, y, splits[0], features, hierarchy)
@@ -213,6 +243,9 @@ def evaluate(
         "n_splits": len(splits),
         "random_state": random_state,
         "left_out": left_out,
+        "adapted": adapt,
+        "pretrained_classes": 0 if head is None else len(head.class_names),
+        "masked": masked,
     }
     if exact is not None:
         settings["cosine_to_exact"] = _cosines(matrix, exact)
@@ -225,6 +258,7 @@ class _Method(NamedTuple):
     projection: str | Projection
     embeddings: TextEmbeddings
     features: NDArray[np.float32]
+    pretrained: Literal["masked", "all", "none"] = "masked"
 
 
 def _methods(
@@ -242,11 +276,35 @@ def _methods(
     if exact is not None:
         methods[f"{name}, exact features"] = _Method(projection, embeddings, exact)
     if "ridge" in controls and name != "ridge":
-        methods["ridge"] = _Method("ridge", embeddings, features)
+        methods["ridge"] = _Method("ridge", embeddings, features, "none")
     if "random" in controls:
         control = RandomEmbeddings(embeddings.dim, seed=random_state)
         methods[f"{name}, random vectors"] = _Method(projection, control, features)
+    if "images" in controls:
+        key = f"{name}, images alone"
+        methods[key] = _Method(projection, embeddings, features, "none")
+    if "unmasked" in controls:
+        key = f"{name}, not masked"
+        methods[key] = _Method(projection, embeddings, features, "all")
     return methods
+
+
+def _head(
+    estimator: ZeroShotClassifier,
+    backbone: Backbone | None,
+    sources: Sequence[Any] | None,
+    features: NDArray[np.float32],
+) -> ClassifierHead | None:
+    """Return the backbone's own classifier, where its classes take part.
+
+    Of one that is no dense layer the rows are learnt from all images: from its logits,
+    not from labels.
+    """
+    images = None
+    if sources is not None:
+        rows = np.flatnonzero(np.isfinite(features).all(axis=1))
+        images = ([sources[i] for i in rows.tolist()], features[rows])
+    return dense_head(estimator.pretrained_classes, backbone, images)
 
 
 def _measured(
@@ -257,13 +315,18 @@ def _measured(
     hierarchy: Hierarchy | None,
     random_state: int,
     *,
+    head: ClassifierHead | None,
+    in_pretraining: Sequence[Any],
+    adapt: bool,
     softmax: bool,
-) -> tuple[Results, ScoredSplit]:
+) -> tuple[Results, ScoredSplit, list[int]]:
     """Train and test every method in every split.
 
-    Returns the figures of all, chance last, and the scores of the first method in the
-    first split. A softmax classifier has the features of the first method.
+    Returns the figures of all, chance last, the scores of the first method in the first
+    split, and how many of the backbone's classes were masked in each. A softmax
+    classifier has the features of the first method.
     """
+    masked = []
     rows = [*methods, *([SOFTMAX] if softmax else []), "chance"]
     results: Results = {name: {} for name in rows}
     matrix = next(iter(methods.values())).features
@@ -277,25 +340,35 @@ def _measured(
         warnings.simplefilter("ignore", ZeroShotWarning)
         for number, split in enumerate(splits):
             train, hops = split.train[readable[split.train]], _hops(hierarchy, split)
-            for name, (projection, embeddings, X) in methods.items():
+            heads: dict[str, ClassifierHead | None] = {"all": head, "none": None}
+            heads["masked"], gone = None, 0
+            if head is not None:
+                held_out = split.unseen.tolist()
+                heads["masked"], gone = without_classes(head, held_out, hierarchy)
+            masked.append(gone)
+            for name, (projection, embeddings, X, pretrained) in methods.items():
                 classifier = clone(estimator).set_params(
                     backbone=None,
                     embeddings=embeddings,
                     projection=projection,
+                    pretrained_classes=heads[pretrained],
                     candidate_labels=None,
                     fine_tune=None,
                     random_state=random_state + number,
                 )
                 classifier.fit(X[train], y[train])
-                scored = score_split(classifier, X, y, split, hops)
+                scored = score_split(classifier, X, y, split, hops, adapt=adapt)
                 first = first or scored
-                _append(results[name], scored.metrics())
+                found = scored.metrics()
+                if in_pretraining:
+                    found |= scored.by_pretraining(in_pretraining)
+                _append(results[name], found)
                 advance(1, name)
             if softmax:
                 _append(results[SOFTMAX], softmax_metrics(matrix, y, train, scored))
             _append(results["chance"], chance_metrics(scored))
     assert first is not None
-    return results, first
+    return results, first, masked
 
 
 def evaluate_model(
@@ -304,6 +377,7 @@ def evaluate_model(
     labels: Sequence[Any] | NDArray[Any],
     *,
     hierarchy: Hierarchy | None = None,
+    adapt: bool = False,
 ) -> Evaluation:
     """Measure a fitted classifier on labelled images.
 
@@ -320,6 +394,8 @@ def evaluate_model(
         Label of each.
     hierarchy : Hierarchy, optional
         As for `evaluate`; with a node for every class that was trained on, too.
+    adapt : bool, default=False
+        As for `evaluate`.
 
     Returns
     -------
@@ -353,7 +429,7 @@ def evaluate_model(
         np.flatnonzero(~is_seen),
     )
     hops = _hops(hierarchy, split)
-    scored = score_split(classifier, features.matrix, y, split, hops)
+    scored = score_split(classifier, features.matrix, y, split, hops, adapt=adapt)
     results: Results = {"model": {}, "chance": {}}
     _append(results["model"], scored.metrics())
     _append(results["chance"], chance_metrics(scored))

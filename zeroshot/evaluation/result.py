@@ -10,7 +10,12 @@ import numpy as np
 from zeroshot.errors import ArtifactError
 from zeroshot.escaping import for_markdown
 from zeroshot.evaluation.hierarchical_precision import HIERARCHICAL_METRICS
-from zeroshot.evaluation.scored_split import ACCURACIES, OF_SCORES, ScoredSplit
+from zeroshot.evaluation.scored_split import (
+    ACCURACIES,
+    BY_PRETRAINING,
+    OF_SCORES,
+    ScoredSplit,
+)
 from zeroshot.storage.cache import replace_file
 
 __all__ = ["Evaluation"]
@@ -101,6 +106,8 @@ class Evaluation:
         """Return tables in Markdown, and a line on what was evaluated."""
         s = self.settings
         lines = [*self._table(ACCURACIES), "", *self._table(OF_SCORES)]
+        if any(metric in row for row in self.rows for metric in BY_PRETRAINING):
+            lines += ["", *self._table(BY_PRETRAINING)]
         if "hierarchy_nodes" in s:
             for kind, titles in HIERARCHICAL_METRICS.items():
                 lines += ["", *self._table(titles, f"images of {kind} classes")]
@@ -118,6 +125,15 @@ class Evaluation:
             + (f" (pretrained on {s['pretraining']})" if s["pretraining"] else "")
             + f", {for_markdown(s['embeddings'])} vectors.",
         ]
+        if s.get("pretrained_classes"):
+            masked = s["masked"]
+            lines.append(
+                f"The backbone's own {s['pretrained_classes']} classes take part, but "
+                f"those of unseen labels are masked: {min(masked)} to {max(masked)} in "
+                f"a split."
+            )
+        if s.get("adapted"):
+            lines.append("The test images of a split are judged together (adapt).")
         if cosine := s.get("cosine_to_exact"):
             lines.append(
                 f"These features approximate exact ones: their cosine is "
@@ -134,7 +150,10 @@ class Evaluation:
         table = [(first, *titles.values())] + [
             (
                 for_markdown(row["method"]),
-                *(_cell(row[m], row[f"{m}_std"]) for m in titles),
+                *(
+                    _cell(row.get(m, np.nan), row.get(f"{m}_std", np.nan))
+                    for m in titles
+                ),
             )
             for row in self.rows
         ]

@@ -5,7 +5,7 @@ looking at the test classes is reported as such ("with hindsight") and never app
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from zeroshot.splits import ZeroShotSplit
 
 __all__ = [
     "ACCURACIES",
+    "BY_PRETRAINING",
     "METRICS",
     "OF_SCORES",
     "ClassResult",
@@ -52,6 +53,10 @@ OF_SCORES = {
     "calibration_error": "ECE",
     "rejection_auroc": "AUROC",
     "rejection_fpr95": "FPR95",
+}
+BY_PRETRAINING = {
+    "unseen_top1_pretrained": "ZSL top-1, in pretraining",
+    "unseen_top1_beyond": "ZSL top-1, beyond it",
 }
 METRICS = (*ACCURACIES, *OF_SCORES)
 """What is measured in every split; ``calibration_error`` is of unseen classes among
@@ -259,6 +264,20 @@ class ScoredSplit:
             result["rejection_fpr95"] = rejection.false_accepts_at(0.95)
         return result | self.hierarchical(self.penalised, np.arange(len(self.labels)))
 
+    def by_pretraining(self, known: Sequence[Any]) -> dict[str, float]:
+        """Return ZSL top-1 of the unseen classes that the backbone was trained on.
+
+        And of the others; NaN where there is none. ``known``: labels of the former.
+        """
+        hits, truth = self.unseen_hits(), self.labels[self.truth[self.of_unseen]]
+        is_known = np.isin(truth, np.asarray(known, dtype=truth.dtype))
+        return {
+            metric: per_class_accuracy(truth[rows], hits[rows])
+            if rows.any()
+            else np.nan
+            for metric, rows in zip(BY_PRETRAINING, (is_known, ~is_known), strict=True)
+        }
+
     def generalised(self, correct: NDArray[np.bool_]) -> dict[str, float]:
         """Return S, U and H of answers among all labels, which are right or not, (n,).
 
@@ -295,11 +314,14 @@ def score_split(
     y: NDArray[Any],
     split: ZeroShotSplit,
     hops: NDArray[np.float64] | None = None,
+    *,
+    adapt: bool = False,
 ) -> ScoredSplit:
     """Let a fitted classifier, which is not changed, score the test images of a split.
 
     Features, (n, dim_visual), and labels are of all evaluated images; hops, (m, m), are
-    edges between the split's labels, the seen ones first, in a hierarchy. Raises
+    edges between the split's labels, the seen ones first, in a hierarchy. ``adapt``:
+    judge the test images together, for each list of labels. Raises
     LabelError and OutOfVocabularyError as `ZeroShotClassifier.predict`.
     """
     plain = copy.copy(classifier).set_params(seen_penalty=0.0, reject=None)
@@ -318,9 +340,11 @@ def score_split(
         n_seen=len(seen),
         positions=positions,
         truth=np.array([place[label] for label in y[positions].tolist()], np.intp),
-        scores=_scores(plain, X, labels),
-        unseen_scores=_scores(plain, X_unseen, unseen),
-        kept_scores=_scores(plain, X_unseen, kept),
+        # A batch is judged with the penalty, which then is taken off again.
+        scores=_scores(classifier if adapt else plain, X, labels, adapt)
+        + np.float32(classifier.seen_penalty_ if adapt else 0) * known.is_seen,
+        unseen_scores=_scores(plain, X_unseen, unseen, adapt),
+        kept_scores=_scores(plain, X_unseen, kept, adapt),
         standing=_standing(plain, X_unseen, kept),
         points=_of_readable(X, plain.transform),
         label_points=plain.label_points(labels),
@@ -333,17 +357,14 @@ def score_split(
 
 
 def _scores(
-    classifier: ZeroShotClassifier, X: NDArray[np.float32], candidates: list[Any]
-) -> NDArray[np.float32]:
-    if len(candidates) == 0 or len(X) == 0:
-        return np.empty((len(X), len(candidates)), dtype=np.float32)
-    asked = list(candidates)
-    if len(asked) == 2:  # of two, only the difference would come: ask for a third
-        asked += [c for c in classifier.seen_classes_.tolist() if c not in asked][:1]
-    scores = _of_readable(X, lambda rows: classifier.decision_function(rows, asked))
-    if scores.ndim == 1:
-        return np.column_stack([np.zeros_like(scores), scores])
-    return scores[:, : len(candidates)]
+    classifier: ZeroShotClassifier,
+    X: NDArray[np.float32],
+    labels: list[Any],
+    adapt: bool,
+) -> NDArray[Any]:
+    if len(labels) == 0 or len(X) == 0:
+        return np.empty((len(X), len(labels)), dtype=np.float32)
+    return _of_readable(X, lambda rows: classifier.scores(rows, labels, adapt=adapt))
 
 
 def _standing(

@@ -32,6 +32,7 @@ from zeroshot.errors import (
     SeenInPretrainingWarning,
     ZeroShotWarning,
 )
+from zeroshot.hierarchy import Hierarchy
 from zeroshot.images.sources import ImageSource, read_fitted
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.report import LabelReport
@@ -42,8 +43,10 @@ __all__ = [
     "Pretrained",
     "PretrainedSetting",
     "as_head",
+    "dense_head",
     "seen_in_pretraining",
     "warn_if_seen_in_pretraining",
+    "without_classes",
 ]
 
 PretrainedSetting: TypeAlias = (
@@ -97,43 +100,28 @@ class Pretrained:
         PluginContractError, ArtifactError if a mapping is given and the backbone has no
         classifier; LabelError if it names a class that is none.
         """
-        if setting is None:
+        head = dense_head(setting, backbone, images, required=required)
+        if head is None:
             return None
         try:
-            head = as_head(setting, backbone)
-            if head is None:
-                return None
-            weights, bias = _rows(head, backbone, images)
-            return cls._embedded(
-                head.class_names, weights, bias, embeddings, [*seen_classes]
-            )
-        except (NoClassifierError, OutOfVocabularyError) as error:
-            if required or setting != "auto":
+            return cls._embedded(head, embeddings, [*seen_classes])
+        except OutOfVocabularyError as error:
+            if required or not _is_auto(setting):
                 raise
             logger.info(f"No pretrained classes take part. {error}")
-            return None
-        except (ArtifactError, MissingExtraError) as error:
-            if required or setting != "auto":
-                raise
-            reason = str(error)
-        warnings.warn(
-            f"The classes that '{getattr(backbone, 'name', backbone)}' was trained on "
-            f"take no part, which costs accuracy on new labels. {reason}",
-            PartialCoverageWarning,
-            stacklevel=3,
-        )
         return None
 
     @classmethod
     def _embedded(
         cls,
-        class_names: Sequence[Sequence[str]],
-        weights: NDArray[np.float32],
-        bias: NDArray[np.float32],
+        head: ClassifierHead,
         embeddings: TextEmbeddings,
         seen_classes: list[Hashable],
     ) -> Self:
         """Look the classes up; those without a vector are left out."""
+        class_names, weights, bias = head.class_names, head.weights, head.bias
+        assert weights is not None
+        assert bias is not None
         texts = np.array([", ".join(names) for names in class_names])
         # Two classes may have one name, which is then looked up once.
         different, place = np.unique(texts, return_inverse=True)
@@ -195,6 +183,69 @@ class Pretrained:
         return [tuple(map(label_key, names)) for names in self.names]
 
 
+def dense_head(
+    setting: PretrainedSetting,
+    backbone: Backbone | None,
+    images: tuple[Sequence[ImageSource], NDArray[np.float32]] | None,
+    *,
+    required: bool = False,
+) -> ClassifierHead | None:
+    """Return the classifier of a setting as weights on the features, or None.
+
+    The arguments and what is raised are those of `Pretrained.of`.
+    """
+    if setting is None:
+        return None
+    try:
+        head = as_head(setting, backbone)
+        return None if head is None else _as_dense(head, backbone, images)
+    except NoClassifierError as error:
+        if required or not _is_auto(setting):
+            raise
+        logger.info(f"No pretrained classes take part. {error}")
+    except (ArtifactError, MissingExtraError) as error:
+        if required or not _is_auto(setting):
+            raise
+        warnings.warn(
+            f"The classes that '{getattr(backbone, 'name', backbone)}' was trained on "
+            f"take no part, which costs accuracy on new labels. {error}",
+            PartialCoverageWarning,
+            stacklevel=4,
+        )
+    return None
+
+
+def without_classes(
+    head: ClassifierHead,
+    labels: Iterable[Hashable],
+    hierarchy: Hierarchy | None = None,
+) -> tuple[ClassifierHead | None, int]:
+    """Return a classifier without the classes of some labels, and how many are gone.
+
+    A class goes by any of its names, and with a ``hierarchy`` where it is a kind of one
+    of the labels. None if there are less than two left.
+    """
+    labels = [*labels]
+    keys = {label_key(label) for label in labels}
+    if hierarchy is not None:
+        below = hierarchy.below([str(label) for label in labels])
+        keys |= {label_key(name) for node in below for name in hierarchy.names(node)}
+    kept = [
+        i
+        for i, names in enumerate(head.class_names)
+        if keys.isdisjoint(map(label_key, names))
+    ]
+    gone = len(head.class_names) - len(kept)
+    if len(kept) < 2 or head.weights is None or head.bias is None:
+        return None, gone
+    names = tuple(head.class_names[i] for i in kept)
+    return ClassifierHead(names, head.weights[:, kept], head.bias[kept]), gone
+
+
+def _is_auto(setting: object) -> bool:
+    return isinstance(setting, str) and setting == "auto"
+
+
 def as_head(
     setting: PretrainedSetting, backbone: Backbone | None
 ) -> ClassifierHead | None:
@@ -204,8 +255,10 @@ def as_head(
     """
     if isinstance(setting, ClassifierHead):
         return setting
+    if setting is None:
+        return None
     if backbone is None:
-        if setting != "auto":
+        if not _is_auto(setting):
             raise PluginContractError(
                 "Expected a backbone whose classes pretrained_classes names. Got "
                 "backbone=None. Give a zeroshot.backbones.ClassifierHead, or None."
@@ -270,21 +323,18 @@ def _named(
     return ClassifierHead(tuple(given), weights, bias)
 
 
-def _rows(
+def _as_dense(
     head: ClassifierHead,
     backbone: Backbone | None,
     images: tuple[Sequence[ImageSource], NDArray[np.float32]] | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the weights (dim, n_classes) and the bias of a dense layer.
+) -> ClassifierHead:
+    """Return a classifier that has weights (dim, n_classes) and a bias.
 
     Of another classifier, those that give its logits best: least squares with a small
     penalty, on images of training.
     """
     if head.weights is not None:
-        bias = head.bias
-        if bias is None:
-            bias = np.zeros(head.weights.shape[1], np.float32)
-        return head.weights, bias
+        return head
     if images is None or backbone is None:
         raise NoClassifierError(
             "Expected images, from which the rows of a classifier are learnt that is "
@@ -307,7 +357,9 @@ def _rows(
         gram + penalty * np.eye(len(gram)), X.T @ (L - level), assume_a="pos"
     )
     bias = level - mean @ weights
-    return weights.astype(np.float32), bias.astype(np.float32)
+    return ClassifierHead(
+        head.class_names, weights.astype(np.float32), bias.astype(np.float32)
+    )
 
 
 def seen_in_pretraining(
