@@ -7,6 +7,9 @@ import json
 import pytest
 from cli_runs import COLORS, SHAPES, error_of, run, succeed
 
+from zeroshot.datasets import load_images
+from zeroshot.evaluation import evaluate
+
 
 def test_evaluate_prints_every_method_in_every_form(photos, options):
     args = ("evaluate", photos, *options, "--splits", "2", "--unseen", "0.34")
@@ -19,6 +22,41 @@ def test_evaluate_prints_every_method_in_every_form(photos, options):
     rows = list(csv.DictReader(io.StringIO(succeed(*args, "-f", "csv").stdout)))
     assert [row["method"] for row in rows] == methods
     assert float(rows[0]["gzsl_h"]) == content["rows"][0]["gzsl_h"]
+
+
+def test_evaluate_adapted_with_other_controls_is_that_of_the_interface(photos, vectors):
+    args = ("evaluate", photos, "-b", "color-hog", "-e", vectors, "-p", "visual")
+    args = (*args, "--splits", "1", "--adapt", "--images-alone", "--unmasked")
+    got = json.loads(succeed(*args, "-f", "json").stdout)
+    paths, labels = load_images(photos)
+    expected = evaluate(
+        paths,
+        labels,
+        "color-hog",
+        vectors,
+        projection="visual",
+        n_splits=1,
+        adapt=True,
+        controls=("ridge", "random", "images", "unmasked"),
+    )
+    assert got["settings"]["adapted"]
+    assert [r["method"] for r in got["rows"]] == [r["method"] for r in expected.rows]
+    assert got["rows"][0]["unseen_top1"] == expected.rows[0]["unseen_top1"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-p", "ridge"),
+        ("--pretrained-classes", "none"),
+        ("--splits", 2),
+        ("--softmax",),
+    ],
+)
+def test_evaluate_a_model_refuses_what_training_takes(photos, model, arguments):
+    result = run("evaluate", photos, "--model", model, *arguments)
+    assert result.exit_code == 2
+    assert "cannot go with --model" in result.stderr
 
 
 def test_evaluate_a_model_measures_its_unseen_classes(photos, model, tmp_path):
