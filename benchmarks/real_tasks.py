@@ -13,8 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot import registry
+from zeroshot.backbones.base import ClassifierHead, head_of
 from zeroshot.datasets import load_image_folder
+from zeroshot.embeddings import open_vectors
+from zeroshot.errors import OutOfVocabularyError
 from zeroshot.features import extract_features
+from zeroshot.labels import embed_labels
+from zeroshot.training.pretrained import without_classes
 
 VECTORS = "numberbatch-en-41k-300d.txt.gz"
 
@@ -28,6 +33,25 @@ class Task:
     features: NDArray[np.float32]
     labels: NDArray[Any]
     vectors: str
+    head: ClassifierHead
+
+    @property
+    def without_vector(self) -> list[str]:
+        """Classes that the vectors cannot represent."""
+        try:
+            embed_labels(np.unique(self.labels).tolist(), open_vectors(self.vectors))
+        except OutOfVocabularyError as error:
+            return error.labels
+        return []
+
+    def known(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return features and labels of the classes that have a vector."""
+        known = ~np.isin(self.labels, self.without_vector)
+        return self.features[known], self.labels[known]
+
+    def masked(self, unseen: NDArray[Any]) -> ClassifierHead | None:
+        """Return the backbone's classifier without the classes of these names."""
+        return without_classes(self.head, unseen.tolist())[0]
 
 
 def real_data() -> Path:
@@ -39,18 +63,29 @@ def real_data() -> Path:
     return folder
 
 
-def real_tasks() -> list[Task]:
-    """Return Tiny-ImageNet at 128 px and the Caltech classes."""
+def real_tasks(network: str = "mobilenet-v2") -> list[Task]:
+    """Return Tiny-ImageNet and the Caltech classes, as features of a network.
+
+    ``network``: ``"mobilenet-v2"`` (at 128 px for Tiny-ImageNet), ``"efficientnet"`` or
+    ``"both"``, side by side.
+    """
     folder = real_data()
     images = folder / "images"
     tiny = images / "tiny-imagenet-val"
+    other = (
+        f"onnx:{folder / 'onnx' / 'efficientnet-lite0.onnx'}"
+        f"?output=features&logits=logits&classes=imagenet-1k&scaling=tf"
+    )
     tasks = []
     for name, backbone, root, class_names in (
         ("Tiny-ImageNet, 128 px", "mobilenet-v2:128", tiny, tiny / "class_names.tsv"),
         ("Caltech classes", "mobilenet-v2", images / "caltech-classes", None),
     ):
+        spec = {"efficientnet": other, "both": f"mobilenet-v2+{other}"}
+        chosen = registry.resolve_backbone(spec.get(network, backbone))
         paths, labels = load_image_folder(root, class_names)
-        features = extract_features(paths, registry.resolve_backbone(backbone)).matrix
+        features = extract_features(paths, chosen).matrix
         vectors = str(folder / "vectors" / VECTORS)
-        tasks.append(Task(name, backbone, features, labels, vectors))
+        head = head_of(chosen)
+        tasks.append(Task(name, backbone, features, labels, vectors, head))
     return tasks

@@ -28,9 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from zeroshot import ZeroShotClassifier
 from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.embeddings import open_vectors
-from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
-from zeroshot.labels import embed_labels
-from zeroshot.labels.candidates import seen_class
+from zeroshot.errors import ZeroShotWarning
 from zeroshot.metrics import (
     harmonic_mean,
     hit_at_k,
@@ -38,7 +36,6 @@ from zeroshot.metrics import (
     rejection_curve,
     reliability_bins,
 )
-from zeroshot.scoring.rejection import stand_out
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
 from zeroshot.storage.cache import replace_file
 
@@ -54,8 +51,7 @@ SYNONYMS = {"rooster"}
 def measure(task: Task, projection: Any) -> dict[str, list[float]]:
     """Return every figure, with one value for each split."""
     provider = open_vectors(task.vectors)
-    known = ~np.isin(task.labels, without_vector(task.labels, provider))
-    X, y = task.features[known], task.labels[known]
+    X, y = task.known()
     figures: dict[str, list[float]] = defaultdict(list)
     for seed, split in enumerate(zero_shot_splits(y, N_SPLITS)):
         parameters = {} if projection is None else {"projection": projection}
@@ -63,6 +59,7 @@ def measure(task: Task, projection: Any) -> dict[str, list[float]]:
             None,
             provider,
             **parameters,
+            pretrained_classes=task.masked(split.unseen),
             seen_penalty="auto",
             temperature="auto",
             reject="auto",
@@ -160,13 +157,8 @@ def rejection(
         ):
             is_known = np.isin(y[test], candidates)
             names = candidates.tolist()
-            scores = classifier.decision_function(X[test], names)
-            statistic = stand_out(
-                scores.max(axis=1),
-                seen_class(names, classifier.classes_.tolist())[scores.argmax(axis=1)],
-                classifier.decision_function(X[test], classifier.classes_.tolist()),
-                classifier.calibration_.temperature,
-            )
+            scores = classifier.scores(X[test], names)
+            statistic = classifier.standing(X[test], names)
             curve = rejection_curve(statistic, is_known)
             halves[f"AUROC, {kind}"].append(curve.auroc)
             bare = rejection_curve(scores.max(axis=1), is_known)
@@ -223,31 +215,34 @@ def fitted_to_the_test(
 def no_images(task: Task) -> str:
     """Return the table of `fit_pretrained` on classes that ImageNet-1k has not."""
     provider = open_vectors(task.vectors)
-    outside = outside_imagenet(task.labels)
-    left_out = without_vector(np.array(outside), provider)
-    candidates = [label for label in outside if label not in left_out]
-    test = np.isin(task.labels, candidates)
-    truth = np.array([candidates.index(label) for label in task.labels[test]])
-    rows = []
-    for name, method, projection in (
-        ("ConSE on the softmax", "conse", "ridge"),
-        ("prototypes, ridge", "prototypes", "ridge"),
-        ("prototypes, ESZSL", "prototypes", "eszsl"),
-        ("prototypes, DeViSE", "prototypes", "devise"),
-    ):
+    X, y = task.known()
+    everything = np.unique(y).tolist()
+    outside = [label for label in outside_imagenet(y) if label in set(everything)]
+    lines = [
+        f"| no training image | all {len(everything)} classes | top-5 | whole batch | "
+        f"the {len(outside)} that ImageNet-1k has not | top-5 | whole batch |",
+        "| --- " * 7 + "|",
+    ]
+    for projection in ("devise", "visual", "conse", "eszsl", "ridge"):
         classifier = ZeroShotClassifier(
             task.backbone, provider, projection=projection, random_state=0
-        ).fit_pretrained(method=method)
-        scores = classifier.decision_function(task.features[test], candidates)
-        top = [per_class_accuracy(truth, hit_at_k(scores, truth, k)) for k in (1, 5)]
-        rows.append(f"| {name} | {top[0]:.3f} | {top[1]:.3f} |")
-    n = len(candidates)
+        ).fit_pretrained()
+        cells = []
+        for candidates in (everything, outside):
+            test = np.isin(y, candidates)
+            truth = np.searchsorted(candidates, y[test])
+            for k, adapt in ((1, False), (5, False), (1, True)):
+                scores = classifier.scores(X[test], candidates, adapt=adapt)
+                right = per_class_accuracy(truth, hit_at_k(scores, truth, k))
+                cells.append(f"{right:.3f}")
+        lines.append(f"| {projection} | {' | '.join(cells)} |")
+    chance = [k / n for n in (len(everything), len(outside)) for k in (1, 5, 1)]
+    lines.append(f"| chance | {' | '.join(f'{c:.3f}' for c in chance)} |")
     return (
-        "| no training image | top-1 | top-5 |\n| --- | --- | --- |\n"
-        + "\n".join(rows)
-        + f"\n| chance | {1 / n:.3f} | {5 / n:.3f} |\n\n"
-        f"{test.sum()} images of {n} classes: {', '.join(candidates)}. Without a word "
-        f"vector: {', '.join(left_out)}.\n"
+        "\n".join(lines)
+        + f"\n\nHead not masked: ImageNet-1k has many of the classes. Those that it has "
+        f"not, by name: {', '.join(outside)}. Without a word vector: "
+        f"{', '.join(task.without_vector)}.\n"
     )
 
 
@@ -262,15 +257,6 @@ def outside_imagenet(labels: Any) -> list[str]:
         if label not in SYNONYMS and not names.intersection(tried):
             outside.append(label)
     return outside
-
-
-def without_vector(labels: Any, provider: Any) -> list[str]:
-    """Return the classes that the vectors cannot represent."""
-    try:
-        embed_labels(np.unique(labels).tolist(), provider)
-    except OutOfVocabularyError as error:
-        return error.labels
-    return []
 
 
 def table(figures: dict[str, list[float]]) -> str:

@@ -133,7 +133,7 @@ class Visual(MomentsProjection):
 
     def _visual_labels(self, class_embeddings: Floats) -> Float32:
         kernel = _kernel(class_embeddings, self.centres_, self.gamma_)
-        points: Float32 = unit_rows(kernel @ self.dual_coef_)
+        points: Float32 = unit_rows(kernel.astype(np.float32) @ self.dual_coef_)
         return points
 
     def _learn(
@@ -265,7 +265,6 @@ class _Task:
         prototypes = self.prototypes
         if single:
             kernel = kernel.astype(np.float32)
-            prototypes = prototypes.astype(np.float32)
         factorise, invert = get_lapack_funcs(("potrf", "potri"), (kernel,))
         # A third of the time of solving for the columns of the identity.
         inverse, failed = invert(factorise(kernel, lower=1, overwrite_a=1)[0], lower=1)
@@ -275,7 +274,8 @@ class _Task:
                 f"invertible. Got alpha={alpha!r}. Give a larger alpha."
             )
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        return inverse, inverse @ prototypes
+        # The product alone takes as long as the inverse, in float64.
+        return inverse, inverse.astype(np.float32) @ prototypes.astype(np.float32)
 
     def accuracies(
         self,

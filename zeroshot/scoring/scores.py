@@ -6,7 +6,7 @@ with a million labels would not fit into memory.
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.scoring.adaptation import MAX_ANCHOR, Adapted, adapt
+from zeroshot.scoring.adaptation import Adapted, adapt
 from zeroshot.scoring.answers import Explanation, RankedLabel
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 from zeroshot.scoring.label_space import LabelSpace
@@ -184,6 +184,8 @@ class Scores:
         """
         best, reject = ranking.scores[:, 0], self.settings.reject
         if isinstance(reject, Real):
+            if self.adapt:  # a label has come nearer to images that are not of it, too
+                best = replace(self, adapt=False).best().scores[:, 0]
             return np.asarray(best >= reject)
         accepted: NDArray[np.bool_] = np.isfinite(best)
         if reject is None or self.calibration is None:
@@ -212,11 +214,11 @@ class Scores:
 
     @property
     def _class_counts(self) -> NDArray[Any]:
-        """How many images each seen class has; enough, where the projection knows not.
+        """How many images each seen class has; 1, where the projection does not know.
 
         A class of the backbone's alone has none.
         """
-        enough = np.full(len(self.space.seen), MAX_ANCHOR)
+        enough = np.ones(len(self.space.seen), np.int64)
         return np.asarray(getattr(self.space.projection, "counts_", enough))
 
     def basis(self) -> list[str]:

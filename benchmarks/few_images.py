@@ -1,0 +1,120 @@
+"""A few images of the new classes: word and images together, beside either alone.
+
+A model is fitted on the seen classes of five splits, the backbone's classes of unseen
+labels masked; then `partial_fit` adds 1 to 16 images of each unseen class, and the rest
+of their images is named among the unseen classes. Beside it: the words alone (the model
+before), and the images alone: the nearest class mean and logistic regression, on the
+same features, rooted, of unit length and centred.
+
+    ZEROSHOT_DATA=... python benchmarks/few_images.py
+
+With ``--write`` the table goes into docs/few-images.md too.
+"""
+
+import argparse
+import copy
+import warnings
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from real_tasks import Task, real_tasks
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestCentroid
+from sklearn.preprocessing import normalize
+
+from zeroshot import ZeroShotClassifier
+from zeroshot.embeddings import open_vectors
+from zeroshot.metrics import per_class_accuracy
+from zeroshot.projections.moments import roots
+from zeroshot.splits import zero_shot_splits
+from zeroshot.storage.cache import replace_file
+
+SHOTS, DRAWS = (1, 2, 4, 8, 16), 4
+PAGE = Path(__file__).parent.parent / "docs" / "few-images.md"
+METHODS = ("word and images", "word alone", "nearest class mean", "logistic regression")
+
+
+def measure(task: Task) -> dict[str, dict[int, list[float]]]:
+    """Return the accuracy of each method, for each number of images and split."""
+    provider = open_vectors(task.vectors)
+    X, y = task.known()
+    found: dict[str, dict[int, list[float]]] = {
+        name: {shots: [] for shots in SHOTS} for name in METHODS
+    }
+    for seed, split in enumerate(zero_shot_splits(y, 5)):
+        before = ZeroShotClassifier(
+            None,
+            provider,
+            pretrained_classes=task.masked(split.unseen),
+            random_state=seed,
+        ).fit(X[split.train], y[split.train])
+        candidates = split.unseen.tolist()
+        mean = roots(X[split.train]).mean(axis=0)
+        for draw, shots in product(range(DRAWS), SHOTS):
+            random = np.random.default_rng(100 * seed + draw)
+            order = random.permutation(split.unseen_test)
+            nth = np.array(
+                [(y[order[:i]] == y[row]).sum() for i, row in enumerate(order)]
+            )
+            few, rest = order[nth < shots], order[nth >= SHOTS[-1]]
+            after = copy.deepcopy(before).partial_fit(X[few], y[few])
+            Z, Z_rest = (normalize(roots(X[rows]) - mean) for rows in (few, rest))
+            for name, answers in (
+                (METHODS[0], after.predict(X[rest], candidates)),
+                (METHODS[1], before.predict(X[rest], candidates)),
+                (METHODS[2], _by_means(Z, y[few], Z_rest)),
+                (
+                    METHODS[3],
+                    LogisticRegression(C=10, max_iter=500)
+                    .fit(Z, y[few])
+                    .predict(Z_rest),
+                ),
+            ):
+                right = per_class_accuracy(y[rest], answers == y[rest])
+                found[name][shots].append(right)
+    return found
+
+
+def _by_means(Z: Any, y: Any, Z_rest: Any) -> Any:
+    means = NearestCentroid().fit(Z, y)
+    return means.classes_[(Z_rest @ normalize(means.centroids_).T).argmax(axis=1)]
+
+
+def table(found: dict[str, dict[int, list[float]]]) -> str:
+    """Return the table in Markdown."""
+    lines = [
+        f"| images of each class | {' | '.join(map(str, SHOTS))} |",
+        "| --- " * (1 + len(SHOTS)) + "|",
+    ]
+    for name, of_shots in found.items():
+        cells = [f"{np.mean(v):.3f} +- {np.std(v):.3f}" for v in of_shots.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print the tables, and write the page when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    text = (
+        "# A few images of a new class\n\nMade by `benchmarks/few_images.py`. A model "
+        "that was fitted on other classes is given a few images of each unseen class "
+        "with `partial_fit`, and names the rest among these classes. Mean per-class "
+        "accuracy and standard deviation over five splits and four draws of images in "
+        "each. The backbone was trained on ImageNet-1k; its classes of the "
+        "unseen labels are masked.\n\n"
+    )
+    for task in real_tasks()[::-1]:
+        text += f"## {task.name}\n\n{table(measure(task))}\n"
+        print(text, flush=True)
+    if arguments.write:
+        with replace_file(PAGE) as temporary:
+            temporary.write_text(text.rstrip() + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

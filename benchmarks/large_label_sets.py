@@ -1,0 +1,128 @@
+"""Thousands of labels: photographs among ImageNet's 2-hop, 3-hop and whole lists.
+
+The Caltech photographs of classes that ImageNet-1k does not have by name, among all
+labels of a list and their own. Nothing is trained but on the classes of MobileNetV2's
+own classifier (`fit_pretrained`), as in the paper. Beside it ConSE on the same network.
+
+    ZEROSHOT_DATA=... python benchmarks/large_label_sets.py
+
+With ``--write`` the table goes into docs/large-label-sets.md too.
+"""
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from real_tasks import Task, real_data, real_tasks
+from scores import outside_imagenet
+
+from zeroshot import ZeroShotClassifier
+from zeroshot.embeddings import open_vectors
+from zeroshot.errors import OutOfVocabularyError
+from zeroshot.hierarchy import HOP_LISTS, Hierarchy, read_hop_list
+from zeroshot.labels import embed_labels
+from zeroshot.labels.candidates import seen_class
+from zeroshot.metrics import hit_at_k, per_class_accuracy
+from zeroshot.storage.cache import replace_file
+
+KS = (1, 5, 20)
+PAGE = Path(__file__).parent.parent / "docs" / "large-label-sets.md"
+# Flat hit@1, @5 and @20 on ImageNet's own images of the same lists, in per cent.
+PUBLISHED = {
+    "DeViSE (Frome et al. 2013)": (
+        (6.0, 18.1, 36.4),
+        (1.7, 5.3, 12.5),
+        (0.8, 2.5, 6.0),
+    ),
+    "ConSE(10) (Norouzi et al. 2014)": (
+        (9.4, 24.7, 41.8),
+        (2.7, 7.8, 16.1),
+        (1.4, 3.9, 8.3),
+    ),
+}
+
+
+def candidates(task: Task, name: str, own: list[str]) -> list[str]:
+    """Return the labels of a list that have a vector, and our own."""
+    folder = real_data() / "hierarchy"
+    tree = Hierarchy.from_wordnet(folder)
+    ids = [node for node in read_hop_list(folder, name) if node in set(tree.nodes)]
+    names = dict.fromkeys(", ".join(tree.names(node)) for node in ids)
+    provider = open_vectors(task.vectors)
+    try:
+        embed_labels([*names], provider)
+        unknown = set()
+    except OutOfVocabularyError as error:
+        unknown = set(error.labels)
+    kept = [label for label in names if label not in unknown]
+    return [*own, *(np.array(kept)[seen_class(kept, own) < 0].tolist())]
+
+
+def measure(task: Task) -> str:
+    """Return the table in Markdown."""
+    X, y = task.known()
+    own = outside_imagenet(y)
+    rows = np.isin(y, own)
+    X, truth = X[rows], np.array([own.index(label) for label in y[rows]])
+    lists = {name: candidates(task, name, own) for name in HOP_LISTS}
+    head = [f"{name}: {len(labels)} labels" for name, labels in lists.items()]
+    lines = [
+        f"| hit@1 / @5 / @20, % | {' | '.join(head)} |",
+        "| --- " * (1 + len(lists)) + "|",
+    ]
+    for title, projection, adapt in (
+        ("default (DeViSE and visual prototypes)", "devise", False),
+        ("the same, whole batch", "devise", True),
+        ("ConSE", "conse", False),
+    ):
+        classifier = ZeroShotClassifier(
+            task.backbone, open_vectors(task.vectors), projection=projection
+        ).fit_pretrained()
+        cells = []
+        for labels in lists.values():
+            start = time.perf_counter()
+            scores = classifier.scores(X, labels, adapt=adapt)
+            seconds = time.perf_counter() - start
+            hits = (
+                100 * per_class_accuracy(truth, hit_at_k(scores, truth, k)) for k in KS
+            )
+            cells.append(
+                " / ".join(f"{hit:.1f}" for hit in hits) + f" ({seconds:.1f} s)"
+            )
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    for title, figures in PUBLISHED.items():
+        cells = [" / ".join(map(str, each)) for each in figures]
+        lines.append(f"| {title}, published | {' | '.join(cells)} |")
+    chance = [f"{100 / len(labels):.2f}" for labels in lists.values()]
+    lines.append(f"| chance, hit@1 | {' | '.join(chance)} |")
+    return (
+        "\n".join(lines) + f"\n\n{len(X)} photographs of {len(own)} classes: "
+        f"{', '.join(own)}. Labels without a word vector are left out. The published "
+        f"figures are of ImageNet's images of the lists, with another network and other "
+        f"word vectors: not to be compared digit by digit.\n"
+    )
+
+
+def main() -> None:
+    """Print the table, and write the page when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    text = (
+        "# Thousands of labels\n\nMade by `benchmarks/large_label_sets.py`. Caltech "
+        "photographs of classes that ImageNet-1k does not have by name, among the labels "
+        "of ImageNet's zero-shot lists and their own. No image is trained on: the model "
+        "is `fit_pretrained()` on MobileNetV2. Mean over classes of the share of images "
+        "whose label is among the k best.\n\n" + measure(real_tasks()[1])
+    )
+    print(text)
+    if arguments.write:
+        with replace_file(PAGE) as temporary:
+            temporary.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
