@@ -99,9 +99,9 @@ def measure(task: Task) -> str:
     lines.append(f"| chance, hit@1 | {' | '.join(chance)} |")
     return (
         "\n".join(lines) + f"\n\n{len(X)} photographs of {len(own)} classes: "
-        f"{', '.join(own)}. Labels without a word vector are left out. The published "
-        f"figures are of ImageNet's images of the lists, with another network and other "
-        f"word vectors: not to be compared digit by digit.\n"
+        f"{', '.join(own)}. Labels without a word vector are left out. Published "
+        f"figures are of ImageNet's images of the lists, with another network and "
+        f"other word vectors: not to be compared digit by digit.\n"
     )
 
 
@@ -113,10 +113,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     text = (
         "# Thousands of labels\n\nMade by `benchmarks/large_label_sets.py`. Caltech "
-        "photographs of classes that ImageNet-1k does not have by name, among the labels "
-        "of ImageNet's zero-shot lists and their own. No image is trained on: the model "
-        "is `fit_pretrained()` on MobileNetV2. Mean over classes of the share of images "
-        "whose label is among the k best.\n\n" + measure(real_tasks()[1])
+        "photographs of classes that ImageNet-1k does not have by name, among the "
+        "labels of ImageNet's zero-shot lists and their own. No image is trained on: "
+        "the model is `fit_pretrained()` on MobileNetV2. Mean over classes of the "
+        "share of images whose label is among the k best.\n\n"
+        + measure(real_tasks()[1])
     )
     print(text)
     if arguments.write:

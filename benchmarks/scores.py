@@ -240,8 +240,8 @@ def no_images(task: Task) -> str:
     lines.append(f"| chance | {' | '.join(f'{c:.3f}' for c in chance)} |")
     return (
         "\n".join(lines)
-        + f"\n\nHead not masked: ImageNet-1k has many of the classes. Those that it has "
-        f"not, by name: {', '.join(outside)}. Without a word vector: "
+        + f"\n\nHead not masked: ImageNet-1k has many of the classes. Those that it "
+        f"has not, by name: {', '.join(outside)}. Without a word vector: "
         f"{', '.join(task.without_vector)}.\n"
     )
 

@@ -9,10 +9,17 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def prepared(X):
-    """Return features as the projections prepare those that they are trained on."""
-    root = np.sign(X) * np.sqrt(np.abs(X.astype(np.float64)))
-    return unit(root - root.mean(axis=0)).astype(np.float32)
+def roots(X):
+    X = X.astype(np.float64)
+    return unit(np.sign(X) * np.sqrt(np.abs(X)))
+
+
+def prepared(X, trained_on=None):
+    """Return features as projections prepare them that were trained on those."""
+    known = roots(X if trained_on is None else trained_on)
+    centred = known - known.mean(axis=0)
+    length = math.sqrt(np.square(centred).sum(axis=1).mean())
+    return (roots(X) - known.mean(axis=0)) / length
 
 
 def easy_problem():
@@ -25,8 +32,8 @@ def easy_problem():
     return X.astype(np.float32), y, T.astype(np.float32)
 
 
-def adam(gradient_at, M, learning_rate, steps):
-    """Kingma and Ba 2015, decayed along a half cosine.
+def adam(gradient_at, M, learning_rate, steps, decay=True):
+    """Kingma and Ba 2015; the rate decays along a half cosine.
 
     As in Keras, epsilon is the paper's "epsilon hat" (end of its section 2), which
     stands beside the uncorrected root: entries of small gradient move less at first.
@@ -36,7 +43,9 @@ def adam(gradient_at, M, learning_rate, steps):
         loss, g = gradient_at(M)
         losses.append(loss)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = learning_rate
+        if decay:
+            rate *= 0.5 * (1 + math.cos(math.pi * step / steps))
         rate *= math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
         M = M - rate * m / (np.sqrt(v) + 1e-7)
     return M, losses

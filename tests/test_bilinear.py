@@ -9,9 +9,9 @@ from zeroshot.projections import ALE, SJE
 
 @pytest.fixture(scope="module")
 def problem():
-    """Return 40 images of 2 of 6 competing classes, in float64."""
-    X, y, T = easy_problem()
-    return X[:40].astype(np.float64), y[:40], T[:6].astype(np.float64)
+    """Return 30 images of 6 classes, in float64."""
+    X, y, T = (array[:120] for array in easy_problem())
+    return X[::4].astype(np.float64), y[::4], T[:6].astype(np.float64)
 
 
 def violations(x, label, T, W, margin):

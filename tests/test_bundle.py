@@ -15,7 +15,7 @@ import pytest
 
 import zeroshot
 from zeroshot import ZeroShotClassifier, make_shapes
-from zeroshot.backbones import ColorHOG
+from zeroshot.backbones import ClassifierHead, ColorHOG
 from zeroshot.embeddings import Attributes
 from zeroshot.errors import (
     ArtifactError,
@@ -25,7 +25,7 @@ from zeroshot.errors import (
     ZeroShotError,
 )
 from zeroshot.features import extract_features
-from zeroshot.projections import DeViSE, Ridge
+from zeroshot.projections import DeViSE, Ridge, Visual
 from zeroshot.saving.bundle import record_digest
 from zeroshot.shapes import shape_attributes
 
@@ -119,8 +119,9 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
         DeViSE(epochs=3, random_state=0),
         DeViSE(loss="cosine", hidden=(16,), dropout=0.1, epochs=3, random_state=0),
         Ridge(alpha=1.0),
+        Visual(),
     ],
-    ids=["devise", "devise-hidden", "ridge"],
+    ids=["devise", "devise-hidden", "ridge", "visual"],
 )
 def test_load_elsewhere_predicts_bit_for_bit_without_tensorflow(
     projection, features, vectors, tmp_path, monkeypatch
@@ -479,6 +480,141 @@ def test_edited_record_loads_whole_or_is_refused_by_our_own_errors(
     assert n_refused > 10
 
 
+@pytest.fixture
+def with_pretrained(features, tmp_path):
+    """A classifier that has all that can be in a bundle, few of each."""
+    X, labels, seen = features
+    X = X[:, ::40]
+    names = ["green star", "blue square", "red star"]
+    rows = np.array([X[labels == name].mean(axis=0) for name in names])
+    head = ClassifierHead(
+        tuple((name, f"one {name}") for name in names),
+        np.float32(rows.T),
+        np.zeros(3, np.float32),
+    )
+    clf = ZeroShotClassifier(
+        None,
+        Attributes(*shape_attributes()),
+        projection=Visual(),
+        pretrained_classes=head,
+        reject="auto:0.3",
+        random_state=0,
+    ).fit(X[seen], labels[seen])
+    clf.save(tmp_path / "model")
+    return clf, tmp_path / "model", X
+
+
+def test_pretrained_classes_survive(with_pretrained, tmp_path):
+    clf, bundle, X = with_pretrained
+    loaded = zeroshot.load(bundle)
+    assert loaded.pretrained_.names == clf.pretrained_.names
+    for name, array in vars(clf.pretrained_.classes).items():
+        np.testing.assert_array_equal(getattr(loaded.pretrained_.classes, name), array)
+    candidates = [*UNSEEN, "red ring", "Green Star"]
+    assert loaded.rank(X, candidates) == clf.rank(X, candidates)
+    assert loaded.explain(X[:3], candidates) == clf.explain(X[:3], candidates)
+    np.testing.assert_array_equal(
+        loaded.standing(X, candidates), clf.standing(X, candidates)
+    )
+    loaded.save(tmp_path / "again")
+    again = zeroshot.load(tmp_path / "again")
+    assert again.rank(X, candidates) == clf.rank(X, candidates)
+
+
+def test_loaded_projection_learns_from_more_images_as_the_saved_one(
+    with_pretrained, features
+):
+    clf, bundle, X = with_pretrained
+    loaded = zeroshot.load(bundle)
+    labels, seen = features[1:]
+    index = np.searchsorted(clf.seen_classes_, labels[seen])
+    more = {
+        "class_embeddings": clf.class_embeddings_,
+        "places": np.arange(len(clf.seen_classes_)),
+        "pretrained": clf.pretrained_.classes,
+    }
+    for each in (clf, loaded):
+        each.projection_.partial_fit(X[seen][::2] * 1.1, index[::2], **more)
+    for name in ("mean_", "class_points_", "dual_coef_", "counts_", "sums_"):
+        np.testing.assert_array_equal(
+            getattr(loaded.projection_, name), getattr(clf.projection_, name)
+        )
+
+
+def tried(bundle, X, where):
+    """Load and use a bundle; whether it was refused by our own errors."""
+    try:
+        loaded = zeroshot.load(bundle)
+        loaded.predict(X)
+        loaded.predict(X, UNSEEN)
+        loaded.predict_proba(X, [*UNSEEN, "red ring"])
+    except ZeroShotError:
+        return True
+    except Exception as error:
+        pytest.fail(f"{where}: {type(error).__name__}: {error}")
+    return False
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "change",
+    [delete, *map(replace_by, (None, [], "x", -1, 1e9))],
+    ids=["delete", "null", "list", "str", "int", "float"],
+)
+def test_edited_record_of_what_was_learnt_is_refused_by_our_own_errors(
+    change, with_pretrained
+):
+    _, bundle, X = with_pretrained
+    record = record_of(bundle)
+    n_refused = 0
+    for part in ("pretrained", "projection", "calibration"):
+        for path in [(), *paths_within(record[part])]:
+            edited = copy.deepcopy(record)
+            node = edited
+            for key in (part, *path)[:-1]:
+                node = node[key]
+            change(node, (part, *path)[-1])
+            write_record(bundle, edited)
+            n_refused += tried(bundle, X[:3], (part, *path))
+    assert n_refused > 10
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_edited_arrays_are_refused_by_our_own_errors(with_pretrained):
+    _, bundle, X = with_pretrained
+    with np.load(bundle / "arrays.npz") as file:
+        arrays = dict(file)
+    changes = {
+        "left out": None,
+        "a row too few": lambda array: array[:-1],
+        "none": lambda array: array[:0],
+        "flat": np.ravel,
+        "a column too few": lambda array: array[..., :-1],
+        "text": lambda array: array.astype(str),
+        "NaN": lambda array: np.full(array.shape, np.nan, np.float32),
+    }
+    refused = {}
+    for name, array in arrays.items():
+        for how, change in changes.items():
+            edited = {k: v for k, v in arrays.items() if k != name}
+            if change is not None:
+                edited[name] = change(array)
+            np.savez(bundle / "arrays.npz", **edited)
+            digest = hashlib.sha256((bundle / "arrays.npz").read_bytes()).hexdigest()
+            write_record(bundle, record_of(bundle) | {"arrays_sha256": digest})
+            refused[name, how] = tried(bundle, X[:3], (name, how))
+    must = [
+        name
+        for name in arrays
+        if name in ("class_embeddings", "vocabulary")
+        or name.startswith(("pretrained/", "calibration/"))
+        or name.removeprefix("projection/") in ("centres_", "dual_coef_", "mean_")
+    ]
+    for name in must:
+        for how in ("left out", "a row too few"):
+            assert refused[name, how], (name, how)
+
+
 def test_deleted_class_is_refused_though_the_record_is_valid(saved):
     _, bundle = saved
     record = record_of(bundle)
@@ -488,7 +624,7 @@ def test_deleted_class_is_refused_though_the_record_is_valid(saved):
         zeroshot.load(bundle)
 
 
-@pytest.mark.parametrize("version", [1, 99])
+@pytest.mark.parametrize("version", [1, 3, 99])
 def test_other_format_is_refused(saved, version):
     _, bundle = saved
     write_record(bundle, record_of(bundle) | {"format_version": version})

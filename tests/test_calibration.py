@@ -1,7 +1,6 @@
 """What `fit` learns on folds of the seen classes: penalty, temperature, rejection."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from zeroshot.errors import PartialCoverageWarning
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.projections import Ridge
-from zeroshot.scoring.rejection import stand_out
 
 N_CLASSES, N_IMAGES, DIM = 40, 12, 16
 EMBEDDINGS = RandomEmbeddings(DIM, seed=3)
@@ -155,16 +153,6 @@ def test_automatic_rejection_beats_no_rejection_on_unseen_labels(task):
     accepted = clf.predict(X[test], half.tolist()) != "unknown"
     assert (accepted[known].mean() + (~accepted[~known]).mean()) / 2 > 0.6
     assert found.auroc > 0.6
-
-
-def test_stand_out_is_the_log_odds_written_out():
-    seen = np.array([[0.3, -0.2, 0.1], [0.5, 0.4, 0.0]])
-    values = stand_out(np.array([0.35, 0.5]), np.array([-1, 0]), seen, 0.2)
-    for i, others in enumerate(([0.3, -0.2, 0.1], [0.4, 0.0])):
-        best = (0.35, 0.5)[i]
-        mean = sum(math.exp(s / 0.2) for s in others) / len(others)
-        odds = math.exp(best / 0.2) / mean
-        assert values[i] == pytest.approx(0.2 * math.log(odds))
 
 
 def test_multi_label_probabilities_do_not_depend_on_other_candidates(task, fitted):

@@ -634,6 +634,141 @@ class LosesItsMap(LeastSquares):
         return {**super().__getstate__(), "coef_": self.coef_ + 1}
 
 
+class KeepsItsFirstMap(LeastSquares):
+    def fit(self, X, y, *, class_embeddings):
+        if hasattr(self, "coef_"):
+            return self
+        return super().fit(X, y, class_embeddings=class_embeddings)
+
+
+class TwoMaps(LeastSquares):
+    """A healthy one that has all that is optional: least squares from words."""
+
+    def fit(self, X, y, *, class_embeddings, pretrained=None):
+        X = validate_data(self, X, ensure_min_samples=0)
+        return self._learn(*self._sums(X, y, class_embeddings), pretrained)
+
+    def partial_fit(self, X, y, *, class_embeddings, places, pretrained=None):
+        counts, sums, T = self._sums(X, y, class_embeddings)
+        counts[places] += self.counts_
+        sums[places] += self.sums_
+        return self._learn(counts, sums, T, pretrained)
+
+    def _sums(self, X, y, T):
+        own = np.eye(len(T))[y]
+        return own.sum(axis=0), own.T @ X, T
+
+    def _learn(self, counts, sums, T, pretrained):
+        self.counts_, self.sums_ = counts, sums
+        gram, right = T.T @ (counts[:, None] * T), T.T @ sums
+        if pretrained is not None:
+            gram = gram + pretrained.class_embeddings.T @ pretrained.class_embeddings
+            right = right + pretrained.class_embeddings.T @ pretrained.weights
+        self.coef_ = np.linalg.solve(gram + self.alpha * np.eye(len(gram)), right)
+        self.class_points_ = self.transform_labels(T)
+        return self
+
+    def transform(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, ensure_min_samples=0)
+        return X.astype(np.float32)
+
+    def transform_labels(self, class_embeddings):
+        check_is_fitted(self)
+        return (class_embeddings @ self.coef_).astype(np.float32)
+
+
+class LabelsInAnotherSpace(TwoMaps):
+    def transform_labels(self, class_embeddings):
+        return super().transform_labels(class_embeddings)[:, :5]
+
+
+class DoubleLabels(TwoMaps):
+    def transform_labels(self, class_embeddings):
+        return super().transform_labels(class_embeddings).astype(np.float64)
+
+
+class NeedsALabel(TwoMaps):
+    def transform_labels(self, class_embeddings):
+        return super().transform_labels(class_embeddings) + 0 * class_embeddings.max()
+
+
+class UnfittedLabels(TwoMaps):
+    def transform_labels(self, class_embeddings):
+        if hasattr(self, "coef_"):
+            return super().transform_labels(class_embeddings)
+        return np.zeros((len(class_embeddings), 24), np.float32)
+
+
+class ScalesLabelsInPlace(TwoMaps):
+    def transform_labels(self, class_embeddings):
+        points = super().transform_labels(class_embeddings)
+        class_embeddings *= 2
+        return points
+
+
+class CentresTheList(TwoMaps):
+    def transform_labels(self, class_embeddings):
+        points = super().transform_labels(class_embeddings)
+        return points - (points.mean(axis=0) / 2 if len(points) else 0)
+
+
+class ClassPointsOfWords(TwoMaps):
+    def _learn(self, counts, sums, T, pretrained):
+        super()._learn(counts, sums, T, pretrained)
+        self.class_points_ = T.astype(np.float32)
+        return self
+
+
+class ClassPointsOfImages(TwoMaps):
+    def _learn(self, counts, sums, T, pretrained):
+        super()._learn(counts, sums, T, pretrained)
+        with np.errstate(invalid="ignore"):
+            self.class_points_ = (sums / counts[:, None]).astype(np.float32)
+        return self
+
+
+class OnePointTooFew(TwoMaps):
+    def _learn(self, counts, sums, T, pretrained):
+        super()._learn(counts, sums, T, pretrained)
+        self.class_points_ = self.class_points_[1:]
+        return self
+
+
+class NeedsAnImageToLearn(TwoMaps):
+    def fit(self, X, y, *, class_embeddings, pretrained=None):
+        X = validate_data(self, X)
+        return super().fit(
+            X, y, class_embeddings=class_embeddings, pretrained=pretrained
+        )
+
+
+class IgnoresPretrained(TwoMaps):
+    def _learn(self, counts, sums, T, pretrained):
+        return super()._learn(counts, sums, T, None)
+
+
+class ForgetsTheFirstImages(TwoMaps):
+    def partial_fit(self, X, y, *, class_embeddings, places, pretrained=None):
+        return self.fit(X, y, class_embeddings=class_embeddings, pretrained=pretrained)
+
+
+class IgnoresPlaces(TwoMaps):
+    def partial_fit(self, X, y, *, class_embeddings, places, pretrained=None):
+        return super().partial_fit(
+            X,
+            y,
+            class_embeddings=class_embeddings,
+            places=np.arange(len(places)),
+            pretrained=pretrained,
+        )
+
+
+class PartialFitReturnsNothing(TwoMaps):
+    def partial_fit(self, X, y, *, class_embeddings, places, pretrained=None):
+        super().partial_fit(X, y, class_embeddings=class_embeddings, places=places)
+
+
 PROJECTIONS = [
     ("check_members", NoTransform()),
     ("check_members", NoEstimator()),
@@ -646,12 +781,21 @@ PROJECTIONS = [
     ("check_points", DoublePoints()),
     ("check_points", NeedsAnImage()),
     ("check_points", NaNPoints()),
+    ("check_points", LabelsInAnotherSpace()),
+    ("check_labels", DoubleLabels()),
+    ("check_labels", NeedsALabel()),
+    ("check_labels", UnfittedLabels()),
+    ("check_labels", ScalesLabelsInPlace()),
+    ("check_labels_independent", CentresTheList()),
+    ("check_class_points", ClassPointsOfWords()),
+    ("check_class_points", OnePointTooFew()),
     ("check_float_types", OnlyFloat32()),
     ("check_float_types", OnlyFloat32Training()),
     ("check_inputs_unchanged", CentresInPlace()),
     ("check_inputs_unchanged", ScalesTextInPlace()),
     ("check_inputs_unchanged", TransformsInPlace()),
     ("check_deterministic", IgnoresSeed()),
+    ("check_fit_again", KeepsItsFirstMap()),
     ("check_rows_independent", CentresTheBatch()),
     ("check_not_fitted", UnfittedIsIdentity()),
     ("check_not_fitted", UnfittedIsAttributeError()),
@@ -659,6 +803,12 @@ PROJECTIONS = [
     ("check_wrong_width", PadsFeatures()),
     ("check_learns", LearnsNothing()),
     ("check_learns", MixesClasses()),
+    ("check_pretrained", NeedsAnImageToLearn()),
+    ("check_pretrained", IgnoresPretrained()),
+    ("check_pretrained", ClassPointsOfImages()),
+    ("check_partial_fit", ForgetsTheFirstImages()),
+    ("check_partial_fit", IgnoresPlaces()),
+    ("check_partial_fit", PartialFitReturnsNothing()),
     ("check_pickle", LosesItsMap()),
 ]
 
@@ -711,6 +861,7 @@ def test_kit_every_check_has_a_plugin_that_it_catches(kit):
         ("embeddings", Letters()),
         ("projections", LeastSquares()),
         ("projections", LeastSquares(alpha=0.1, random_state=3)),
+        ("projections", TwoMaps()),
     ],
 )
 def test_kit_given_a_healthy_plugin_passes(kit, plugin):

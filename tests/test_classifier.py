@@ -190,13 +190,14 @@ def test_rank_gives_the_best_first_with_scores_probabilities_and_seen(
         assert len(ranked) == 3
         order = np.argsort(-scores[i])[:3]
         assert [entry.label for entry in ranked] == [candidates[j] for j in order]
-        for j, (label, score, probability, is_seen, rejected) in zip(
+        for j, (label, score, probability, is_seen, rejected, basis) in zip(
             order, ranked, strict=True
         ):
             assert not rejected
             assert score == scores[i, j]
             assert probability == pytest.approx(probabilities[i, j], rel=1e-5)
             assert is_seen == (label not in UNSEEN)
+            assert basis == ("images" if is_seen else "word")
     best = [ranked[0].label for ranked in on_features.rank(X, candidates)]
     assert best == on_features.predict(X, candidates).tolist()
     assert len(on_features.rank(X[:1], candidates, k=99)[0]) == 5

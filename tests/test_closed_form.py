@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from literal_training import prepared, unit
 from scipy.linalg import solve_sylvester
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -16,7 +17,7 @@ from zeroshot.embeddings import Attributes, open_vectors
 from zeroshot.errors import OutOfVocabularyError
 from zeroshot.features import extract_features
 from zeroshot.labels import embed_labels
-from zeroshot.projections import ALE, ESZSL, SAE, SJE, ConSE, DeViSE, Ridge
+from zeroshot.projections import ALE, ESZSL, SAE, SJE, ConSE, DeViSE, Ridge, Visual
 from zeroshot.registry import resolve_backbone
 
 
@@ -30,25 +31,14 @@ def problem():
     return X.astype(np.float32), y, T.astype(np.float32)
 
 
-def root(X):
-    X = X.astype(np.float64)
-    return np.sign(X) * np.sqrt(np.abs(X))
-
-
-def prepared(X, mean):
-    centred = X.astype(np.float64) - mean
-    return centred / np.linalg.norm(centred, axis=1)[:, None]
-
-
 @pytest.mark.parametrize("alpha", [0.01, 1.0, 30.0])
 def test_ridge_equals_sklearn_on_prepared_features(alpha, problem):
     X, y, T = problem
     ours = Ridge(alpha=alpha).fit(X, y, class_embeddings=T)
     theirs = SklearnRidge(alpha=alpha, fit_intercept=False)
-    mean = root(X).mean(axis=0)
-    theirs.fit(prepared(root(X), mean), T[y].astype(np.float64))
+    theirs.fit(prepared(X), T[y].astype(np.float64))
     new = X[::-1] * 1.1 - 0.3
-    expected = theirs.predict(prepared(root(new), mean))
+    expected = theirs.predict(prepared(new, X))
     np.testing.assert_allclose(ours.coef_, theirs.coef_.T, atol=1e-4)
     np.testing.assert_allclose(ours.transform(new), expected, atol=1e-4)
     assert np.abs(expected).max() > 0.1 / (1 + alpha)
@@ -149,12 +139,11 @@ def literal_eszsl(X, y, S, alpha, alpha_text, negative=0.0):
 def test_eszsl_equals_the_papers_formula_with_the_matrix_y(alpha, alpha_text, problem):
     X, y, T = problem
     ours = ESZSL(alpha=alpha, alpha_text=alpha_text).fit(X, y, class_embeddings=T)
-    features, mean = root(X), root(X).mean(axis=0)
     # Class 5 has no image, so it is none of the classes of training.
     S = T[:5].astype(np.float64)
-    W = literal_eszsl(prepared(features, mean), y, S, alpha, alpha_text)
+    W = literal_eszsl(prepared(X), y, S, alpha, alpha_text)
     np.testing.assert_allclose(ours.coef_, W, atol=1e-4 * np.abs(W).max())
-    expected = prepared(root(X * 1.1 - 0.3), mean) @ W
+    expected = prepared(X * 1.1 - 0.3, X) @ W
     np.testing.assert_allclose(
         ours.transform(X * 1.1 - 0.3), expected, atol=1e-4 * np.abs(expected).max()
     )
@@ -212,7 +201,7 @@ def literal_conse(logits, T, top):
 def test_conse_is_the_convex_combination_of_the_paper(top, problem):
     X, y, T = problem
     ours = ConSE(top=top, C=3.0).fit(X, y, class_embeddings=T)
-    features = prepared(root(X), root(X).mean(axis=0))
+    features = prepared(X)
     softmax = LogisticRegression(C=3.0, max_iter=1000, tol=1e-6).fit(features, y)
     expected = literal_conse(softmax.decision_function(features), T[:5], top)
     np.testing.assert_allclose(ours.transform(X), expected, atol=0.02)
@@ -298,6 +287,7 @@ def test_more_images_than_are_taken_at_once_make_no_difference(
         Ridge(),
         SAE(),
         SJE(epochs=1),
+        Visual(),
     ],
     ids=lambda projection: type(projection).__name__,
 )
@@ -346,15 +336,15 @@ def test_eszsl_with_the_papers_targets_fails_unless_something_is_centred(monkeyp
             unseen = np.sort(np.random.default_rng(seed).permutation(len(classes))[:14])
             seen = np.setdiff1d(np.arange(len(classes)), unseen)
             train = np.isin(y, seen)
-            T = prepared(words, words[seen].mean(axis=0) if centre else 0)
+            T = unit(words - (words[seen].mean(axis=0) if centre else 0))
             number = np.searchsorted(seen, y[train])
             W = literal_eszsl(features[train], number, T[seen], 1.0, 3.0, negative)
-            scores = prepared(features[~train] @ W, 0) @ T[unseen].T
+            scores = unit(features[~train] @ W) @ T[unseen].T
             hits.append((unseen[scores.argmax(axis=1)] == y[~train]).mean())
         return np.mean(hits)
 
-    raw = prepared(features, 0)
-    centred = prepared(features, features.mean(axis=0))
+    raw = unit(features)
+    centred = unit(features - features.mean(axis=0))
     zeros, ones = accuracy(raw, 0.0, False), accuracy(raw, -1.0, False)
     centred_words = accuracy(raw, -1.0, True)
     centred_features = accuracy(centred, -1.0, False)

@@ -93,14 +93,7 @@ def test_random_embeddings_keep_the_contract(check):
     check(registry.resolve_embeddings("random"))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # It fits all others: a minute.
-        pytest.param(name, marks=pytest.mark.slow) if name == "auto" else name
-        for name in registry.names("projections")
-    ],
-)
+@pytest.mark.parametrize("name", registry.names("projections"))
 @by_name(projection_checks())
 def test_projection_keeps_the_contract(name, check):
     if name in QUICK:

@@ -25,7 +25,7 @@ from zeroshot.errors import (
     ZeroShotWarning,
 )
 from zeroshot.projections import DeViSE
-from zeroshot.projections.devise import reciprocal_ranks
+from zeroshot.projections.trained import reciprocal_ranks
 from zeroshot.saving.bundle import record_digest
 from zeroshot.shapes import shape_attributes
 
@@ -176,8 +176,8 @@ def test_training_step_descends_the_projections_own_loss(network, shapes, option
     devise.fit(features, index, class_embeddings=T)
     end = TrainableEnd(*backbone.trainable_copy(), 2)
     step, current = end.training_step(
-        list(zip(devise.kernels_, devise.biases_, strict=True)),
-        mean=devise.mean_ if devise.normalize else None,
+        devise.layers,
+        center=(devise.mean_, devise.scale_) if devise.normalize else None,
         class_embeddings=T,
         loss=devise.losses,
         penalty=devise.weight_penalty,
@@ -185,9 +185,8 @@ def test_training_step_descends_the_projections_own_loss(network, shapes, option
         train_biases=bool(devise.hidden),
     )
     maps = end.maps(images[seen])
-    expected = devise.losses(
-        tf, devise.transform(end.features(maps)), index, tf.constant(T), (3, 0)
-    )
+    points = devise.text_points(end.features(maps), devise.layers)
+    expected = devise.losses(tf, points, index, tf.constant(T), (3, 0))
     got = step(maps, index, (3, 0))
     assert got == pytest.approx(float(np.mean(expected)), rel=1e-4)
     assert any(
@@ -351,6 +350,7 @@ def test_bundle_elsewhere_predicts_the_same_without_the_original_weights(
     images = shapes[0]
     original = tmp_path / "original"
     original.mkdir()
+    options = {}
     if kind == "object":
         backbone = KerasModel(network)
     elif kind == "file":
@@ -362,8 +362,9 @@ def test_bundle_elsewhere_predicts_the_same_without_the_original_weights(
         backbone = KerasApplication(
             "mobilenet-v2", weights=original / "x.weights.h5", input_size=32
         )
+        options = {"pretrained_classes": None}  # the file has no classifier
     settings = FineTuning(layers=1, epochs=1, views=1, validation_fraction=0)
-    classifier = fitted(backbone, shapes, settings)
+    classifier = fitted(backbone, shapes, settings, **options)
     classifier.save(tmp_path / "model")
     expected = classifier.transform(images[:5])
     assert classifier.backbone_fingerprint_ != backbone.fingerprint

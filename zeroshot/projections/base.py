@@ -1,5 +1,6 @@
 """The contract of a projection: images and labels into one space."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -58,7 +59,7 @@ class PretrainedClasses:
         rows: NDArray[np.float32] = unit_rows(self.weights - self.weights.mean(axis=0))
         return rows
 
-    def without(self, classes: Integers) -> Self:
+    def without(self, classes: Integers) -> Self | None:
         """Return the same beside some of the user's classes, numbered anew.
 
         Those that go by the name of another class of the user's are left out.
@@ -70,9 +71,12 @@ class PretrainedClasses:
 
         Returns
         -------
-        pretrained : PretrainedClasses
+        pretrained : PretrainedClasses or None
+            None where none is left.
         """
         kept = (self.class_of < 0) | np.isin(self.class_of, classes)
+        if not kept.any():
+            return None
         place = np.searchsorted(classes, self.class_of[kept])
         class_of = np.where(self.class_of[kept] < 0, -1, place)
         parts = self.class_embeddings[kept], self.weights[kept], self.bias[kept]
@@ -87,9 +91,10 @@ class Projection(Protocol):
     unchanged by ``__init__`` and are searchable as ``projection__name``. One whose
     `fit` takes ``pretrained`` (`PretrainedClasses` or None) learns from the backbone's
     own classes too, and may then be given no image. What else one may have:
-    `SupportsLabels`, `SupportsClassPoints`, `SupportsPartialFit`, and an attribute
+    `SupportsLabels`, `SupportsClassPoints`, `SupportsPartialFit`, and attributes:
     ``hub_correction``, the weight that suits it (0.5 without; see
-    `zeroshot.scoring.label_space`).
+    `zeroshot.scoring.label_space`); after `fit`, ``choices_``, parameters under which a
+    clone makes the same choices without looking (on folds nothing is chosen anew).
     """
 
     def fit(self, X: Floats, y: Integers, *, class_embeddings: Floats) -> Self:
@@ -135,7 +140,7 @@ class SupportsLabels(Protocol):
         Parameters
         ----------
         class_embeddings : ndarray of shape (m, dim_text)
-            Of unit length. A point depends on its own row only.
+            Of unit length; ``m`` may be 0. A point depends on its own row only.
 
         Returns
         -------
@@ -218,16 +223,17 @@ def fitted(
 
 def learns_from_pretrained(projection: Projection) -> bool:
     """Tell whether a projection's `fit` takes the backbone's own classes."""
-    from sklearn.utils.validation import has_fit_parameter  # not to list plugins
-
-    return bool(has_fit_parameter(projection, "pretrained"))
+    return "pretrained" in inspect.signature(projection.fit).parameters
 
 
 def unit_rows(X: Any) -> Any:
-    """Return rows at unit length, zeros as they are; there may be none."""
-    from sklearn.preprocessing import normalize
+    """Return rows at unit length, zeros as they are; there may be none.
 
-    return normalize(X) if len(X) else X
+    Not scikit-learn's, which is not to be loaded where plugins are only listed.
+    """
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1
+    return X / lengths
 
 
 def label_points(projection: Projection, class_embeddings: Float32) -> Float32:
@@ -243,7 +249,7 @@ def label_points(projection: Projection, class_embeddings: Float32) -> Float32:
     -------
     points : ndarray of shape (m, dim), float32
     """
-    if not isinstance(projection, SupportsLabels) or len(class_embeddings) == 0:
+    if not isinstance(projection, SupportsLabels):
         return class_embeddings
     points = np.asarray(projection.transform_labels(class_embeddings), np.float32)
     unit: Float32 = unit_rows(points)

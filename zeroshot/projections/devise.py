@@ -195,10 +195,18 @@ class DeViSE(TrainedProjection, Visual):
         return chosen | {"early_stopping": False, "epochs": self.n_epochs_}
 
     def transform_labels(self, class_embeddings: Floats) -> Float32:
-        """Map word vectors to points, (m, dim_text + dim_visual).
+        """Map word vectors to points.
 
-        They are the words and what images of them look like, side by side; with
-        ``visual_weight=0`` words stay what they are.
+        Parameters
+        ----------
+        class_embeddings : ndarray of shape (m, dim_text)
+            Of unit length.
+
+        Returns
+        -------
+        points : ndarray of shape (m, dim_text + dim_visual), float32
+            The words and what images of them look like, side by side; with
+            ``visual_weight=0`` the words alone.
         """
         if not self.visual_weight:
             return np.asarray(class_embeddings, np.float32)
@@ -206,9 +214,17 @@ class DeViSE(TrainedProjection, Visual):
         return self._side_by_side(class_embeddings, visual)
 
     def text_points(self, X: Floats, layers: Layers) -> Float32:
-        """Map features (n, dim_visual) to the text space by M alone, (n, dim_text).
+        """Map features to the text space by M alone.
 
-        ``layers``: of M.
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim_visual)
+        layers : list of tuple
+            Kernel and bias of each layer of M.
+
+        Returns
+        -------
+        points : ndarray of shape (n, dim_text), float32
         """
         return forward(layers, self._prepare(np.asarray(X, np.float32)))
 
@@ -222,8 +238,17 @@ class DeViSE(TrainedProjection, Visual):
     ) -> "DeViSE":
         """Return the projection with M trained further, and the rest from features.
 
-        ``layers``: of M, for features prepared as by this one. ``X``, ...: as in `fit`;
-        features of a network that was trained together with M.
+        Parameters
+        ----------
+        layers : list of tuple
+            Of M, for features that are prepared as by this projection.
+        X, y, class_embeddings, pretrained : ndarray and PretrainedClasses
+            As in `fit`; features of a network that was trained together with M.
+
+        Returns
+        -------
+        projection : DeViSE
+            Another one.
         """
         changed = copy.copy(self)
         moments = changed._take(
@@ -278,11 +303,8 @@ class DeViSE(TrainedProjection, Visual):
             return
         Visual._learn(self, moments, X, y, T, pretrained)
         # The more images, the less the word counts.
-        share = np.ones(len(T))
-        share[~np.isfinite(T).all(axis=1)] = 0
-        share[self._known] = self._words_worth
         self.class_points_ = self._side_by_side(
-            np.nan_to_num(T), self.class_points_, share[:, None]
+            np.nan_to_num(T), self.class_points_, self._share[:, None]
         )
 
     def _trained(
@@ -309,7 +331,8 @@ class DeViSE(TrainedProjection, Visual):
                 kept = np.setdiff1d(np.arange(len(T)), gone)
                 pretrained = pretrained.without(kept)
         classes = np.flatnonzero((moments.counts > 0) & np.isfinite(T).all(axis=1))
-        words, more = T[classes], unit_rows(moments.means[classes]).astype(np.float32)
+        words = T[classes]
+        more = unit_rows(moments.means[classes]).astype(np.float32)
         weight = getattr(self, "pretrained_weight_", 1.0) * IMAGES_PER_ROW
         if pretrained is not None:
             words = np.concatenate([words, pretrained.class_embeddings])
@@ -379,7 +402,7 @@ class DeViSE(TrainedProjection, Visual):
                 rate /= 1 - BETA_1**step
                 M -= np.float32(rate) * first / (np.sqrt(second) + np.float32(1e-7))
             loss = total / max(1, n_images)
-            if not np.isfinite(M).all():
+            if not (np.isfinite(loss) and np.isfinite(M).all()):
                 raise self._diverged(loss)
             yield loss, [(M.copy(), np.zeros(T.shape[1], np.float32))]
 

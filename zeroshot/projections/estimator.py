@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import (
@@ -79,7 +80,7 @@ class ProjectionEstimator(BaseEstimator):
         for rows in gen_batches(len(X), BLOCK_ROWS) if self.normalize else ():
             total += roots(X[rows]).sum(axis=0, dtype=np.float64)
         empty = np.empty((0, 0), np.float32)
-        sums = Moments(np.array([len(X)]), total[None], empty)
+        sums = Moments(np.bincount(y), total[None], empty)
         center = sums.center(normalize=self.normalize, flat=False)
         self.mean_, self.scale_ = center
         self._fit(X, y, T)
@@ -93,8 +94,13 @@ class ProjectionEstimator(BaseEstimator):
         *,
         reset: bool = True,
         least: int = 1,
+        wordless: bool = False,
     ) -> tuple[Float32, Int64, Float32]:
-        """Return what is learnt from, checked; ``least``: images there must be."""
+        """Return what is learnt from, checked.
+
+        ``least``: images there must be. ``wordless``: whether a class may have a row of
+        NaN for a word vector.
+        """
         X = validate_data(
             self, X, dtype=np.float32, reset=reset, ensure_min_samples=least
         )
@@ -103,9 +109,15 @@ class ProjectionEstimator(BaseEstimator):
             dtype=np.float32,
             input_name="class_embeddings",
             ensure_min_samples=least,
-            # Further images may be of a class without a word vector.
-            ensure_all_finite=True if reset else "allow-nan",
+            ensure_all_finite="allow-nan" if wordless else True,
         )
+        is_nan = np.isnan(T)
+        if (is_nan.any(axis=1) != is_nan.all(axis=1)).any():
+            raise ValueError(
+                "Expected rows of class_embeddings that are finite, or all NaN for a "
+                "class without a word vector. Input class_embeddings contains NaN in a "
+                "part of a row."
+            )
         y = np.asarray(y)
         check_consistent_length(X, y)
         if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
@@ -189,10 +201,11 @@ class MomentsProjection(ProjectionEstimator):
         ``pretrained``: the backbone's own classes, to learn from too; then there may be
         no image.
         """
+        # What an earlier fit has chosen is chosen anew.
         for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)  # what was chosen for other images
+            delattr(self, name)
         least = 1 if pretrained is None else 0
-        X, y, T = self._checked(X, y, class_embeddings, least=least)
+        X, y, T = self._checked(X, y, class_embeddings, least=least, wordless=True)
         moments = Moments.of(X, y, len(T), normalize=self.normalize)
         return self._learn_from(moments, X, y, T, pretrained)
 
@@ -207,8 +220,20 @@ class MomentsProjection(ProjectionEstimator):
     ) -> Self:
         """Learn from further images; see `zeroshot.projections.SupportsPartialFit`."""
         check_is_fitted(self)
-        X, y, T = self._checked(X, y, class_embeddings, reset=False)
+        X, y, T = self._checked(X, y, class_embeddings, reset=False, wordless=True)
         before = Moments(self.counts_, self.sums_, self.gram_)
+        places = np.asarray(places)
+        if not (
+            places.shape == before.counts.shape
+            and np.issubdtype(places.dtype, np.integer)
+            and len(np.unique(places)) == len(places)
+            and np.isin(places, np.arange(len(T))).all()
+        ):
+            raise ValueError(
+                f"Expected places as different rows of class_embeddings (0.."
+                f"{len(T) - 1}), one for each of the {len(before.counts)} classes "
+                f"before. Got {places.tolist()!r}."
+            )
         more = Moments.of(X, y, len(T), normalize=self.normalize)
         moments = before.with_more(more, places)
         return self._learn_from(moments, X, y, T, pretrained)
@@ -221,6 +246,22 @@ class MomentsProjection(ProjectionEstimator):
         T: Float32,
         pretrained: PretrainedClasses | None,
     ) -> Self:
+        if pretrained is not None and pretrained.weights.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"Expected a classifier of the features that are learnt from, of "
+                f"length {X.shape[1]}. Got one of features of length "
+                f"{pretrained.weights.shape[1]}. Give that of the same backbone."
+            )
+        has_word: NDArray[np.bool_] = np.asarray(np.isfinite(T).all(axis=1))
+        if not has_word[moments.counts == 0].all():
+            raise ValueError(
+                "Expected images of each class without a word vector (NaN). Got a "
+                "class that has neither."
+            )
+        if pretrained is None and not has_word.any():
+            raise ValueError(
+                "Expected a class with a word vector. Got class_embeddings of NaN."
+            )
         prepared = self._take(moments, flat=pretrained is not None)
         self._learn(prepared, X, y, T, pretrained)
         return self

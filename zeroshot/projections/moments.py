@@ -29,9 +29,10 @@ __all__ = ["Moments", "roots"]
 BLOCK_ROWS = 3072  # 24 MB of 2048 features; 32 MB would be mapped anew each time
 CACHED_ROWS = 32  # 256 kB: the passes over them stay in the processor's cache
 TINY = np.finfo(np.float32).tiny
-# Where there is no image: the roots of pooled ReLU features are positive and point into
-# one corner of the space. With a mean of this length along the diagonal, no training
-# image is needed: 0.73 on the Caltech classes, with the true mean 0.74, with none 0.70.
+# Without images of two classes: the roots of pooled ReLU features are positive and
+# point into one corner of the space. With a mean of this length along the diagonal, no
+# training image is needed: 0.73 on the Caltech classes, with the true mean 0.74, with
+# none 0.70.
 FLAT = 0.8
 # Classes of images that such a mean counts for, beside the backbone's own classes: the
 # mean of one or two classes is where these lie. With 1, 2 and 3 classes of Caltech 0.81

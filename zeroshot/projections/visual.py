@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.utils.validation import check_is_fitted
 
 from zeroshot.projections.base import (
     Float32,
@@ -107,6 +108,7 @@ class Visual(MomentsProjection):
     centres_: Float32
     dual_coef_: Float32
     class_points_: Float32
+    _share: Float64
 
     def __init__(
         self,
@@ -128,10 +130,24 @@ class Visual(MomentsProjection):
         return {name: getattr(self, f"{name}_") for name in names}
 
     def transform_labels(self, class_embeddings: Floats) -> Float32:
-        """Map word vectors (m, dim_text) to visual prototypes (m, dim_visual)."""
+        """Map word vectors to visual prototypes.
+
+        Parameters
+        ----------
+        class_embeddings : ndarray of shape (m, dim_text)
+            Of unit length.
+
+        Returns
+        -------
+        points : ndarray of shape (m, dim_visual), float32
+            Of unit length.
+        """
+        check_is_fitted(self)
         return self._visual_labels(class_embeddings)
 
     def _visual_labels(self, class_embeddings: Floats) -> Float32:
+        if len(class_embeddings) == 0:
+            return np.empty((0, self.dual_coef_.shape[1]), np.float32)
         kernel = _kernel(class_embeddings, self.centres_, self.gamma_)
         points: Float32 = unit_rows(kernel.astype(np.float32) @ self.dual_coef_)
         return points
@@ -155,10 +171,11 @@ class Visual(MomentsProjection):
         self.centres_, self.dual_coef_ = task.words, dual.astype(np.float32)
         points = np.zeros_like(prototypes, np.float32)
         points[has_images] = prototypes[has_images]
+        # What the word of a class counts for, beside its images.
+        share = np.asarray(np.isfinite(T).all(axis=1), np.float64)
         silent = np.flatnonzero(np.isfinite(T).all(axis=1) & ~has_images)
         if len(silent):
             points[silent] = self._visual_labels(T[silent])
-        self._known, self._words_worth = known, np.ones(len(known))
         if len(known):
             # What the others predict for a class, from one inverse of all: the formula
             # of leave-one-out for kernel ridge.
@@ -168,9 +185,10 @@ class Visual(MomentsProjection):
             variance = 1 / diagonal - task.noise(alpha, weight)[own]
             kappa = np.maximum(1, IMAGES_PER_WORD / np.maximum(variance, 0.02))
             counts = moments.counts[known]
-            self._words_worth = kappa / (kappa + counts)
+            share[known] = kappa / (kappa + counts)
             blend = kappa[:, None] * others + counts[:, None] * prototypes[known]
             points[known] = unit_rows(blend)
+        self._share = share
         self.class_points_ = points
 
     def _choose(

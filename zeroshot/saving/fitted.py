@@ -529,7 +529,10 @@ def _from_bundle(
             f"class embeddings of {class_embeddings.dtype} and shape "
             f"{class_embeddings.shape} for {len(labels)} classes"
         )
-    pretrained = _pretrained(record["pretrained"], arrays)
+    if provider.dim != class_embeddings.shape[1]:
+        raise ValueError(f"vectors of {provider.dim} dimensions beside those classes")
+    n_features = int(record["n_features"])
+    pretrained = _pretrained(record["pretrained"], arrays, len(labels), n_features)
     space = LabelSpace.of(
         projection,
         class_embeddings,
@@ -537,7 +540,7 @@ def _from_bundle(
         float(record["hub_correction"]),
     )
     # Tried now, so that a bundle that was edited fails here and not when predicting.
-    points = projection.transform(np.zeros((1, record["n_features"]), np.float32))
+    points = projection.transform(np.zeros((1, n_features), np.float32))
     tried = space.label_points(class_embeddings[:1], np.array([-1]))
     if not points.shape[1] == space.seen.shape[1] == tried.shape[1] - 1:
         raise ValueError(
@@ -550,7 +553,12 @@ def _from_bundle(
     if len(report.entries) != len(labels):
         raise ValueError(f"{len(report.entries)} entries for {len(labels)} classes")
     tuning = record["fine_tuning"]
-    calibration, background = record["calibration"], "calibration/"
+    calibration = _calibration(record["calibration"], arrays)
+    if calibration is not None:
+        background = calibration.background
+        wanted = len(labels), space.seen.shape[1]
+        if (len(background.folds), background.points.shape[1]) != wanted:
+            raise ValueError("a background of other classes or dimensions")
     fitted = Fitted(
         seen_classes=labels,
         class_embeddings=class_embeddings,
@@ -560,19 +568,10 @@ def _from_bundle(
         backbone_fingerprint=record["backbone_fingerprint"],
         embeddings=provider,
         projection=projection,
-        n_features=int(record["n_features"]),
+        n_features=n_features,
         n_images=int(record["n_images"]),
         pretrained=pretrained,
-        calibration=None
-        if calibration is None
-        else Calibration.from_record(
-            calibration,
-            {
-                name.removeprefix(background): array
-                for name, array in arrays.items()
-                if name.startswith(background)
-            },
-        ),
+        calibration=calibration,
         fine_tuning=None if tuning is None else FineTuningReport.from_dict(tuning),
         kept_candidates=_kept_candidates(record["candidates"], arrays),
     )
@@ -616,8 +615,25 @@ def _kept_candidates(
     return CandidateSet(labels, aliases, vectors, np.full(len(labels), -1), entries)
 
 
-def _pretrained(
+def _calibration(
     saved: Mapping[str, Any] | None, arrays: Mapping[str, NDArray[Any]]
+) -> Calibration | None:
+    if saved is None:
+        return None
+    prefix = "calibration/"
+    background = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    return Calibration.from_record(saved, background)
+
+
+def _pretrained(
+    saved: Mapping[str, Any] | None,
+    arrays: Mapping[str, NDArray[Any]],
+    n_classes: int,
+    n_features: int,
 ) -> Pretrained | None:
     if saved is None:
         return None
@@ -627,8 +643,19 @@ def _pretrained(
     }
     names = tuple(tuple(map(_text, each)) for each in saved["names"])
     classes = PretrainedClasses(**parts)
-    shapes = {len(part) for part in parts.values()}
-    if shapes != {len(names)} or not all(names) or not names:
+    T, class_of = classes.class_embeddings, classes.class_of
+    kinds = {part.dtype.kind for part in (T, classes.weights, classes.bias)}
+    if not (
+        {len(part) for part in parts.values()} == {len(names)}
+        and names
+        and all(names)
+        and T.ndim == classes.weights.ndim == 2
+        and classes.bias.ndim == class_of.ndim == 1
+        and classes.weights.shape[1] == n_features
+        and kinds == {"f"}
+        and class_of.dtype.kind == "i"
+        and -1 <= class_of.min() <= class_of.max() < n_classes
+    ):
         raise ValueError("names, vectors and rows of pretrained classes do not fit")
     return Pretrained(names, classes, int(saved["n_left_out"]))
 

@@ -82,8 +82,6 @@ class LabelSpace:
         if pretrained is not None:
             words = pretrained.class_embeddings
         others = label_points(projection, words)
-        if len(others) == 0:
-            others = np.empty((0, seen.shape[1]), np.float32)
         return cls(projection, seen, others, hub_correction)
 
     def label_points(

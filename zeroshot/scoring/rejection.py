@@ -123,6 +123,11 @@ class StandOut:
         named[self.class_of[is_seen]] = True
         shown = np.concatenate([~named, self.pretrained_of < 0])
         leaves_some = shown.any()
+        # A candidate may go by another name of a seen class, which the backbone knows.
+        is_alias = (self.pretrained_of >= 0) & (self.twins >= 0)
+        alias_of = self.class_of.copy()
+        alias_of[self.pretrained_of[is_alias]] = self.twins[is_alias]
+        alias_of[is_seen] = self.class_of[is_seen]
         values = np.empty(len(points))
         width = len(self.candidates) + len(shown)
         for rows in blocks(len(points), max(1, width)):
@@ -138,15 +143,17 @@ class StandOut:
                 hidden = hidden_classes[rows]
                 # An index of -1 takes the last column, which is not hidden.
                 padded = np.pad(hidden, ((0, 0), (0, 1)))
-                scores[padded[:, self.class_of]] = -np.inf
+                scores[padded[:, alias_of]] = -np.inf
                 back[np.hstack([hidden, padded[:, self.twins]])] = -np.inf
             if leaves_some:
                 back[:, ~shown] = -np.inf
             else:
+                back[:, len(self.seen) :] = -np.inf
                 best = self.class_of[scores.argmax(axis=1)]
-                back[np.arange(len(best)), best] = -np.inf
+                named_best = np.flatnonzero(best >= 0)
+                back[named_best, best[named_best]] = -np.inf
             n = np.maximum(1, np.isfinite(back).sum(axis=1))
-            values[rows] = t * (
-                logsumexp(scores / t, axis=1) - logsumexp(back / t, axis=1) + np.log(n)
-            )
+            ours, rest = logsumexp(scores / t, axis=1), logsumexp(back / t, axis=1)
+            rest[np.isneginf(ours)] = 0  # no candidate is left, whatever else is
+            values[rows] = t * (ours - rest + np.log(n))
         return values

@@ -9,7 +9,15 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
 
-from zeroshot.projections.base import Projection
+from zeroshot.projections.base import (
+    PretrainedClasses,
+    Projection,
+    SupportsClassPoints,
+    SupportsLabels,
+    SupportsPartialFit,
+    label_points,
+    learns_from_pretrained,
+)
 from zeroshot.testing import _kit as kit
 
 __all__ = ["check_projection", "projection_checks"]
@@ -18,8 +26,8 @@ N_SEEN, N_UNSEEN, IMAGES_PER_CLASS = 12, 4, 20
 DIM_TEXT, DIM_VISUAL = 8, 24
 NOISE = 0.3
 ENOUGH = 0.6
-"""Accuracy on unseen classes. Here ridge and ESZSL have 1.0, DeViSE has 0.98; chance is
-0.25."""
+"""Accuracy on unseen classes. Here ridge, ESZSL, SAE, Visual and DeViSE have 1.0,
+and chance is 0.25."""
 
 
 def check_projection(
@@ -27,7 +35,9 @@ def check_projection(
 ) -> None:
     """Check that a projection keeps the contract of `Projection`.
 
-    Clones of it are fitted some ten times, on 240 images of 24 features.
+    Clones of it are fitted some twenty times, on 240 images of 24 features. What is
+    optional is checked where it is there: ``transform_labels``, ``class_points_``,
+    ``partial_fit``, and ``pretrained`` of `fit`.
 
     Parameters
     ----------
@@ -112,15 +122,140 @@ def check_fit(projection: Any) -> None:
         )
 
 
+def check_fit_again(projection: Any) -> None:
+    """A second `fit` starts anew: nothing is left of the first."""
+    X, y, T = _problem().seen
+    few = y < N_SEEN // 3
+    fitted = _fresh(projection).fit(X[few], y[few], class_embeddings=T)
+    fitted.fit(X, y, class_embeddings=T)
+    kit.expect_same(
+        fitted.transform(X),
+        _fitted(projection).transform(X),
+        "the same points from a second fit as from a first",
+    )
+
+
 def check_points(projection: Any) -> None:
-    """Points have shape (n, dim_text), float32, finite, for 5 images, 1 and none."""
+    """Points are float32, finite, of one length, for 5 images, 1 and none.
+
+    Without ``transform_labels`` that is ``dim_text``.
+    """
     fitted, X = _fitted(projection), _problem().seen.X
     for n in (5, 1, 0):
-        points = fitted.transform(X[:n])
-        call = f"transform of {n} rows"
-        kit.expect_array(points, (n, DIM_TEXT), np.float32, call)
-        bad = int(np.count_nonzero(~np.isfinite(points)))
-        kit.expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
+        _expect_points(fitted, fitted.transform(X[:n]), n, f"transform of {n} rows")
+
+
+def check_labels(projection: Any) -> None:
+    """``transform_labels`` returns points as long as those of images, float32, finite.
+
+    For 5 labels, 1 and none; before `fit` it raises ``NotFittedError``.
+    """
+    if not isinstance(projection, SupportsLabels):
+        return
+    fitted, T = _fitted(projection), _problem().seen.class_embeddings
+    for n in (5, 1, 0):
+        points = fitted.transform_labels(T[:n])
+        _expect_points(fitted, points, n, f"transform_labels of {n} rows")
+    before = T.copy()
+    fitted.transform_labels(T)
+    changed = int(np.count_nonzero(before != T))
+    kit.expect(
+        changed == 0,
+        "transform_labels to leave class_embeddings alone",
+        f"{changed} changed numbers",
+    )
+    try:
+        got = _fresh(projection).transform_labels(T)
+    except NotFittedError:
+        return
+    expected = "transform_labels before fit to raise NotFittedError"
+    # One that leaves words where they are has learnt nothing that could be missing.
+    kit.expect(np.array_equal(got, T), expected, kit.describe(got))
+
+
+def check_labels_independent(projection: Any) -> None:
+    """The point of a label depends on its own row only."""
+    if not isinstance(projection, SupportsLabels):
+        return
+    fitted, T = _fitted(projection), _problem().unseen.class_embeddings
+    one_by_one = [fitted.transform_labels(T[i : i + 1]) for i in range(len(T))]
+    kit.expect_same(
+        fitted.transform_labels(T),
+        np.concatenate(one_by_one),
+        "the point of a label to be the same in a list and alone",
+    )
+
+
+def check_class_points(projection: Any) -> None:
+    """``class_points_`` has a finite row for each class, as long as other points."""
+    fitted = _fitted(projection)
+    if isinstance(fitted, SupportsClassPoints):
+        _expect_points(fitted, fitted.class_points_, N_SEEN, "class_points_")
+
+
+def check_pretrained(projection: Any) -> None:
+    """`fit` with ``pretrained`` learns from these classes alone, without any image."""
+    if not learns_from_pretrained(projection):
+        return
+    X, y, T = _problem().seen
+    rows = np.stack([X[y == label].mean(axis=0) for label in range(N_SEEN)])
+    zeros, names = np.zeros(N_SEEN, np.float32), np.full(N_SEEN, -1)
+    pretrained = PretrainedClasses(T, rows, zeros, names)
+    fitted = _fresh(projection)
+    fitted.fit(X[:0], y[:0], class_embeddings=T, pretrained=pretrained)
+    points = fitted.transform(X[:5])
+    _expect_points(fitted, points, 5, "transform after fit without images")
+    if isinstance(fitted, SupportsClassPoints):
+        points, call = fitted.class_points_, "class_points_ after fit without images"
+        _expect_points(fitted, points, N_SEEN, call)
+    accuracy = _accuracy(fitted)
+    kit.expect(
+        accuracy >= ENOUGH,
+        f"an accuracy of {ENOUGH} from the pretrained classes of an easy problem",
+        f"{accuracy:.2f} (chance: {1 / N_UNSEEN})",
+    )
+
+
+def check_partial_fit(projection: Any) -> None:
+    """Learning in two parts is learning at once, also where classes come between.
+
+    That is, with the choices of the first part (``choices_``, if it has them).
+    """
+    if not isinstance(projection, SupportsPartialFit):
+        return
+    X, y, T = _problem().seen
+    is_first = (y % 3 != 1) & (np.arange(len(y)) % 2 == 0)
+    places, rows = np.unique(y[is_first], return_inverse=True)
+    fitted = _fresh(projection)
+    fitted.fit(X[is_first], rows, class_embeddings=T[places])
+    choices = getattr(fitted, "choices_", {})
+    got = fitted.partial_fit(
+        X[~is_first],
+        y[~is_first],
+        class_embeddings=T,
+        places=places,
+        pretrained=None,
+    )
+    kit.expect(got is fitted, "partial_fit to return self", kit.describe(got))
+    at_once = _fresh(projection).set_params(**choices).fit(X, y, class_embeddings=T)
+    expected = "the same {} from fit and partial_fit as from one fit"
+    kit.expect_same(
+        normalize(fitted.transform(X)),
+        normalize(at_once.transform(X)),
+        expected.format("points"),
+    )
+    unseen = _problem().unseen.class_embeddings
+    kit.expect_same(
+        label_points(fitted, unseen),
+        label_points(at_once, unseen),
+        expected.format("points of labels"),
+    )
+    if isinstance(at_once, SupportsClassPoints):
+        kit.expect_same(
+            fitted.class_points_,
+            at_once.class_points_,
+            expected.format("class_points_"),
+        )
 
 
 def check_float_types(projection: Any) -> None:
@@ -131,7 +266,7 @@ def check_float_types(projection: Any) -> None:
         fitted.fit(X.astype(fitted_on), y, class_embeddings=T.astype(fitted_on))
         points = fitted.transform(X[:2].astype(given))
         call = f"transform of {np.dtype(given)}, after fit of {np.dtype(fitted_on)},"
-        kit.expect_array(points, (2, DIM_TEXT), np.float32, call)
+        _expect_points(fitted, points, 2, call)
 
 
 def check_inputs_unchanged(projection: Any) -> None:
@@ -194,9 +329,7 @@ def check_wrong_width(projection: Any) -> None:
 
 def check_learns(projection: Any) -> None:
     """It finds classes without training images, where features are linear in words."""
-    X, y, T = _problem().unseen
-    points = normalize(_fitted(projection).transform(X))
-    accuracy = float((np.argmax(points @ T.T, axis=1) == y).mean())
+    accuracy = _accuracy(_fitted(projection))
     kit.expect(
         accuracy >= ENOUGH,
         f"an accuracy of {ENOUGH} on {N_UNSEEN} unseen classes of an easy problem",
@@ -215,13 +348,19 @@ _CHECKS = (
     check_parameters,
     check_fit,
     check_points,
+    check_labels,
+    check_labels_independent,
+    check_class_points,
     check_float_types,
     check_inputs_unchanged,
     check_deterministic,
+    check_fit_again,
     check_rows_independent,
     check_not_fitted,
     check_wrong_width,
     check_learns,
+    check_pretrained,
+    check_partial_fit,
     check_pickle,
 )
 
@@ -238,6 +377,24 @@ def _fitted(projection: Any) -> Any:
     X, y, T = _problem().seen
     fresh.fit(X, y, class_embeddings=T)
     return fresh
+
+
+def _expect_points(fitted: Any, points: Any, n: int, call: str) -> None:
+    """Fail unless those are n finite points, in the space of labels."""
+    dim = DIM_TEXT
+    if isinstance(fitted, SupportsLabels):
+        one = fitted.transform_labels(_problem().seen.class_embeddings[:1])
+        dim = one.shape[-1]
+    kit.expect_array(points, (n, dim), np.float32, call)
+    bad = int(np.count_nonzero(~np.isfinite(points)))
+    kit.expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
+
+
+def _accuracy(fitted: Any) -> float:
+    """Return the accuracy on the unseen classes."""
+    X, y, T = _problem().unseen
+    scores = normalize(fitted.transform(X)) @ label_points(fitted, T).T
+    return float((scores.argmax(axis=1) == y).mean())
 
 
 class _Images(NamedTuple):

@@ -98,11 +98,17 @@ class Pretrained:
         nothing is raised, unless it is ``required``, for want of a classifier, of its
         file or of vectors: that is said. Raises
         PluginContractError, ArtifactError if a mapping is given and the backbone has no
-        classifier; LabelError if it names a class that is none.
+        classifier; LabelError if it names a class that is none, ValueError if it is
+        none of these.
         """
         head = dense_head(setting, backbone, images, required=required)
         if head is None:
             return None
+        if setting != "auto" and not isinstance(setting, Mapping | ClassifierHead):
+            raise ValueError(
+                f"Expected pretrained_classes 'auto', a mapping {{class: name}}, a "
+                f"zeroshot.backbones.ClassifierHead or None. Got {setting!r}."
+            )
         try:
             return cls._embedded(head, embeddings, [*seen_classes])
         except OutOfVocabularyError as error:
@@ -317,7 +323,15 @@ def _named(
                 f"{len(head.class_names)}, such as {head.class_names[0][0]!r}."
             )
         columns.append(place[label_key(name)])
-        given.append((names,) if isinstance(names, str) else tuple(names))
+        texts = [names] if isinstance(names, str) else names
+        if not isinstance(texts, Sequence) or not all(
+            isinstance(text, str) for text in texts
+        ):
+            raise LabelError(
+                f"Expected a name, or a list of names, for the class {name!r} in "
+                f"pretrained_classes. Got {names!r}."
+            )
+        given.append(tuple(texts))
     weights = None if head.weights is None else head.weights[:, columns]
     bias = None if head.bias is None else head.bias[columns]
     return ClassifierHead(tuple(given), weights, bias)
