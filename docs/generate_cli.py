@@ -53,6 +53,7 @@ def command_section(name: str, command: Any) -> str:
         for parameter in inspect.signature(
             command.callback, eval_str=True
         ).parameters.values()
+        if parameter.annotation is not typer.Context
     ]
     arguments = [p for p in parameters if isinstance(p[2], ArgumentInfo)]
     options = [p for p in parameters if not isinstance(p[2], ArgumentInfo)]

@@ -5,6 +5,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from cli_runs import COLORS, SHAPES, succeed, write_vectors
+from PIL import Image
+
+from zeroshot.datasets import make_shapes
 
 # A background job of a shell ignores Ctrl-C, and so would the programs that tests start
 # and interrupt.
@@ -26,3 +30,41 @@ def real_data() -> Path:
     if not named:
         pytest.skip("needs real data: set ZEROSHOT_DATA to the folder that holds it")
     return Path(named).resolve()
+
+
+# For tests of the command line.
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Nine classes of four images: a folder with one sub-folder per class."""
+    root = tmp_path_factory.mktemp("photos")
+    images, labels = make_shapes(4, colors=COLORS, shapes=SHAPES)
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        (root / label).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(root / label / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def vectors(tmp_path_factory):
+    return write_vectors(tmp_path_factory.mktemp("vectors") / "words.csv")
+
+
+@pytest.fixture(scope="session")
+def options(vectors):
+    return ["--backbone", "color-hog", "--embeddings", vectors, "-p", "ridge"]
+
+
+@pytest.fixture(scope="session")
+def model(photos, options, tmp_path_factory):
+    """Trained on all but "red star"."""
+    out = tmp_path_factory.mktemp("models") / "model"
+    held_out = ("--unseen-labels", "red star", "--no-cache")
+    succeed("fit", photos, *options, *held_out, "--out", out)
+    return out
+
+
+@pytest.fixture
+def red_star(photos):
+    return sorted((photos / "red star").iterdir())[0]

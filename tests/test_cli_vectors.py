@@ -14,9 +14,8 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from cli_runs import run, succeed
 
-from zeroshot.cli import app
 from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
 from zeroshot.features.store import FeatureStore
 from zeroshot.storage.large_files import readable_size
@@ -29,17 +28,6 @@ WORDS = {
     "violin": [0.0, 0.0, 2.0],
     "cello": [0.0, 0.1, 2.0],
 }
-
-
-def run(*arguments, **options):
-    arguments = [str(a) for a in arguments]
-    return CliRunner().invoke(app, arguments, catch_exceptions=False, **options)
-
-
-def succeed(*arguments, **options):
-    result = run(*arguments, **options)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def error_of(*arguments):

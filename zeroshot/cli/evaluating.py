@@ -7,7 +7,12 @@ from warnings import warn
 import typer
 
 from zeroshot.cli import options
-from zeroshot.cli.label_lists import left_out_line, load_labelled, with_vector
+from zeroshot.cli.label_lists import (
+    classes_to_learn_from,
+    left_out_line,
+    load_labelled,
+    with_vector,
+)
 from zeroshot.cli.tables import print_report, print_text
 from zeroshot.errors import PartialCoverageWarning
 
@@ -32,6 +37,18 @@ UNSEEN = options.option(
 SOFTMAX = options.option(
     "--softmax", "Add a softmax classifier of the seen classes to the table (slow)."
 )
+IMAGES_ALONE = options.option(
+    "--images-alone", "Add the method without the backbone's own classes to the table."
+)
+UNMASKED = options.option(
+    "--unmasked",
+    "Add the method with all of the backbone's own classes, also those that are held "
+    "out; else these are masked.",
+)
+OF_TRAINING = {
+    *("projection", "pretrained_classes", "splits", "unseen"),
+    *("softmax", "images_alone", "unmasked"),
+}
 MODEL = options.option(
     "--model MODEL",
     "Evaluate this saved model instead of training new ones; classes that it was not "
@@ -60,13 +77,18 @@ HTML = options.option(
 
 
 def _evaluate(
+    context: typer.Context,
     images: Annotated[Path, IMAGES],
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
-    projection: Annotated[str, options.PROJECTION] = "eszsl",
+    projection: Annotated[str, options.PROJECTION] = "devise",
+    pretrained_classes: Annotated[str, options.PRETRAINED_CLASSES] = "auto",
+    adapt: Annotated[bool, options.ADAPT] = False,
     splits: Annotated[int, SPLITS] = 5,
     unseen: Annotated[float, UNSEEN] = 0.2,
     softmax: Annotated[bool, SOFTMAX] = False,
+    images_alone: Annotated[bool, IMAGES_ALONE] = False,
+    unmasked: Annotated[bool, UNMASKED] = False,
     skip_unknown: Annotated[bool, options.SKIP_UNKNOWN] = False,
     model: Annotated[Path | None, MODEL] = None,
     proposed_split: Annotated[Path | None, PROPOSED_SPLIT] = None,
@@ -89,17 +111,21 @@ def _evaluate(
     classes (GZSL) with the harmonic mean H; and how good the scores are: area under the
     seen-unseen curve, calibration error, and how well they tell that no label fits.
     Beside them ridge regression, random vectors for the labels, and chance. With
-    --hierarchy, also how near the answers are to the truth.
+    --hierarchy, also how near the answers are to the truth. Of the classes that the
+    backbone was trained on, those that are held out take no part.
     """
     from zeroshot import load
     from zeroshot.evaluation.protocol import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
     scores = options.score_settings(seen_penalty, temperature, reject)
+    more = {"softmax": softmax, "images": images_alone, "unmasked": unmasked}
     tree = None if hierarchy is None else _read_hierarchy(hierarchy, class_names)
     settings: dict[str, Any] = {
         "projection": projection,
-        "controls": ("ridge", "random", *(["softmax"] if softmax else [])),
+        "pretrained_classes": classes_to_learn_from(pretrained_classes),
+        "adapt": adapt,
+        "controls": ("ridge", "random", *(name for name in more if more[name])),
         "hierarchy": tree,
         "random_state": seed,
         "on_unknown": "skip" if skip_unknown else "raise",
@@ -126,6 +152,11 @@ def _evaluate(
             **settings,
         )
     elif model is not None:
+        for name in sorted(options.given(context) & OF_TRAINING):
+            flag = options.flag_of(name)
+            raise typer.BadParameter(
+                f"{flag} cannot go with --model: nothing is trained."
+            )
         paths, labels = load_labelled(images, class_names, on_error.value)
         classifier = load(model, backbone=backbone, embeddings=embeddings)
         classifier.set_params(**reading, **scores)
@@ -133,7 +164,9 @@ def _evaluate(
             paths, labels, left_out = with_vector(paths, labels, classifier.embeddings_)
             if left_out:
                 warn(left_out_line(left_out), PartialCoverageWarning, stacklevel=2)
-        evaluation = evaluate_model(classifier, paths, labels, hierarchy=tree)
+        evaluation = evaluate_model(
+            classifier, paths, labels, hierarchy=tree, adapt=adapt
+        )
     elif backbone is not None and embeddings is not None:
         paths, labels = load_labelled(images, class_names, on_error.value)
         settings |= {"n_splits": splits, "unseen": unseen} | reading

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMANDS",
+    "classes_to_learn_from",
     "find_classes",
     "given_labels",
     "left_out_line",
@@ -107,6 +108,29 @@ def plain_labels(source: str | Path) -> list[str]:
             f"'{with_aliases[0]}' in '{source}'. Give each name an entry of its own."
         )
     return list(map(str, read))
+
+
+def classes_to_learn_from(
+    given: str,
+) -> Literal["auto"] | dict[str, list[str]] | None:
+    """Return what ``--pretrained-classes`` stands for, as the classifier takes it.
+
+    Of a file, the classes of its lines, called by their aliases where they have some.
+    Raises ArtifactError, LabelError as `zeroshot.labels.read_labels`.
+    """
+    from zeroshot.labels.given import read_labels
+
+    if given == "auto":
+        return "auto"
+    if given == "none":
+        return None
+    if not os.path.exists(given):
+        raise ArtifactError(
+            f"Expected auto, none, or a file of names of classes. Got {given!r}, and "
+            f"there is no such file. Correct --pretrained-classes."
+        )
+    read = read_labels(Path(given))
+    return {str(name): aliases or [str(name)] for name, aliases in read.items()}
 
 
 def short_names(labels: Iterable[str]) -> dict[str, str]:

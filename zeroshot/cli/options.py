@@ -24,13 +24,6 @@ class Format(StrEnum):
     csv = "csv"
 
 
-class Pretrained(StrEnum):
-    """How to use the classifier that a backbone was trained with."""
-
-    conse = "conse"
-    prototypes = "prototypes"
-
-
 class OnError(StrEnum):
     """What to do about an image that cannot be read."""
 
@@ -61,6 +54,17 @@ def option(names: str, told: str, **settings: Any) -> Any:
     metavar = names.split()[-1] if len(flags) < len(names.split()) else None
     settings.setdefault("show_default", False)
     return typer.Option(*flags, metavar=metavar, help=told, **settings)
+
+
+def given(context: typer.Context) -> set[str]:
+    """Return the parameters that the command line gave, however it gave them."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {n for n, source in sources.items() if source and source.name != "DEFAULT"}
+
+
+def flag_of(parameter: str) -> str:
+    """Return the option of a parameter: ``"--seen-penalty"``."""
+    return f"--{parameter.replace('_', '-')}"
 
 
 def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:
@@ -100,10 +104,22 @@ BACKBONE_OF_MODEL = option(
 EMBEDDINGS_OF_MODEL = option("--embeddings -e FILE|NAME", _FOR_A_MODEL)
 PROJECTION = option(
     "--projection -p NAME",
-    "The map from features to vectors: eszsl, devise, ..., or auto, the best on folds "
-    "of the classes; 'zeroshot projections' lists all.",
+    "The maps of images and of labels into one space: devise, visual, ridge, ...; "
+    "'zeroshot projections' lists all.",
     autocompletion=names_of("projections"),
     show_default=True,
+)
+PRETRAINED_CLASSES = option(
+    "--pretrained-classes auto|none|FILE",
+    "Which of the classes that the backbone was trained on are learnt from too. auto: "
+    "all that have a word vector; none; or a file of their names, one a line: those "
+    "alone ('cock: rooster' calls the class cock a rooster).",
+    show_default=True,
+)
+ADAPT = option(
+    "--adapt",
+    "Judge all images together, those of one class by each other: more are right, but "
+    "the answer for an image then depends on the other images given.",
 )
 SEEN_PENALTY = option(
     "--seen-penalty NUMBER|auto",
@@ -188,8 +204,9 @@ def score_settings(
         else:
             is_right = text == "auto" or lowest <= _number(text) <= highest
         if not is_right:
-            option = f"--{name.replace('_', '-')}"
-            raise typer.BadParameter(f"{option}: expected {wanted}. Got {text!r}.")
+            raise typer.BadParameter(
+                f"{flag_of(name)}: expected {wanted}. Got {text!r}."
+            )
         settings[name] = text if text.startswith("auto") else float(text)
     return settings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot.cli import options
-from zeroshot.cli.label_lists import given_labels
+from zeroshot.cli.label_lists import classes_to_learn_from, given_labels
 from zeroshot.cli.tables import print_csv, print_json, print_rows, print_text
 from zeroshot.errors import ArtifactError, ZeroShotError
 from zeroshot.escaping import escaped
@@ -21,7 +21,7 @@ __all__ = ["COMMANDS"]
 
 COLUMNS = (
     *("image", "prediction", "rank", "label", "score", "probability"),
-    *("seen", "rejected", "error"),
+    *("seen", "basis", "rejected", "error"),
 )
 
 SOURCES = options.argument(
@@ -47,18 +47,25 @@ EXPLAIN = options.option(
     "Say why: how each label's vector was made, the margin, and the classes of "
     "training that an image is nearest to.",
 )
-PRETRAINED = typer.Option(
-    "--pretrained",
-    help="Without a model: how the backbone's own classifier is used, see 'zeroshot "
-    "fit'.",
+_WITHOUT_A_MODEL = "Without a model, as for 'zeroshot fit'; a model has its own."
+PROJECTION = options.option(
+    "--projection -p NAME",
+    _WITHOUT_A_MODEL,
+    autocompletion=options.names_of("projections"),
+    show_default=True,
+)
+PRETRAINED_CLASSES = options.option(
+    "--pretrained-classes auto|FILE", _WITHOUT_A_MODEL, show_default=True
 )
 
 
 def _predict(
+    context: typer.Context,
     sources: Annotated[list[str], SOURCES],
     labels: Annotated[str | None, LABELS] = None,
     labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
     top_k: Annotated[int, TOP_K] = 5,
+    adapt: Annotated[bool, options.ADAPT] = False,
     seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
     temperature: Annotated[str | None, options.TEMPERATURE] = None,
     reject: Annotated[str | None, options.REJECT] = None,
@@ -67,7 +74,8 @@ def _predict(
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
-    pretrained: Annotated[options.Pretrained, PRETRAINED] = options.Pretrained.conse,
+    projection: Annotated[str, PROJECTION] = "devise",
+    pretrained_classes: Annotated[str, PRETRAINED_CLASSES] = "auto",
     batch_size: Annotated[int, options.BATCH_SIZE] = 32,
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
@@ -76,24 +84,32 @@ def _predict(
     """Name images, with labels that need not have been in training.
 
     With a model that 'zeroshot fit' wrote, or without one: --backbone and --embeddings
-    then use the ImageNet classifier that the network comes with; nothing is trained.
+    then use the classes of ImageNet that the network was trained on; no image is.
 
     Prints the best labels with score (cosine in -1 to 1), probability among the labels
-    given (not calibrated unless the temperature is auto) and whether training saw it.
+    given (not calibrated unless the temperature is auto) and what each is known from:
+    images of training, a class that the backbone was pretrained on, or its word alone.
     """
     candidates = given_labels([] if labels is None else [labels], labels_file)
 
-    if multi_label and explain:
-        raise typer.BadParameter("Give --multi-label or --explain, not both.")
+    if adapt + multi_label + explain > 1:
+        raise typer.BadParameter("Give one of --adapt, --multi-label and --explain.")
     settings = options.score_settings(seen_penalty, temperature, reject)
-    classifier, given = _open(sources, backbone, embeddings, pretrained)
+    classifier, images_given = _open(
+        sources,
+        backbone,
+        embeddings,
+        projection,
+        pretrained_classes,
+        options.given(context),
+    )
     classifier.set_params(
         batch_size=batch_size,
         cache=not no_cache,
         on_error=on_error.value,
         **settings,
     )
-    images, names = _opened(given, on_error)
+    images, names = _opened(images_given, on_error)
     why: list[Explanation] = []
     ranked: Sequence[Sequence[RankedLabel]]
     try:
@@ -104,7 +120,7 @@ def _predict(
             ranked = [each.ranked for each in why]
         else:
             ranked = classifier.rank(
-                points, candidates, k=top_k, multi_label=multi_label
+                points, candidates, k=top_k, multi_label=multi_label, adapt=adapt
             )
     except ZeroShotError:
         raise
@@ -139,7 +155,9 @@ def _open(
     sources: list[str],
     backbone: str | None,
     embeddings: str | None,
-    pretrained: options.Pretrained,
+    projection: str,
+    pretrained_classes: str,
+    given: set[str],
 ) -> "tuple[ZeroShotClassifier, list[str]]":
     """Return the model that comes first, or one made of the options; and the images."""
     from zeroshot import ZeroShotClassifier, load
@@ -148,10 +166,24 @@ def _open(
     first, *images = sources
     if is_bundle(Path(first)) or backbone is None or embeddings is None:
         classifier = load(first, backbone=backbone, embeddings=embeddings)
+        for name in sorted(given & {"projection", "pretrained_classes"}):
+            flag = options.flag_of(name)
+            raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
         if not images:
             raise typer.BadParameter("Give images after the model.")
         return classifier, images
-    classifier = ZeroShotClassifier(backbone, embeddings, random_state=0)
+    classes = classes_to_learn_from(pretrained_classes)
+    if classes is None:
+        raise typer.BadParameter(
+            "--pretrained-classes none leaves nothing to learn from without a model."
+        )
+    classifier = ZeroShotClassifier(
+        backbone,
+        embeddings,
+        projection=projection,
+        pretrained_classes=classes,
+        random_state=0,
+    )
     return classifier.fit_pretrained(), sources
 
 
@@ -177,17 +209,13 @@ def _opened(
 
 
 def _print_table(results: list[dict[str, Any]]) -> None:
-    columns = ["image", "label", "probability", "score", "seen"]
+    columns = ["image", "label", "probability", "score", "from"]
     if any(result["error"] for result in results):  # mostly: no column for nothing
         columns.append("error")
     rows: list[dict[str, Any]] = []
     for result in results:
         answers = [
-            {
-                **answer,
-                "label": str(answer["label"]),
-                "seen": "yes" if answer["seen"] else "no",
-            }
+            {**answer, "label": str(answer["label"]), "from": answer["basis"]}
             for answer in result["ranked"]
         ]
         if result["prediction"] not in [each["label"] for each in result["ranked"]]:

@@ -1,13 +1,16 @@
 """The commands that train models: demo, fit."""
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zeroshot.cli import options
+from zeroshot.cli.adding import OF_IMAGES, add_images, check_place_to_write
 from zeroshot.cli.label_lists import (
+    classes_to_learn_from,
     find_classes,
     left_out_line,
     load_labelled,
@@ -16,13 +19,23 @@ from zeroshot.cli.label_lists import (
     with_vector,
 )
 from zeroshot.cli.tables import print_text
-from zeroshot.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from zeroshot.classifier import ZeroShotClassifier
 
 __all__ = ["COMMANDS"]
 
 PICTURE = typer.Option("--out", "-o", help="Where to write the picture (PNG).")
 OUT = options.option(
-    "--out -o MODEL", "Folder to write the model to; an older model there is replaced."
+    "--out -o MODEL",
+    "Folder to write the model to; an older model there is replaced. With --add the "
+    "default is the model's own.",
+)
+ADD = options.option(
+    "--add MODEL",
+    "Add the images to this saved model: more of the classes that it knows, or of new "
+    "ones; one image of a class will do. Backbone, embeddings and settings are the "
+    "model's.",
 )
 IMAGES = options.argument(
     "Labelled images: a folder with one sub-folder per class, or a .csv with the "
@@ -31,9 +44,8 @@ IMAGES = options.argument(
 )
 PRETRAINED = options.option(
     "--pretrained",
-    "Train on no images: use the classifier of 1000 ImageNet classes that the backbone "
-    "was trained with. conse: the mean of the vectors of its most probable classes; "
-    "prototypes: the projection learnt from its weights.",
+    "Train on no images: the classes that the backbone was trained on, usually the "
+    "1000 of ImageNet, are the seen ones.",
 )
 HOLD_OUT = options.option(
     "--hold-out SHARE",
@@ -86,12 +98,15 @@ def _demo(
 
 
 def _fit(
-    backbone: Annotated[str, options.BACKBONE],
-    embeddings: Annotated[str, options.EMBEDDINGS],
-    out: Annotated[Path, OUT],
+    context: typer.Context,
     images: Annotated[Path | None, IMAGES] = None,
+    backbone: Annotated[str | None, options.BACKBONE] = None,
+    embeddings: Annotated[str | None, options.EMBEDDINGS] = None,
+    out: Annotated[Path | None, OUT] = None,
+    add: Annotated[Path | None, ADD] = None,
     projection: Annotated[str, options.PROJECTION] = "devise",
-    pretrained: Annotated[options.Pretrained | None, PRETRAINED] = None,
+    pretrained_classes: Annotated[str, options.PRETRAINED_CLASSES] = "auto",
+    pretrained: Annotated[bool, PRETRAINED] = False,
     seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
     temperature: Annotated[str | None, options.TEMPERATURE] = None,
     reject: Annotated[str | None, options.REJECT] = None,
@@ -108,24 +123,41 @@ def _fit(
 ) -> None:
     """Train a model on labelled images and save it as a folder.
 
-    Labels are looked up first: unknown ones are named before any image is read.
-    Features of images are cached, so a second run with other embeddings or another
-    projection is fast.
+    Needs --backbone, --embeddings and --out; or a saved model to add images to:
+    'zeroshot fit --add model/ photos/'. Labels are looked up first: unknown ones are
+    named before any image is read. Features of images are cached, so a second run with
+    other embeddings or another projection is fast.
     """
+    given = options.given(context)
+    reading: dict[str, Any] = {
+        "batch_size": batch_size,
+        "cache": not no_cache,
+        "on_error": on_error.value,
+    }
+    if add is not None:
+        for name in sorted(given - OF_IMAGES):
+            flag = options.flag_of(name)
+            raise typer.BadParameter(f"{flag} cannot go with --add: it adds images.")
+        if images is None:
+            raise typer.BadParameter("Give the images to add to the model.")
+        asked = {k: v for k, v in reading.items() if {k, f"no_{k}"} & given}
+        add_images(add, images, class_names, backbone, embeddings, asked, out or add)
+        return
+    if backbone is None or embeddings is None or out is None:
+        raise typer.BadParameter("Give --backbone, --embeddings and --out; or --add.")
     if hold_out and unseen_labels is not None:
         raise typer.BadParameter("Give --hold-out or --unseen-labels, not both.")
-    if (images is None) is (pretrained is None):
+    if (images is None) is not pretrained:
         raise typer.BadParameter("Give images to train on, or --pretrained.")
     settings = options.score_settings(seen_penalty, temperature, reject)
-    _check_place(out)
-
-    import numpy as np
+    if pretrained:
+        _check_without_images(given, settings, pretrained_classes)
+    check_place_to_write(out)
 
     from zeroshot import ZeroShotClassifier, registry
-    from zeroshot.features.file import take
     from zeroshot.labels.cascade import embed_labels
-    from zeroshot.splits import hold_out_classes
 
+    classes = classes_to_learn_from(pretrained_classes)
     provider = registry.resolve_embeddings(embeddings)
     words = None if vocabulary is None else plain_labels(vocabulary)
     if words is not None:
@@ -134,26 +166,19 @@ def _fit(
         backbone,
         provider,
         projection=projection,
+        pretrained_classes=classes,
         **settings,
-        batch_size=batch_size,
-        cache=not no_cache,
-        on_error=on_error.value,
+        **reading,
         fine_tune=fine_tune,
         random_state=seed,
     )
     if images is None:
-        if fine_tune is not None:
-            raise typer.BadParameter("--fine-tune cannot go with --pretrained.")
-        for name, value in settings.items():
-            if "auto" in str(value):
-                raise typer.BadParameter(
-                    f"{name} cannot be auto with --pretrained: it takes images."
-                )
         classifier.fit_pretrained()
         classifier.save(out, vocabulary=words)
         print_text(
-            f"Took the {len(classifier.classes_)} classes of {backbone}'s own "
-            f"classifier that {embeddings} has vectors for.\nSaved: {out}"
+            f"Trained {projection} on no image, but on the {len(classifier.classes_)} "
+            f"classes that {backbone} was trained on and {embeddings} has vectors for."
+            f"\nSaved: {out}"
         )
         return
     paths, labels = load_labelled(images, class_names, on_error.value)
@@ -161,12 +186,19 @@ def _fit(
     if skip_unknown:
         paths, labels, left_out = with_vector(paths, labels, provider)
     unseen: list[str] = []
+
+    import numpy as np
+
+    from zeroshot.features.file import take
+    from zeroshot.splits import hold_out_classes
+
     if hold_out:
         unseen = hold_out_classes(labels, hold_out, seed)[1].tolist()
     elif unseen_labels is not None:
         unseen = find_classes(plain_labels(unseen_labels), np.unique(labels).tolist())
     train = np.flatnonzero(~np.isin(labels, unseen))
-    classifier.fit(take(paths, train), labels[train])
+    with _told_about_classes() as told:
+        classifier.fit(take(paths, train), labels[train])
     classifier.save(out, vocabulary=words)
     if classifier.fine_tuning_ is not None and classifier.fine_tuning_.used:
         print_text(classifier.fine_tuning_)  # else a warning has said it
@@ -177,6 +209,8 @@ def _fit(
         f"{len(classifier.classes_)} classes: {backbone} features, {embeddings} "
         f"vectors ({complete} labels with no word left out)."
     )
+    for line in _about_classes(classifier, backbone, projection, told):
+        print_text(line)
     if found := classifier.calibration_:
         print_text(
             f"On {found.n_folds} folds of these classes: seen penalty "
@@ -194,18 +228,62 @@ def _fit(
     print_text(f"Saved: {out}")
 
 
-def _check_place(out: Path) -> None:
-    """Refuse, before any work, a place where no model can be written."""
-    from zeroshot.saving.bundle import check_place
+def _check_without_images(
+    given: set[str], settings: dict[str, Any], pretrained_classes: str
+) -> None:
+    """Refuse what takes images."""
+    of_images = {"hold_out", "unseen_labels", "fine_tune", "class_names"}
+    of_images |= {"skip_unknown"}
+    wrong = [options.flag_of(name) for name in sorted(given & of_images)]
+    wrong += [
+        f"{options.flag_of(name)} auto"
+        for name, value in settings.items()
+        if "auto" in str(value)
+    ]
+    if pretrained_classes == "none":
+        wrong.append("--pretrained-classes none")
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]} cannot go with --pretrained.")
 
-    check_place(out)
-    parent = next(p for p in out.absolute().parents if os.path.lexists(p))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ArtifactError(
-            f"Expected a place to write the model to. Got '{out}', and '{parent}' is "
-            f"{'not writable' if parent.is_dir() else 'no folder'}. Choose another "
-            f"--out."
-        )
+
+@contextmanager
+def _told_about_classes() -> Iterator[list[str]]:
+    """Collect what is logged about the backbone's own classes."""
+    import logging
+
+    told: list[str] = []
+    logger = logging.getLogger("zeroshot")
+    level, in_effect = logger.level, logger.getEffectiveLevel()
+
+    def take(record: logging.LogRecord) -> bool:
+        if record.module == "pretrained":
+            told.append(record.getMessage())
+        return record.levelno >= in_effect  # TensorFlow's handlers would print it
+
+    logger.addFilter(take)
+    logger.setLevel(logging.INFO)
+    try:
+        yield told
+    finally:
+        logger.removeFilter(take)
+        logger.setLevel(level)
+
+
+def _about_classes(
+    classifier: "ZeroShotClassifier", backbone: str, projection: str, told: list[str]
+) -> list[str]:
+    """Say whether the backbone's own classes took part, unless a warning has."""
+    from zeroshot.projections.base import learns_from_pretrained
+
+    if classifier.pretrained_classes is None:
+        return []
+    if found := classifier.pretrained_:
+        more = f", {found.n_left_out} more have no vector" if found.n_left_out else ""
+        n = len(found.names)
+        return [f"And on {n} classes that {backbone} was trained on{more}."]
+    if not learns_from_pretrained(classifier.projection_):
+        return [f"{projection} learns nothing from classes of {backbone}'s own."]
+    return told[-1:]
 
 
 COMMANDS = (
