@@ -14,16 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from zeroshot.backbones.base import Backbone
 from zeroshot.backbones.fine_tuning_settings import FineTuning
 from zeroshot.errors import (
-    FingerprintMismatchError,
-    PluginContractError,
     ZeroShotWarning,
 )
 from zeroshot.estimator import Embeddings, FittedEstimator, check_count
-from zeroshot.features import ImagePoints, OnError
-from zeroshot.labels import Candidates, CandidateSet, embed_labels
-from zeroshot.projections.base import Projection, learns_from_pretrained
+from zeroshot.features import OnError
+from zeroshot.labels import Candidates, embed_labels
+from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted, read_fitted, write_fitted
-from zeroshot.scoring import Explanation, RankedLabel, Scores
+from zeroshot.scoring import Explanation, RankedLabel
 from zeroshot.training import (
     Pretrained,
     PretrainedSetting,
@@ -32,6 +30,7 @@ from zeroshot.training import (
     check_known,
     check_targets,
     learn,
+    learn_without_images,
 )
 
 __all__ = ["UNKNOWN_LABEL", "RankedLabel", "ZeroShotClassifier", "load"]
@@ -310,35 +309,14 @@ class ZeroShotClassifier(FittedEstimator):
             learns from images only, or a parameter is ``"auto"``: that needs images.
         """
         settings, backbone, embeddings, projection = self._begin()
-        for name in settings.automatic:
-            raise ValueError(
-                f"Expected numbers: without images there is nothing to calibrate on. "
-                f"Got {name}={getattr(settings, name)!r}. Give a number, or use fit."
-            )
         if self.fine_tune is not None:
             got = f"Got fine_tune={self.fine_tune!r}. Use fit."
             raise ValueError(f"Expected fine_tune=None: there are no images. {got}")
-        if not learns_from_pretrained(projection):
-            raise PluginContractError(
-                f"Expected a projection that learns from a classifier, such as "
-                f"'devise'. Got '{type(projection).__name__}', which needs images."
-            )
-        pretrained = Pretrained.of(
-            self.pretrained_classes, backbone, embeddings, [], required=True
-        )
-        if pretrained is None:
-            raise ValueError(
-                "Expected a backbone with a classifier of its own. Got "
-                f"backbone={backbone!r}, pretrained_classes={self.pretrained_classes!r}"
-            )
-        pretrained, classes, report = pretrained.as_seen(embeddings)
-        n_features = pretrained.classes.weights.shape[1]
-        learnt = learn(
+        learnt, classes, report = learn_without_images(
+            self.pretrained_classes,
+            backbone,
+            embeddings,
             projection,
-            np.empty((0, n_features), np.float32),
-            np.empty(0, np.intp),
-            report.class_embeddings,
-            pretrained,
             settings,
             self.random_state,
         )
@@ -349,7 +327,7 @@ class ZeroShotClassifier(FittedEstimator):
             backbone=backbone,
             backbone_fingerprint=None if backbone is None else backbone.fingerprint,
             embeddings=embeddings,
-            n_features=n_features,
+            n_features=learnt.projection.n_features_in_,
             n_images=0,
             **learnt._asdict(),
         )
@@ -455,28 +433,6 @@ class ZeroShotClassifier(FittedEstimator):
         is_pair = scores.shape[1] == 2
         return np.asarray(scores[:, 1] - scores[:, 0] if is_pair else scores)
 
-    def scores(
-        self,
-        X: Any,
-        candidate_labels: Candidates = None,
-        *,
-        embeddings: Embeddings | None = None,
-        adapt: bool = False,
-    ) -> NDArray[np.float32]:
-        """Return the score of each candidate, also of two, also of a whole batch.
-
-        Parameters
-        ----------
-        X, candidate_labels, embeddings, adapt : as in `predict`
-
-        Returns
-        -------
-        scores : ndarray of shape (n, n_candidates), float32
-            As in `decision_function`.
-        """
-        _, scores = self._scores(X, candidate_labels, embeddings, adapt)
-        return np.concatenate(list(scores.blocks()))
-
     def rank(
         self,
         X: Any,
@@ -537,96 +493,6 @@ class ZeroShotClassifier(FittedEstimator):
         entries = candidates.entries or [None] * len(candidates.labels)
         classes = self.seen_classes_.tolist()
         return scores.explained(k, self.unknown_label, entries, classes)
-
-    def points(self, X: Any) -> ImagePoints:
-        """Map images once, to be asked about many lists of labels.
-
-        Every method that predicts takes the result instead of images.
-
-        Parameters
-        ----------
-        X : images, or array-like of shape (n, dim_visual)
-            As in `fit`.
-
-        Returns
-        -------
-        points : ImagePoints
-            ``matrix``, ``positions`` of the images of its rows, and ``errors``.
-
-        Raises
-        ------
-        FingerprintMismatchError
-            If X holds features of another backbone, or points of another classifier.
-        """
-        check_is_fitted(self)
-        self._settings()
-        if isinstance(X, ImagePoints):
-            if X.projection is not self.projection_:
-                raise FingerprintMismatchError(
-                    "Expected points that this classifier made. Got those of another "
-                    "one, or of an earlier fit. Call its own points(X)."
-                )
-            return X
-        visual = self._visual(
-            X, self.backbone_, self.backbone_fingerprint_, fitting=False
-        )
-        projected = self._read(visual, self.projection_.transform)
-        return ImagePoints(**vars(projected), projection=self.projection_)
-
-    def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return the images as points in the space that labels are mapped to.
-
-        Parameters
-        ----------
-        X : images, or array-like of shape (n, dim_visual)
-
-        Returns
-        -------
-        points : ndarray of shape (n, dim), float32
-            Compare by cosine. NaN for an unreadable image under ``on_error="nan"``.
-        """
-        return self.points(X).matrix
-
-    def label_points(
-        self,
-        candidate_labels: Candidates = None,
-        *,
-        embeddings: Embeddings | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the candidates as points in the space that `transform` maps to.
-
-        Parameters
-        ----------
-        candidate_labels, embeddings : as in `predict`
-
-        Returns
-        -------
-        points : ndarray of shape (n_candidates, dim), float32
-            Of unit length, in the order of the candidates.
-        """
-        found = self._candidates(candidate_labels, embeddings)
-        space = self._fitted.label_space
-        return space.label_points(found.class_embeddings, found.class_of)[:, :-1]
-
-    def standing(
-        self, X: Any, candidate_labels: Candidates = None
-    ) -> NDArray[np.float64]:
-        """Return how far the candidates stand out from all other known classes.
-
-        What ``reject`` decides by: the log odds of the candidates against the other
-        classes of training and of the backbone (`zeroshot.scoring.rejection`).
-
-        Parameters
-        ----------
-        X, candidate_labels : as in `predict`
-
-        Returns
-        -------
-        standing : ndarray of shape (n,), float64
-            Higher is likelier to be one of the candidates; NaN for an unreadable image.
-        """
-        _, scores = self._scores(X, candidate_labels, None)
-        return scores.standing().of(scores.points)
 
     def score(
         self,
@@ -704,17 +570,6 @@ class ZeroShotClassifier(FittedEstimator):
         check_is_fitted(self)
         parameters = self.get_params(deep=False)
         write_fitted(Path(path), self._fitted, parameters, vocabulary)
-
-    def _scores(
-        self,
-        X: Any,
-        labels: Candidates,
-        embeddings: Embeddings | None,
-        adapt: bool = False,
-    ) -> tuple[CandidateSet, Scores]:
-        """Look up the candidates, then map the images: an unknown label costs none."""
-        candidates = self._candidates(labels, embeddings)
-        return candidates, self._compared(candidates, self.points(X), adapt=adapt)
 
 
 def load(

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from zeroshot import registry
 from zeroshot.backbones.base import Backbone
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import ZeroShotWarning
+from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
 from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.labels import Candidates, CandidateSet
 from zeroshot.projections.base import Projection
@@ -105,6 +105,129 @@ class FittedEstimator(
     def _fitted(self) -> Fitted:
         check_is_fitted(self)
         return Fitted.of(self)
+
+    def points(self, X: Any) -> ImagePoints:
+        """Map images once, to be asked about many lists of labels.
+
+        Every method that predicts takes the result instead of images.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+            As in `fit`.
+
+        Returns
+        -------
+        points : ImagePoints
+            ``matrix``, ``positions`` of the images of its rows, and ``errors``.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            If X holds features of another backbone, or points of another classifier.
+        """
+        check_is_fitted(self)
+        self._settings()
+        if isinstance(X, ImagePoints):
+            if X.projection is not self.projection_:
+                raise FingerprintMismatchError(
+                    "Expected points that this classifier made. Got those of another "
+                    "one, or of an earlier fit. Call its own points(X)."
+                )
+            return X
+        visual = self._visual(
+            X, self.backbone_, self.backbone_fingerprint_, fitting=False
+        )
+        projected = self._read(visual, self.projection_.transform)
+        return ImagePoints(**vars(projected), projection=self.projection_)
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the images as points in the space that labels are mapped to.
+
+        Parameters
+        ----------
+        X : images, or array-like of shape (n, dim_visual)
+
+        Returns
+        -------
+        points : ndarray of shape (n, dim), float32
+            Compare by cosine. NaN for an unreadable image under ``on_error="nan"``.
+        """
+        return self.points(X).matrix
+
+    def label_points(
+        self,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the candidates as points in the space that `transform` maps to.
+
+        Parameters
+        ----------
+        candidate_labels, embeddings : as in `predict`
+
+        Returns
+        -------
+        points : ndarray of shape (n_candidates, dim), float32
+            Of unit length, in the order of the candidates.
+        """
+        found = self._candidates(candidate_labels, embeddings)
+        space = self._fitted.label_space
+        return space.label_points(found.class_embeddings, found.class_of)[:, :-1]
+
+    def scores(
+        self,
+        X: Any,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+        adapt: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return the score of each candidate, also of two, also of a whole batch.
+
+        Parameters
+        ----------
+        X, candidate_labels, embeddings, adapt : as in `predict`
+
+        Returns
+        -------
+        scores : ndarray of shape (n, n_candidates), float32
+            As in `decision_function`.
+        """
+        _, scores = self._scores(X, candidate_labels, embeddings, adapt)
+        return np.concatenate(list(scores.blocks()))
+
+    def standing(
+        self, X: Any, candidate_labels: Candidates = None
+    ) -> NDArray[np.float64]:
+        """Return how far the candidates stand out from all other known classes.
+
+        What ``reject`` decides by: the log odds of the candidates against the other
+        classes of training and of the backbone (`zeroshot.scoring.rejection`).
+
+        Parameters
+        ----------
+        X, candidate_labels : as in `predict`
+
+        Returns
+        -------
+        standing : ndarray of shape (n,), float64
+            Higher is likelier to be one of the candidates; NaN for an unreadable image.
+        """
+        _, scores = self._scores(X, candidate_labels, None)
+        return scores.standing().of(scores.points)
+
+    def _scores(
+        self,
+        X: Any,
+        labels: Candidates,
+        embeddings: Embeddings | None,
+        adapt: bool = False,
+    ) -> tuple[CandidateSet, Scores]:
+        """Look up the candidates, then map the images: an unknown label costs none."""
+        candidates = self._candidates(labels, embeddings)
+        return candidates, self._compared(candidates, self.points(X), adapt=adapt)
 
     def _adopt(self, fitted: Fitted) -> Self:
         trained_on = self.__dict__.setdefault("_trained_on", set())

@@ -82,11 +82,23 @@ class ConSE(ProjectionEstimator):
         class_embeddings: Floats,
         pretrained: PretrainedClasses | None = None,
     ) -> Self:
-        """Learn the map, as `ProjectionEstimator.fit`.
+        """Learn the map.
 
-        ``pretrained``: the backbone's own classifier. Without images the map is read
-        off it alone; else a point is the mean of what both classifiers say, each of
-        unit length.
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim_visual)
+            Visual features; there may be none where ``pretrained`` is given.
+        y : ndarray of shape (n,), int
+            For each image its row of ``class_embeddings``.
+        class_embeddings : ndarray of shape (n_classes, dim_text)
+            Of unit length.
+        pretrained : PretrainedClasses or None, default=None
+            The backbone's own classifier. Without images the map is read off it alone;
+            else a point is the mean of what both say, each of unit length.
+
+        Returns
+        -------
+        self : ConSE
         """
         if pretrained is None or len(X):
             super().fit(X, y, class_embeddings=class_embeddings)
@@ -104,7 +116,16 @@ class ConSE(ProjectionEstimator):
         return self
 
     def transform(self, X: Floats) -> Float32:
-        """Map features to points, as `ProjectionEstimator.transform`."""
+        """Map features to points in the text space.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim_visual)
+
+        Returns
+        -------
+        points : ndarray of shape (n, dim_text), float32
+        """
         points = super().transform(X)
         if self.pretrained_:
             weights, bias, words = self.pretrained_

@@ -7,6 +7,7 @@ projection itself. To add a source of training, write a module beside these.
 # For the classifier; no user imports them.
 from zeroshot.training.fine_tuning import check_fine_tuning as check_fine_tuning
 from zeroshot.training.learning import learn as learn
+from zeroshot.training.learning import learn_without_images as learn_without_images
 from zeroshot.training.pretrained import Pretrained as Pretrained
 from zeroshot.training.pretrained import PretrainedSetting as PretrainedSetting
 from zeroshot.training.targets import Targets as Targets

@@ -7,14 +7,18 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from zeroshot.backbones.base import Backbone
+from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.errors import PluginContractError
+from zeroshot.labels.report import LabelReport
 from zeroshot.projections.base import Projection, fitted, learns_from_pretrained
 from zeroshot.scoring.calibration import Calibration, fit_calibration
 from zeroshot.scoring.folds import Training
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.settings import ScoreSettings
-from zeroshot.training.pretrained import Pretrained
+from zeroshot.training.pretrained import Pretrained, PretrainedSetting
 
-__all__ = ["Learnt", "learn"]
+__all__ = ["Learnt", "learn", "learn_without_images"]
 
 
 class Learnt(NamedTuple):
@@ -63,3 +67,43 @@ def learn(
         )
     space = LabelSpace.of(chosen, class_embeddings, classes, settings.hub_correction)
     return Learnt(chosen, pretrained, calibration, space)
+
+
+def learn_without_images(
+    setting: PretrainedSetting,
+    backbone: Backbone | None,
+    embeddings: TextEmbeddings,
+    projection: Projection,
+    settings: ScoreSettings,
+    random_state: int | np.random.RandomState | None,
+) -> tuple[Any, NDArray[Any], LabelReport]:
+    """Learn from the backbone's own classes alone, which become the seen ones.
+
+    ``setting``: ``pretrained_classes`` of the classifier. Returns what `learn` returns,
+    the classes (n_classes,), sorted, and how their vectors were made. Raises
+    NoClassifierError, ArtifactError, OutOfVocabularyError as `Pretrained.of`;
+    PluginContractError if the projection learns from images only; ValueError if there
+    is no classifier, or something is to be found on folds.
+    """
+    for name in settings.automatic:
+        raise ValueError(
+            f"Expected numbers: without images there is nothing to calibrate on. Got "
+            f"{name}={getattr(settings, name)!r}. Give a number, or use fit."
+        )
+    if not learns_from_pretrained(projection):
+        raise PluginContractError(
+            f"Expected a projection that learns from a classifier, such as 'devise'. "
+            f"Got '{type(projection).__name__}', which needs images. Use fit."
+        )
+    pretrained = Pretrained.of(setting, backbone, embeddings, [], required=True)
+    if pretrained is None:
+        raise ValueError(
+            f"Expected a backbone with a classifier of its own. Got "
+            f"backbone={backbone!r}, pretrained_classes={setting!r}. Use fit."
+        )
+    pretrained, classes, report = pretrained.as_seen(embeddings)
+    n_features = pretrained.classes.weights.shape[1]
+    no_images = np.empty((0, n_features), np.float32), np.empty(0, np.intp)
+    vectors = report.class_embeddings
+    learnt = learn(projection, *no_images, vectors, pretrained, settings, random_state)
+    return learnt, classes, report
