@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from zeroshot.projections.moments import FLAT, FLAT_CLASSES
+
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -14,12 +16,20 @@ def roots(X):
     return unit(np.sign(X) * np.sqrt(np.abs(X)))
 
 
-def prepared(X, trained_on=None):
-    """Return features as projections prepare them that were trained on those."""
+def prepared(X, trained_on=None, beside_flat=0):
+    """Return features as projections prepare them that were trained on those.
+
+    ``beside_flat``: their classes, where there are pretrained ones too: then three more
+    count, whose mean lies along the diagonal.
+    """
     known = roots(X if trained_on is None else trained_on)
-    centred = known - known.mean(axis=0)
-    length = math.sqrt(np.square(centred).sum(axis=1).mean())
-    return (roots(X) - known.mean(axis=0)) / length
+    mean = known.mean(axis=0)
+    if beside_flat:
+        diagonal = np.full(len(mean), FLAT / math.sqrt(len(mean)))
+        mean = beside_flat * mean + FLAT_CLASSES * diagonal
+        mean /= beside_flat + FLAT_CLASSES
+    length = math.sqrt(np.square(known - mean).sum(axis=1).mean())
+    return (roots(X) - mean) / length
 
 
 def easy_problem():

@@ -40,6 +40,7 @@ def scores_of(points, labels, penalty=None, *, temperature=T, anchors=None):
     before = cosine_scores(points, labels) - penalty
     adapted = adapt(points, labels, penalty, temperature, anchors=anchors)
     after = before.copy()
+    after += np.float32(adapted.others)
     np.put_along_axis(after, adapted.columns, adapted.scores, axis=1)
     return before, after
 

@@ -17,7 +17,17 @@ from zeroshot.embeddings import Attributes, open_vectors
 from zeroshot.errors import OutOfVocabularyError
 from zeroshot.features import extract_features
 from zeroshot.labels import embed_labels
-from zeroshot.projections import ALE, ESZSL, SAE, SJE, ConSE, DeViSE, Ridge, Visual
+from zeroshot.projections import (
+    ALE,
+    ESZSL,
+    SAE,
+    SJE,
+    ConSE,
+    DeViSE,
+    PretrainedClasses,
+    Ridge,
+    Visual,
+)
 from zeroshot.registry import resolve_backbone
 
 
@@ -213,12 +223,20 @@ def test_conse_is_the_convex_combination_of_the_paper(top, problem):
 
 
 def test_conse_of_a_classifier_trained_elsewhere(problem):
-    X, _, T = problem
+    X, y, T = problem
     random = np.random.default_rng(3)
     weights, bias = random.standard_normal((20, 6)), random.standard_normal(6)
-    ours = ConSE.from_classifier(weights, bias, T, top=3)
-    expected = literal_conse(X @ weights + bias, T, 3)
-    np.testing.assert_allclose(ours.transform(X), expected, atol=1e-4)
+    pretrained = PretrainedClasses(
+        T, np.float32(weights.T), np.float32(bias), np.full(6, -1)
+    )
+    learnt = {"class_embeddings": T, "pretrained": pretrained}
+    elsewhere = literal_conse(X @ weights + bias, T, 3)
+    alone = ConSE(top=3).fit(X[:0], y[:0], **learnt)
+    np.testing.assert_allclose(unit(alone.transform(X)), unit(elsewhere), atol=1e-4)
+    # Beside images: what both classifiers say, each of unit length.
+    of_images = ConSE(top=3).fit(X, y, class_embeddings=T).transform(X)
+    beside = ConSE(top=3).fit(X, y, **learnt).transform(X)
+    np.testing.assert_allclose(beside, unit(of_images) + unit(elsewhere), atol=1e-4)
 
 
 @pytest.mark.parametrize("n_classes", [1, 2])

@@ -391,7 +391,7 @@ def test_progress_is_shown_on_a_terminal_only(problem, capsys, monkeypatch):
         ("batch_size", 0),
         ("batch_size", 2.5),
         ("epochs", -1),
-        ("epochs", None),
+        ("epochs", 2.5),
         ("validation_fraction", 1.0),
         ("patience", 0),
     ],

@@ -90,7 +90,7 @@ def test_sums_of_two_parts_are_those_of_all(images):
 def test_centred_sums_are_those_of_prepared_features(images):
     X, y = images
     moments = Moments.of(X, y, 5, normalize=True)
-    mean, scale = moments.center(normalize=True)
+    mean, scale = moments.center(normalize=True, flat=False)
     centred = moments.centred(mean, scale)
     rows = prepared(X)
     np.testing.assert_allclose(scale * (roots(X) - mean), rows, atol=1e-4)
@@ -105,27 +105,25 @@ def test_centred_sums_are_those_of_prepared_features(images):
 
 def test_center_without_images_lies_along_the_diagonal():
     nothing = np.empty((0, 16), np.float32), np.empty(0, np.int64)
-    mean, scale = Moments.of(*nothing, 2, normalize=True).center(normalize=True)
+    moments = Moments.of(*nothing, 2, normalize=True)
+    mean, scale = moments.center(normalize=True, flat=True)
     np.testing.assert_allclose(mean, FLAT / 4, rtol=1e-6)
     assert scale == pytest.approx(1 / np.sqrt(1 - FLAT**2))
 
 
-def test_center_of_one_class_is_not_its_mean(images):
+@pytest.mark.parametrize("n_classes", [1, 2, 5])
+def test_center_beside_pretrained_classes_counts_three_more(n_classes, images):
     X, y = images
-    one = Moments.of(X[y == 2], y[y == 2], 5, normalize=True)
-    mean, _ = one.center(normalize=True)
-    np.testing.assert_allclose(mean, FLAT / np.sqrt(12), rtol=1e-6)
-    two = one.with_more(
-        Moments.of(X[y == 4], y[y == 4], 5, normalize=True), np.arange(5)
-    )
-    mean, _ = two.center(normalize=True)
-    expected = roots(X[np.isin(y, [2, 4])]).mean(axis=0)
-    np.testing.assert_allclose(mean, expected, atol=1e-5)
+    few = y < n_classes  # of one class the mean is where it is, not where images are
+    moments = Moments.of(X[few], y[few], 5, normalize=True)
+    mean, scale = moments.center(normalize=True, flat=True)
+    expected = prepared(X[few], beside_flat=n_classes)
+    np.testing.assert_allclose((roots(X[few]) - mean) * scale, expected, atol=1e-4)
 
 
 def test_center_of_images_that_are_all_the_same_does_not_divide_by_zero():
     X, y = np.ones((4, 9), np.float32), np.array([0, 0, 1, 1])
-    mean, scale = Moments.of(X, y, 2, normalize=True).center(normalize=True)
+    mean, scale = Moments.of(X, y, 2, normalize=True).center(normalize=True, flat=False)
     np.testing.assert_allclose(mean, 1 / 3, rtol=1e-6)
     assert scale == 1.0
 

@@ -142,10 +142,10 @@ class Visual(MomentsProjection):
         points : ndarray of shape (m, dim_visual), float32
             Of unit length.
         """
-        check_is_fitted(self)
         return self._visual_labels(class_embeddings)
 
     def _visual_labels(self, class_embeddings: Floats) -> Float32:
+        check_is_fitted(self)
         if len(class_embeddings) == 0:
             return np.empty((0, self.dual_coef_.shape[1]), np.float32)
         kernel = _kernel(class_embeddings, self.centres_, self.gamma_)

@@ -92,7 +92,7 @@ MAX_COLUMNS = 32  # labels of an image whose scores change; all, if there are no
 
 @dataclass(frozen=True)
 class Adapted:
-    """What the scores of a batch become; all others stay what they are.
+    """What the scores of a batch become.
 
     Attributes
     ----------
@@ -100,10 +100,13 @@ class Adapted:
         Labels whose scores change, for each image; k may be 0. No label is there twice.
     scores : ndarray of shape (n, k), float32
         Their new scores. NaN for an image whose point is not finite.
+    others : float
+        What is added to the scores of all other labels.
     """
 
     columns: NDArray[np.intp]
     scores: NDArray[np.float32]
+    others: float = 0.0
 
 
 def adapt(
@@ -116,8 +119,8 @@ def adapt(
 ) -> Adapted:
     """Return the scores of a batch when its images are judged together.
 
-    In a softmax, the mass that an image's old scores have for the labels in ``columns``
-    is dealt out anew, and does not change. So an image that belongs to no label is not
+    In a softmax, the mass that an image's old scores have for all labels is dealt out
+    anew, a part of it, and does not change. So an image that belongs to no label is not
     drawn to the labels as a whole, against a background. Its best label alone does gain
     (mostly more than that of other images, whose best has less to gain), so "none of
     these" is to be decided by the mass of all labels or by the old scores.
@@ -181,6 +184,9 @@ def adapt(
         X, _ = unit_points(points[rows])
         scores = (X @ L.T - p) / np.float32(temperature)
         Z = X @ W.T + offset
+        mass = logsumexp(scores, axis=1, keepdims=True)
+        if len(labels) < m:
+            mass = _mass(X, label_points, penalty, temperature)
         if k < len(labels):
             both = softmax(Z, axis=1) + softmax(scores, axis=1)
             top = np.argpartition(-both, k - 1, axis=1)[:, :k]
@@ -189,11 +195,26 @@ def adapt(
             columns[rows] = labels[top]
         else:
             columns[rows] = labels
-        mass = logsumexp(scores, axis=1, keepdims=True)
-        Z += np.log(1 - DOUBT) - logsumexp(Z, axis=1, keepdims=True)
-        alone = np.float32(np.log(DOUBT)) + scores - mass
-        new[rows] = temperature * (np.logaddexp(Z, alone) + mass)
-    return Adapted(columns, new)
+        Z -= logsumexp(Z, axis=1, keepdims=True)
+        together = np.log(1 - DOUBT) + Z + mass
+        new[rows] = temperature * np.logaddexp(together, np.log(DOUBT) + scores)
+    # What the batch says nothing of has the image's own word, for what that counts.
+    return Adapted(columns, new, float(temperature * np.log(DOUBT)))
+
+
+def _mass(
+    X: NDArray[np.float32],
+    label_points: NDArray[np.float32],
+    penalty: NDArray[np.float32],
+    temperature: float,
+) -> NDArray[np.float32]:
+    """Return the log of what all labels have together in a softmax, (n, 1)."""
+    total = np.full((len(X), 1), -np.inf, np.float32)
+    for block in blocks(len(label_points), len(X), 2**21):
+        scores = (X @ label_points[block].T - penalty[block]) / np.float32(temperature)
+        part = logsumexp(scores, axis=1, keepdims=True)
+        total = np.logaddexp(total, part).astype(np.float32)
+    return total
 
 
 def _evenly(

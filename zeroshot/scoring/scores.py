@@ -104,7 +104,9 @@ class Scores:
         for rows in blocks(max(1, len(self.points)), len(self.labels)):
             scores = LabelSpace.scores(self.points[rows], labels) - self.seen_penalty
             if self.adapt:
-                columns, new = self._adapted.columns[rows], self._adapted.scores[rows]
+                adapted = self._adapted
+                scores += np.float32(adapted.others)
+                columns, new = adapted.columns[rows], adapted.scores[rows]
                 np.put_along_axis(scores, columns, new, axis=1)
             yield scores
 
