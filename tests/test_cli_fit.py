@@ -291,7 +291,8 @@ def test_fit_in_two_parts_equals_fit_at_once(photos, options, copy, model, tmp_p
     more = only(photos, tmp_path / "more", "red star")
     both, whole = tmp_path / "both", tmp_path / "whole"
     before = (copy / "bundle.json").read_bytes()
-    succeed("fit", "--add", copy, more, "--out", both)
+    result = succeed("fit", "--add", copy, more, "--out", both)
+    assert "Added 4 images of 1 class: red star (new).\n" in result.stdout
     assert (copy / "bundle.json").read_bytes() == before
     succeed("fit", photos, *options, "--out", whole)
     parts, at_once = zeroshot.load(both), zeroshot.load(whole)

@@ -53,13 +53,17 @@ def add_images(
         added[SHOWN:] = [f"and {len(added) - SHOWN} more"]
     added += [f"{name} (new)" for label, name in names.items() if label in new]
     print_text(
-        f"Added {classifier.n_images_ - n_before} images of {len(names)} classes: "
-        f"{', '.join(added)}.\n"
+        f"Added {_counted(classifier.n_images_ - n_before, 'image', 'images')} of "
+        f"{_counted(len(names), 'class', 'classes')}: {', '.join(added)}.\n"
         f"The model knows {classifier.n_images_} images of "
         f"{len(classifier.seen_classes_)} classes now. Settings that were found on "
         f"folds of its first classes did not change: fit anew to find them anew.\n"
         f"Saved: {out}"
     )
+
+
+def _counted(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 def check_place_to_write(out: Path) -> None:
