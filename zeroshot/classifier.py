@@ -285,10 +285,9 @@ class ZeroShotClassifier(FittedEstimator):
         backbone, fingerprint = fitted.backbone, fitted.backbone_fingerprint
         visual = self._visual(X, backbone, fingerprint, fitting=True)
         targets = Targets.of(y, len(visual), self.candidate_labels, least=1)
-        fitted.check_more(targets.classes)
-        images = self._read(visual)
-        features, index, _ = targets.readable(images)
-        return self._adopt(fitted.with_more(features, targets.classes, index))
+        more = fitted.more_classes(targets.classes)
+        features, index, _ = targets.readable(self._read(visual))
+        return self._adopt(fitted.with_more(features, more, index))
 
     def fit_pretrained(self) -> Self:
         """Learn from the classes that the backbone was trained with; needs no images.

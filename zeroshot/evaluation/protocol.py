@@ -436,6 +436,7 @@ def evaluate_model(
     settings = _settings(
         backbone, fitted.embeddings, fitted.projection, y, split, features, hierarchy
     )
+    settings["adapted"] = adapt
     sources = _shown(visual.shown, features.positions)
     return Evaluation(results, settings, scored, sources)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,29 @@ from zeroshot.training.pretrained import Pretrained
 __all__ = ["Fitted", "read_fitted", "write_fitted"]
 
 C = TypeVar("C")
+
+
+class MoreClasses(NamedTuple):
+    """The seen classes with others beside them.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+    class_embeddings : ndarray of shape (n_classes, dim_text), float32
+        NaN for a class without a vector.
+    entries : tuple of LabelEntry
+    places : ndarray of shape (n_before,), int
+        Where each class before is now.
+    given : ndarray of shape (n_given,), int
+        The class that each of the labels stands for.
+    """
+
+    classes: NDArray[Any]
+    class_embeddings: NDArray[np.float32]
+    entries: tuple[LabelEntry, ...]
+    places: NDArray[np.intp]
+    given: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -174,13 +197,17 @@ class Fitted:
             fine_tuning=report,
         )
 
-    def check_more(self, classes: NDArray[Any]) -> None:
-        """Refuse, before any image is read, classes that cannot be learnt later.
+    def more_classes(self, classes: NDArray[Any]) -> "MoreClasses":
+        """Decide, before any image is read, what classes of further images are.
 
         Parameters
         ----------
-        classes : ndarray of shape (n_new,)
-            Of further images.
+        classes : ndarray of shape (n_given,)
+            Labels of further images, each once; seen or not.
+
+        Returns
+        -------
+        more : MoreClasses
 
         Raises
         ------
@@ -188,6 +215,8 @@ class Fitted:
             If the projection cannot learn later.
         LabelError
             If labels are of another kind than those of training.
+        OutOfVocabularyError
+            If a new class has no vector, and the projection cannot do without.
         """
         if not isinstance(self.projection, SupportsPartialFit):
             raise PluginContractError(
@@ -200,72 +229,71 @@ class Fitted:
                 f"Expected labels of the kind of those of training, such as "
                 f"{self.seen_classes.tolist()[0]!r}. Got {classes.tolist()[0]!r}."
             )
-
-    def with_more(
-        self,
-        features: NDArray[np.float32],
-        classes: NDArray[Any],
-        index: NDArray[np.intp],
-    ) -> Self:
-        """Return the same with further images learnt; see `check_more`.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n, dim_visual), float32
-        classes : ndarray of shape (n_new,)
-            Of these images, seen or not.
-        index : ndarray of shape (n,), int
-            Class of each.
-
-        Returns
-        -------
-        fitted : Fitted
-
-        Raises
-        ------
-        OutOfVocabularyError
-            If a new class has no vector, and the projection cannot do without.
-        """
-        names = self.seen.named(classes.tolist())
+        names = self.seen.named(classes.tolist()).tolist()
         seen = self.seen_classes.tolist()
-        new = [name for name in dict.fromkeys(names.tolist()) if name not in set(seen)]
-        merged = np.array(sorted([*seen, *new]))
-        if merged.tolist() != sorted([*seen, *new]):
-            merged = as_label_array(sorted([*seen, *new]))
-        place = {name: i for i, name in enumerate(merged.tolist())}
-        places = np.array([place[name] for name in seen], np.intp)
+        new = [name for name in dict.fromkeys(names) if name not in set(seen)]
         vectors, entries = self._new_classes(new)
+        merged = as_label_array(sorted([*seen, *new]))
+        place = {name: i for i, name in enumerate(merged.tolist())}
         T = np.empty((len(merged), self.class_embeddings.shape[1]), np.float32)
+        places = np.array([place[name] for name in seen], np.intp)
         T[places] = self.class_embeddings
         T[[place[name] for name in new]] = vectors
         made = dict(zip(seen, self.label_report.entries, strict=True))
         made |= dict(zip(new, entries, strict=True))
-        pretrained = self.pretrained and self.pretrained.beside(merged.tolist())
+        return MoreClasses(
+            merged,
+            T,
+            tuple(made[name] for name in merged.tolist()),
+            places,
+            np.array([place[name] for name in names], np.intp),
+        )
+
+    def with_more(
+        self,
+        features: NDArray[np.float32],
+        more: "MoreClasses",
+        index: NDArray[np.intp],
+    ) -> Self:
+        """Return the same with further images learnt.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, dim_visual), float32
+        more : MoreClasses
+            From `more_classes`.
+        index : ndarray of shape (n,), int
+            Which of the classes given to that is the class of each.
+
+        Returns
+        -------
+        fitted : Fitted
+        """
+        classes, T = more.classes, more.class_embeddings
+        pretrained = self.pretrained and self.pretrained.beside(classes.tolist())
         known = None if pretrained is None else pretrained.classes
         projection: Any = copy.deepcopy(self.projection)
         projection.partial_fit(
             features,
-            np.array([place[name] for name in names.tolist()], np.intp)[index],
+            more.given[index],
             class_embeddings=T,
-            places=places,
+            places=more.places,
             pretrained=known,
         )
+        calibration = self.calibration
         return replace(
             self,
-            seen_classes=merged,
+            seen_classes=classes,
             class_embeddings=T,
             label_report=LabelReport(
-                tuple(made[name] for name in merged.tolist()),
-                self.label_report.identical,
-                np.nan_to_num(T),
+                more.entries, self.label_report.identical, np.nan_to_num(T)
             ),
             label_space=LabelSpace.of(
                 projection, T, known, self.label_space.hub_correction
             ),
             projection=projection,
             pretrained=pretrained,
-            calibration=self.calibration
-            and self.calibration.beside(places, len(merged)),
+            calibration=calibration and calibration.beside(more.places, len(classes)),
             n_images=self.n_images + len(features),
         )
 
