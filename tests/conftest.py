@@ -4,6 +4,10 @@ import os
 import signal
 from pathlib import Path
 
+# Before NumPy is imported: two runs side by side on two cores, each with two threads of
+# linear algebra that wait for each other in a loop, take several times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from cli_runs import COLORS, SHAPES, succeed, write_vectors
 from PIL import Image
