@@ -203,28 +203,17 @@ class ZeroShotClassifier(FittedEstimator):
         if tuning is not None:
             network = None if visual.images is None else backbone
             check_fine_tuning(tuning, network, projection, len(targets.classes))
-        class_embeddings, report = embed_labels(targets.classes.tolist(), embeddings)
+        names = targets.classes.tolist()
+        class_embeddings, report = embed_labels(names, embeddings)
         images = self._read(visual)
         features, index, positions = targets.readable(images)
-        sources = None
-        if visual.images is not None:
-            sources = [visual.images[i] for i in positions]
+        sources = visual.images and [visual.images[i] for i in positions]
+        known = (sources, features) if sources else None
         pretrained = Pretrained.of(
-            self.pretrained_classes,
-            backbone,
-            embeddings,
-            targets.classes.tolist(),
-            None if sources is None else (sources, features),
+            self.pretrained_classes, backbone, embeddings, names, known
         )
-        learnt = learn(
-            projection,
-            features,
-            index,
-            class_embeddings,
-            pretrained,
-            settings,
-            self.random_state,
-        )
+        data = features, index, class_embeddings, pretrained
+        learnt = learn(projection, *data, settings, self.random_state)
         fitted = Fitted(
             seen_classes=targets.classes,
             class_embeddings=class_embeddings,
@@ -311,13 +300,9 @@ class ZeroShotClassifier(FittedEstimator):
         if self.fine_tune is not None:
             got = f"Got fine_tune={self.fine_tune!r}. Use fit."
             raise ValueError(f"Expected fine_tune=None: there are no images. {got}")
+        setting, seed = self.pretrained_classes, self.random_state
         learnt, classes, report = learn_without_images(
-            self.pretrained_classes,
-            backbone,
-            embeddings,
-            projection,
-            settings,
-            self.random_state,
+            setting, backbone, embeddings, projection, settings, seed
         )
         fitted = Fitted(
             seen_classes=classes,
