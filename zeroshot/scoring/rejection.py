@@ -71,7 +71,7 @@ class Background:
         that which ``rate`` of the images do not exceed. Adding a class that stands out
         without end instead (Dunn, Wasserman and Ramdas, "Distribution-Free Prediction
         Sets for Two-Layer Hierarchical Models", JASA 2023) keeps the rate for classes
-        of any kind, but of 34 accepts 0.02 where 0.05 is asked for (docs/scores.md). Of
+        of any kind, but with the 34 of Caltech 0.02 are accepted where 0.05 may be. Of
         too few classes, less than ``1 / rate - 1``, the highest value may be taken.
 
         ``rate``: share of images accepted although their label is not a candidate, in
