@@ -1,6 +1,7 @@
 """What `fit` learns on folds of the seen classes: penalty, temperature, rejection."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from zeroshot.embeddings import RandomEmbeddings
 from zeroshot.errors import PartialCoverageWarning
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
-from zeroshot.projections import Ridge
+from zeroshot.projections import Ridge, Visual
+from zeroshot.scoring.rejection import StandOut
 
 N_CLASSES, N_IMAGES, DIM = 40, 12, 16
 EMBEDDINGS = RandomEmbeddings(DIM, seed=3)
@@ -126,6 +128,36 @@ def test_reject_accepts_the_stated_share_of_images_without_their_label(task, rat
     accepted, known = np.concatenate(accepted), np.concatenate(known)
     assert rate - 0.15 < accepted[~known].mean() < rate + 0.05
     assert accepted[known].mean() > accepted[~known].mean() + 0.2
+
+
+def test_reject_places_new_candidates_as_if_each_fold_was_not_known(task):
+    X, y, is_test = task
+    clf = classifier(projection=Visual(), reject="auto:0.2", hub_correction=0.0)
+    clf.fit(X[~is_test], y[~is_test])
+    background, candidates = clf.calibration_.background, UNSEEN[:6].tolist()
+
+    def points(rows):  # without hubs nothing is added to a cosine
+        return np.column_stack([rows, np.zeros(len(rows), np.float32)])
+
+    known = StandOut(
+        candidates=points(clf.label_points(candidates)),
+        class_of=np.full(6, -1),
+        pretrained_of=np.empty(0, np.intp),
+        seen=points(clf.label_points(SEEN.tolist())),
+        pretrained=np.empty((0, 49), np.float32),
+        twins=np.empty(0, np.intp),
+        penalty=0.0,
+        temperature=clf.calibration_.temperature,
+    )
+    words, _ = embed_labels(candidates, EMBEDDINGS)
+    moved = clf.projection_.transform_labels_without(words, background.left_out)
+    without = [replace(known, candidates=points(rows)) for rows in moved]
+    values = clf.standing(X[is_test], candidates)
+    accepted = clf.predict(X[is_test], candidates) != "unknown"
+    expected = values > background.threshold(0.2, without)
+    np.testing.assert_array_equal(accepted, expected)
+    as_known = values > background.threshold(0.2, [known] * len(without))
+    assert not np.array_equal(accepted, as_known)
 
 
 def test_rank_flags_what_predict_rejects(task, fitted):

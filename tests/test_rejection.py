@@ -1,6 +1,7 @@
 """How far candidates stand out from what is known, image by image."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,18 +151,61 @@ def test_threshold_is_passed_by_the_stated_share_of_new_images():
         values.append(literal(case, point, together))
     values = np.array(values)
     values = values[np.isfinite(values)]
-    found = background.threshold(0.25, case)
-    # One class more, which stands out without end: 0.25 of six classes' images.
-    assert (values > found).mean() == pytest.approx(0.25 * 6 / 5 - 0.2, abs=0.01)
-    assert np.abs(values - found).min() < 1e-5
-    # Of fewer classes than 1 / rate - 1 it is the highest value.
-    assert background.threshold(0.1, case) == pytest.approx(values.max(), abs=1e-5)
+    assert [c.tolist() for c in background.left_out] == [[0, 2], [1, 3], [4]]
+    for rate in (0.1, 0.25):
+        found = background.threshold(rate, [case] * 3)
+        # Images of other classes are as many for all, and are like these.
+        assert (values > found).mean() == pytest.approx(rate, abs=0.01)
+        assert np.abs(values - found).min() < 1e-5
+
+
+def ladder(n_classes, n_images):
+    """Return images of classes that stand out one more than the other, and standing.
+
+    The cosine with the only candidate is what differs.
+    """
+    n = n_classes * n_images
+    cosine = (1 + np.arange(n)) / (n + 1)
+    points = np.zeros((n, DIM), np.float32)
+    points[:, 0], points[:, 1] = cosine, np.sqrt(1 - cosine**2)
+    axes = np.eye(DIM, DIM + 1, dtype=np.float32)
+    seen = np.repeat(axes[2:3], n_classes, axis=0)
+    case = standing([-1], candidates=axes[:1], seen=seen, penalty=0.0)
+    classes = np.repeat(np.arange(n_classes), n_images)
+    return Background(points, classes, np.arange(n_classes)), case
+
+
+def test_threshold_counts_classes_where_images_of_a_class_are_alike():
+    background, case = ladder(34, n_images=10)
+    values = case.of(background.points)
+    # Of 34 classes one may pass; a new one would be the first of 35 at 1 / 35.
+    found = background.threshold(0.05, [case] * 34)
+    assert found == pytest.approx(values[-1], abs=1e-6)
+    # Two may; a new one would be among the first two at 2 / 35, less than 0.06.
+    found = background.threshold(0.06, [case] * 34)
+    assert found == pytest.approx(values[-11], abs=1e-6)
+
+
+def test_threshold_counts_images_where_classes_are_alike():
+    background, case = ladder(34, n_images=10)
+    dealt = replace(background, labels=np.arange(340) % 34)
+    found = dealt.threshold(0.05, [case] * 34)
+    assert (case.of(dealt.points) > found).mean() == pytest.approx(0.05, abs=0.003)
+
+
+def test_threshold_takes_the_candidates_without_the_classes_of_each_image():
+    background, case = ladder(20, n_images=5)
+    values = case.of(background.points)
+    far = replace(case, candidates=labels(1, 3))
+    assert far.of(background.points[-5:]).max() < values[-6]
+    found = background.threshold(0.06, [case] * 19 + [far])
+    assert found == pytest.approx(values[-6], abs=1e-6)
 
 
 def test_threshold_without_another_class_accepts_all():
     case = standing([-1], n_seen=1)
     background = Background(images(4), np.zeros(4, int), np.zeros(1, int))
-    assert background.threshold(0.1, case) == -np.inf
+    assert background.threshold(0.1, [case]) == -np.inf
 
 
 class Headed(ColorHOG):

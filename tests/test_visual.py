@@ -9,7 +9,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge
 
-from zeroshot.projections import PretrainedClasses, Visual
+from zeroshot.projections import DeViSE, PretrainedClasses, Visual
 
 N_SEEN = 12
 FIXED = {"gamma": 2.0, "alpha": 0.1, "pretrained_weight": 1.0}
@@ -102,6 +102,35 @@ def test_noise_is_one_over_images_and_alpha_over_weight(weight):
         ours.transform_labels(T), unit(task.regression().predict(T)), atol=1e-4
     )
     np.testing.assert_array_equal(ours.centres_[N_SEEN:], pretrained.class_embeddings)
+
+
+@pytest.mark.parametrize("pretrained", [None, classifier_rows(twins=[4, 7])])
+def test_labels_without_some_classes_are_kernel_ridge_on_the_others(pretrained):
+    X, y, T = problem()
+    values = FIXED | {"normalize": False}
+    visual, devise = Visual(**values), DeViSE(**values, visual_weight=0.6, epochs=0)
+    for ours in (visual, devise):
+        V = prepared(X).astype(np.float32)
+        ours.fit(V, y, class_embeddings=T[:N_SEEN], pretrained=pretrained)
+    task = Task(X, y, T[:N_SEEN], pretrained, **FIXED)
+    left_out = [np.array(classes, int) for classes in ([4], [0, 7, 11], [])]
+    found = visual.transform_labels_without(T, left_out)
+    beside = devise.transform_labels_without(T, left_out)
+    for classes, points, both in zip(left_out, found, beside, strict=True):
+        rows = np.r_[classes, N_SEEN + np.flatnonzero(np.isin(task.twins, classes))]
+        expected = unit(task.regression(rows).predict(T))
+        np.testing.assert_allclose(points, expected, atol=1e-4)
+        np.testing.assert_allclose(both[:, T.shape[1] :], 0.6**0.5 * points, atol=1e-6)
+        np.testing.assert_allclose(both[:, : T.shape[1]], 0.4**0.5 * T, atol=1e-6)
+    np.testing.assert_allclose(points, visual.transform_labels(T), atol=1e-6)
+    assert [len(none) for none in visual.transform_labels_without(T[:0], [[1]])] == [0]
+
+
+def test_labels_of_the_map_alone_stay_whatever_is_left_out():
+    X, y, T = problem()
+    devise = DeViSE(visual_weight=0, epochs=0).fit(X, y, class_embeddings=T[:N_SEEN])
+    for points in devise.transform_labels_without(T, [[1], [2, 3]]):
+        np.testing.assert_array_equal(points, T)
 
 
 @pytest.mark.parametrize("pretrained", [None, classifier_rows(twins=[4, 7])])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Projection,
         SupportsClassPoints,
         SupportsLabels,
+        SupportsLeavingOut,
         SupportsPartialFit,
     )
     from zeroshot.projections.bilinear import ALE, SJE
@@ -36,6 +37,7 @@ __all__ = [
     "Ridge",
     "SupportsClassPoints",
     "SupportsLabels",
+    "SupportsLeavingOut",
     "SupportsPartialFit",
     "Visual",
 ]
@@ -54,6 +56,7 @@ __getattr__, __dir__ = lazy_names(
         "SJE": "bilinear",
         "SupportsClassPoints": "base",
         "SupportsLabels": "base",
+        "SupportsLeavingOut": "base",
         "SupportsPartialFit": "base",
         "Visual": "visual",
     },

@@ -1,6 +1,7 @@
 """The contract of a projection: images and labels into one space."""
 
 import inspect
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -16,6 +17,7 @@ __all__ = [
     "Projection",
     "SupportsClassPoints",
     "SupportsLabels",
+    "SupportsLeavingOut",
     "SupportsPartialFit",
     "fitted",
     "label_points",
@@ -91,8 +93,8 @@ class Projection(Protocol):
     unchanged by ``__init__`` and are searchable as ``projection__name``. One whose
     `fit` takes ``pretrained`` (`PretrainedClasses` or None) learns from the backbone's
     own classes too, and may then be given no image. What else one may have:
-    `SupportsLabels`, `SupportsClassPoints`, `SupportsPartialFit`, and attributes:
-    ``hub_correction``, the weight that suits it (0.5 without; see
+    `SupportsLabels`, `SupportsLeavingOut`, `SupportsClassPoints`, `SupportsPartialFit`,
+    and attributes: ``hub_correction``, the weight that suits it (0.5 without; see
     `zeroshot.scoring.label_space`); after `fit`, ``choices_``, parameters under which a
     clone makes the same choices without looking (on folds nothing is chosen anew).
     """
@@ -146,6 +148,30 @@ class SupportsLabels(Protocol):
         -------
         points : ndarray of shape (m, dim), float32
             Compared by cosine with what `Projection.transform` returns.
+        """
+
+
+@runtime_checkable
+class SupportsLeavingOut(Protocol):
+    """A projection that maps labels as if it had not learnt from some classes."""
+
+    def transform_labels_without(
+        self, class_embeddings: Floats, left_out: Iterable[Integers]
+    ) -> Iterator[Float32]:
+        """Map word vectors to points, each time without some of the classes.
+
+        Parameters
+        ----------
+        class_embeddings : ndarray of shape (m, dim_text)
+            Of unit length.
+        left_out : iterable of ndarray of int
+            Classes, as rows of what `fit` got, that are left out together; so are the
+            backbone's classes of their names.
+
+        Yields
+        ------
+        points : ndarray of shape (m, dim), float32
+            What `SupportsLabels.transform_labels` would give.
         """
 
 

@@ -1,7 +1,7 @@
 """The DeViSE projection: a map trained so that an image's own label ranks first."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from zeroshot.projections.base import (
     Float32,
     Floats,
     Int64,
+    Integers,
     PretrainedClasses,
     unit_rows,
 )
@@ -111,7 +112,7 @@ class DeViSE(TrainedProjection, Visual):
         reciprocal rank, per class) before and after each epoch of the one before, if
         there was one.
     class_points_ : ndarray of shape (n_classes, dim_text + dim_visual), float32
-    centres_, dual_coef_, gamma_, alpha_, pretrained_weight_
+    centres_, dual_coef_, owners_, inverse_, gamma_, alpha_, pretrained_weight_
         As for `Visual`; not with ``visual_weight=0``.
 
     References
@@ -212,6 +213,20 @@ class DeViSE(TrainedProjection, Visual):
             return np.asarray(class_embeddings, np.float32)
         visual = self._visual_labels(class_embeddings)
         return self._side_by_side(class_embeddings, visual)
+
+    def transform_labels_without(
+        self, class_embeddings: Floats, left_out: Iterable[Integers]
+    ) -> Iterator[Float32]:
+        """Map word vectors to points, each time without some classes.
+
+        See `zeroshot.projections.SupportsLeavingOut`. Words stay where they are.
+        """
+        if not self.visual_weight:
+            words = np.asarray(class_embeddings, np.float32)
+            yield from (words for _ in left_out)
+            return
+        for visual in super().transform_labels_without(class_embeddings, left_out):
+            yield self._side_by_side(class_embeddings, visual)
 
     def text_points(self, X: Floats, layers: Layers) -> Float32:
         """Map features to the text space by M alone.

@@ -1,5 +1,6 @@
 """From words to visual prototypes: a map of labels into the space of images."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from zeroshot.projections.base import (
     Float32,
     Floats,
     Int64,
+    Integers,
     PretrainedClasses,
     unit_rows,
 )
@@ -78,6 +80,10 @@ class Visual(MomentsProjection):
         Words of the prototypes.
     dual_coef_ : ndarray of shape (n_prototypes, dim_visual), float32
         ``(K + N)^-1 P``.
+    owners_ : ndarray of shape (n_prototypes,), int
+        The user's class that each prototype is of, by image or name, or -1.
+    inverse_ : ndarray of shape (n_prototypes, n_owned), float32
+        Columns of ``(K + N)^-1`` of the prototypes that have an owner.
     class_points_ : ndarray of shape (n_classes, dim_visual), float32
 
     References
@@ -107,6 +113,8 @@ class Visual(MomentsProjection):
     pretrained_weight_: float
     centres_: Float32
     dual_coef_: Float32
+    owners_: Int64
+    inverse_: Float32
     class_points_: Float32
     _share: Float64
 
@@ -144,6 +152,30 @@ class Visual(MomentsProjection):
         """
         return self._visual_labels(class_embeddings)
 
+    def transform_labels_without(
+        self, class_embeddings: Floats, left_out: Iterable[Integers]
+    ) -> Iterator[Float32]:
+        """Map word vectors to visual prototypes, each time without some classes.
+
+        See `zeroshot.projections.SupportsLeavingOut`. With B the prototypes left out, Q
+        the inverse and D the dual coefficients, these become ``D - Q_B (Q_BB)^-1 D_B``.
+        The mean of the images and the other prototypes stay as they are.
+        """
+        check_is_fitted(self)
+        m, dual = len(class_embeddings), self.dual_coef_
+        kernel = np.empty((0, len(dual)), np.float32)
+        if m:
+            found = _kernel(class_embeddings, self.centres_, self.gamma_)
+            kernel = found.astype(np.float32)
+        points = kernel @ dual
+        owned = np.flatnonzero(self.owners_ >= 0)
+        for classes in left_out:
+            is_out = np.isin(self.owners_[owned], classes)
+            B, columns = owned[is_out], self.inverse_[:, is_out]
+            yield unit_rows(
+                points - kernel @ columns @ np.linalg.solve(columns[B], dual[B])
+            )
+
     def _visual_labels(self, class_embeddings: Floats) -> Float32:
         check_is_fitted(self)
         if len(class_embeddings) == 0:
@@ -169,6 +201,9 @@ class Visual(MomentsProjection):
         gamma, alpha, weight = self.gamma_, self.alpha_, self.pretrained_weight_
         inverse, dual = task.solved(gamma, alpha, weight)
         self.centres_, self.dual_coef_ = task.words, dual.astype(np.float32)
+        named = np.append(known, -1)[task.class_of]
+        self.owners_ = np.concatenate([known, named]).astype(np.int64)
+        self.inverse_ = inverse[:, self.owners_ >= 0].astype(np.float32)
         points = np.zeros_like(prototypes, np.float32)
         points[has_images] = prototypes[has_images]
         # What the word of a class counts for, beside its images.

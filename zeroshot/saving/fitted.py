@@ -46,6 +46,7 @@ from zeroshot.projections.base import (
     PretrainedClasses,
     Projection,
     SupportsClassPoints,
+    SupportsLeavingOut,
     SupportsPartialFit,
 )
 from zeroshot.saving.bundle import (
@@ -587,6 +588,12 @@ def _from_bundle(
         wanted = len(labels), space.seen.shape[1]
         if (len(background.folds), background.points.shape[1]) != wanted:
             raise ValueError("a background of other classes or dimensions")
+        if isinstance(projection, SupportsLeavingOut):
+            for places in projection.transform_labels_without(
+                class_embeddings[:1], background.left_out
+            ):
+                if places.shape != (1, space.seen.shape[1]):
+                    raise ValueError(f"labels without a fold of shape {places.shape}")
     fitted = Fitted(
         seen_classes=labels,
         class_embeddings=class_embeddings,

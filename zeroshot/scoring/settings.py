@@ -77,8 +77,8 @@ class ScoreSettings:
         if rate is not None and 1 / rate - 1 > n_classes:
             warnings.warn(
                 f"A false-accept rate of {rate} takes {math.ceil(1 / rate - 1)} seen "
-                f"classes to be kept, here are {n_classes}. Only what stands out more "
-                f"than all of the training images is accepted.",
+                f"classes to be kept, here are {n_classes}. Expect more or fewer "
+                f"images to be accepted.",
                 PartialCoverageWarning,
                 stacklevel=3,
             )
