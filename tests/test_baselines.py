@@ -21,10 +21,16 @@ def test_softmax_baseline_equals_logistic_regression(n_classes):
     X, test = X.astype(np.float32), X[::3].astype(np.float32)
     pipeline = make_pipeline(
         FunctionTransformer(lambda X: np.sign(X) * np.sqrt(np.abs(X))),
-        StandardScaler(with_std=False),
         Normalizer(),
-        LogisticRegression(C=10.0, max_iter=1000),
-    ).fit(X, y)
+        StandardScaler(with_std=False),
+    )
+    # Then scaled, all alike, to a mean square of 1.
+    length = np.sqrt((pipeline.fit_transform(X) ** 2).sum(axis=1).mean())
+    pipeline.steps += [
+        ("scaled", FunctionTransformer(lambda Z: Z / length)),
+        ("softmax", LogisticRegression(C=10.0, max_iter=1000)),
+    ]
+    pipeline.fit(X, y)
     probabilities = softmax_baseline(X, y, test)
     assert pipeline.classes_.tolist() == sorted(labels)
     assert probabilities == pytest.approx(pipeline.predict_proba(test), abs=1e-4)

@@ -98,9 +98,9 @@ def test_evaluate_default_stands_beside_ridge(features):
     few = np.array([label.split()[0] in ("red", "green") for label in labels])
     result = evaluate(X[few], labels[few], None, EMBEDDINGS, n_splits=1)
     assert list(result.results) == [
-        "eszsl",
+        "devise",
         "ridge",
-        "eszsl, random vectors",
+        "devise, random vectors",
         "chance",
     ]
 
