@@ -31,7 +31,7 @@ from zeroshot.projections.moments import roots
 from zeroshot.splits import zero_shot_splits
 from zeroshot.storage.cache import replace_file
 
-SHOTS, DRAWS = (1, 2, 4, 8, 16), 4
+SHOTS, DRAWS = (1, 2, 4, 8, 16), 2
 PAGE = Path(__file__).parent.parent / "docs" / "few-images.md"
 METHODS = ("word and images", "word alone", "nearest class mean", "logistic regression")
 
@@ -104,7 +104,7 @@ def main() -> None:
         "# A few images of a new class\n\nMade by `benchmarks/few_images.py`. A model "
         "that was fitted on other classes is given a few images of each unseen class "
         "with `partial_fit`, and names the rest among these classes. Mean per-class "
-        "accuracy and standard deviation over five splits and four draws of images in "
+        "accuracy and standard deviation over five splits and two draws of images in "
         "each. The backbone was trained on ImageNet-1k; its classes of the "
         "unseen labels are masked.\n\n"
     )
