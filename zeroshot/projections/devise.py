@@ -220,6 +220,18 @@ class DeViSE(TrainedProjection, Visual):
         """Map word vectors to points, each time without some classes.
 
         See `zeroshot.projections.SupportsLeavingOut`. Words stay where they are.
+
+        Parameters
+        ----------
+        class_embeddings : ndarray of shape (m, dim_text)
+            Of unit length.
+        left_out : iterable of ndarray of int
+            Classes, as rows of what `fit` got, that are left out together.
+
+        Yields
+        ------
+        points : ndarray of shape (m, dim), float32
+            As `transform_labels` gives them.
         """
         if not self.visual_weight:
             words = np.asarray(class_embeddings, np.float32)

@@ -160,6 +160,18 @@ class Visual(MomentsProjection):
         See `zeroshot.projections.SupportsLeavingOut`. With B the prototypes left out, Q
         the inverse and D the dual coefficients, these become ``D - Q_B (Q_BB)^-1 D_B``.
         The mean of the images and the other prototypes stay as they are.
+
+        Parameters
+        ----------
+        class_embeddings : ndarray of shape (m, dim_text)
+            Of unit length.
+        left_out : iterable of ndarray of int
+            Classes, as rows of what `fit` got, that are left out together.
+
+        Yields
+        ------
+        points : ndarray of shape (m, dim_visual), float32
+            Of unit length.
         """
         check_is_fitted(self)
         m, dual = len(class_embeddings), self.dual_coef_
