@@ -110,7 +110,8 @@ def test_labels_without_some_classes_are_kernel_ridge_on_the_others(pretrained):
     values = FIXED | {"normalize": False}
     visual, devise = Visual(**values), DeViSE(**values, visual_weight=0.6, epochs=0)
     for ours in (visual, devise):
-        V = prepared(X).astype(np.float32)
+        beside_flat = 0 if pretrained is None else N_SEEN
+        V = prepared(X, beside_flat=beside_flat).astype(np.float32)
         ours.fit(V, y, class_embeddings=T[:N_SEEN], pretrained=pretrained)
     task = Task(X, y, T[:N_SEEN], pretrained, **FIXED)
     left_out = [np.array(classes, int) for classes in ([4], [0, 7, 11], [])]
