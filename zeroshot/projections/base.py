@@ -184,6 +184,9 @@ class SupportsClassPoints(Protocol):
     class_points_ : ndarray of shape (n_classes, dim), float32
         After `fit`: where the images of each class are expected. The point of a label
         that names the class, instead of what `SupportsLabels.transform_labels` gives.
+
+    It may have ``class_shares_``, (n_classes,) float32: what the word counts for in
+    each point, in [0, 1].
     """
 
     class_points_: Float32

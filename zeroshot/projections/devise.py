@@ -331,7 +331,7 @@ class DeViSE(TrainedProjection, Visual):
         Visual._learn(self, moments, X, y, T, pretrained)
         # The more images, the less the word counts.
         self.class_points_ = self._side_by_side(
-            np.nan_to_num(T), self.class_points_, self._share[:, None]
+            np.nan_to_num(T), self.class_points_, self.class_shares_[:, None]
         )
 
     def _trained(
@@ -438,8 +438,12 @@ class DeViSE(TrainedProjection, Visual):
         return self._side_by_side(points, X) if self.visual_weight else points
 
     def _side_by_side(self, text: Floats, visual: Floats, share: Any = 1.0) -> Float32:
-        """Return unit points of both, weighted; ``share``: of the text's weight."""
-        weight = (1 - self.visual_weight) * share
+        """Return unit points of both, weighted.
+
+        ``share``: of the text's weight that a label has; that of images stays whole, so
+        the cosine of the words counts for that share, not for its root.
+        """
+        weight = (1 - self.visual_weight) * share**2
         parts = (
             np.sqrt(weight) * unit_rows(text),
             np.sqrt(1 - weight) * unit_rows(visual),

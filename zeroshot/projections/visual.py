@@ -85,6 +85,8 @@ class Visual(MomentsProjection):
     inverse_ : ndarray of shape (n_prototypes, n_owned), float32
         Columns of ``(K + N)^-1`` of the prototypes that have an owner.
     class_points_ : ndarray of shape (n_classes, dim_visual), float32
+    class_shares_ : ndarray of shape (n_classes,), float32
+        What the word counts for in each: ``kappa / (kappa + n)``.
 
     References
     ----------
@@ -116,7 +118,7 @@ class Visual(MomentsProjection):
     owners_: Int64
     inverse_: Float32
     class_points_: Float32
-    _share: Float64
+    class_shares_: Float32
 
     def __init__(
         self,
@@ -235,7 +237,7 @@ class Visual(MomentsProjection):
             share[known] = kappa / (kappa + counts)
             blend = kappa[:, None] * others + counts[:, None] * prototypes[known]
             points[known] = unit_rows(blend)
-        self._share = share
+        self.class_shares_ = share.astype(np.float32)
         self.class_points_ = points
 
     def _choose(
