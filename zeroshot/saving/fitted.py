@@ -571,6 +571,7 @@ def _from_bundle(
     # Tried now, so that a bundle that was edited fails here and not when predicting.
     points = projection.transform(np.zeros((1, n_features), np.float32))
     tried = space.label_points(class_embeddings[:1], np.array([-1]))
+    space.label_points(class_embeddings[:1], np.array([0]))
     if not points.shape[1] == space.seen.shape[1] == tried.shape[1] - 1:
         raise ValueError(
             f"points of images of {points.shape[1]} dimensions, of labels of "
