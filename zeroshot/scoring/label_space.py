@@ -114,7 +114,7 @@ class LabelSpace:
         """The seen classes as `label_points` gives them, (n_classes, dim + 1).
 
         Images are no hubs: as far as a class is known by these, it loses what others
-        lose on average. Of 1 to 16 images of new classes, 0.5 points (benchmarks/few_images.py).
+        lose on average (0.5 points, `benchmarks/few_images.py`).
         """
         penalty = self._hub_penalty(self.seen)
         if isinstance(self.projection, SupportsClassPoints) and len(penalty):
