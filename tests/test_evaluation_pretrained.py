@@ -196,3 +196,10 @@ def test_a_backbone_whose_weights_lack_the_top_is_fitted_with_one_warning():
     assert clf.pretrained_ is None
     with pytest.raises(ArtifactError, match=r"notop\.h5"):
         clf.fit_pretrained()
+
+
+@pytest.mark.parametrize("setting", ["all", False, ["lion"]])
+def test_a_wrong_setting_is_refused_before_any_image_is_read(setting):
+    clf = ZeroShotClassifier("color-hog", EMBEDDINGS, pretrained_classes=setting)
+    with pytest.raises(ValueError, match="pretrained_classes"):
+        clf.fit(["no such file.jpg", "nor this.jpg"], ["red star", "blue ring"])

@@ -26,6 +26,7 @@ from zeroshot.labels import Candidates, CandidateSet
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
 from zeroshot.scoring import Scores, ScoreSettings
+from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
 
 __all__ = ["Embeddings", "FittedEstimator", "check_count"]
 
@@ -54,6 +55,7 @@ class FittedEstimator(
     backbone: str | Backbone | None
     embeddings: Embeddings
     projection: str | Projection
+    pretrained_classes: PretrainedSetting
     candidate_labels: Candidates
     batch_size: int
     cache: bool
@@ -242,6 +244,7 @@ class FittedEstimator(
     def _begin(self) -> tuple[ScoreSettings, Any, TextEmbeddings, Projection]:
         """Check parameters and make plugins; not fitted until the fit has succeeded."""
         settings = self._settings()
+        check_pretrained(self.pretrained_classes)  # before any image is read
         self.__dict__.pop("n_images_", None)
         backbone = self.backbone
         return (

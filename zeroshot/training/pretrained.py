@@ -43,6 +43,7 @@ __all__ = [
     "Pretrained",
     "PretrainedSetting",
     "as_head",
+    "check_pretrained",
     "dense_head",
     "seen_in_pretraining",
     "warn_if_seen_in_pretraining",
@@ -96,19 +97,14 @@ class Pretrained:
         ``seen_classes``: of the user's. ``images``: readable ones, and their features
         (n, dim), for a classifier that is more than a dense layer. Under ``"auto"``
         nothing is raised, unless it is ``required``, for want of a classifier, of its
-        file or of vectors: that is said. Raises
-        PluginContractError, ArtifactError if a mapping is given and the backbone has no
-        classifier; LabelError if it names a class that is none, ValueError if it is
-        none of these.
+        file or of vectors: that is said. Raises PluginContractError, ArtifactError if a
+        mapping is given and the backbone has no classifier; LabelError if it names a
+        class that is none, ValueError if it is none of these.
         """
+        check_pretrained(setting)
         head = dense_head(setting, backbone, images, required=required)
         if head is None:
             return None
-        if setting != "auto" and not isinstance(setting, Mapping | ClassifierHead):
-            raise ValueError(
-                f"Expected pretrained_classes 'auto', a mapping {{class: name}}, a "
-                f"zeroshot.backbones.ClassifierHead or None. Got {setting!r}."
-            )
         try:
             return cls._embedded(head, embeddings, [*seen_classes])
         except OutOfVocabularyError as error:
@@ -246,6 +242,16 @@ def without_classes(
         return None, gone
     names = tuple(head.class_names[i] for i in kept)
     return ClassifierHead(names, head.weights[:, kept], head.bias[kept]), gone
+
+
+def check_pretrained(setting: object) -> None:
+    """Raise ValueError for what ``pretrained_classes`` cannot be."""
+    fits = setting is None or _is_auto(setting)
+    if not fits and not isinstance(setting, Mapping | ClassifierHead):
+        raise ValueError(
+            f"Expected pretrained_classes 'auto', a mapping {{class: name}}, a "
+            f"zeroshot.backbones.ClassifierHead or None. Got {setting!r}."
+        )
 
 
 def _is_auto(setting: object) -> bool:
