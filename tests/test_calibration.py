@@ -230,7 +230,7 @@ def test_parameters_can_change_after_a_fit_that_calibrated(task, fitted):
     assert clf.seen_penalty_ == 0.0
     assert clf.set_params(seen_penalty="auto").seen_penalty_ > 0
     assert clf.set_params(seen_penalty=0.25).seen_penalty_ == 0.25
-    assert clf.temperature_ == 0.1
+    assert clf.temperature_ == clf.projection_.temperature
 
 
 def test_automatic_after_a_fit_without_calibration_raises(task):
@@ -252,7 +252,7 @@ def test_too_few_classes_warn_and_change_nothing(task):
         clf.fit(X[few], y[few])
     plain = classifier().fit(X[few], y[few])
     assert clf.rank(X, UNSEEN.tolist()) == plain.rank(X, UNSEEN.tolist())
-    assert (clf.seen_penalty_, clf.temperature_) == (0.0, 0.1)
+    assert (clf.seen_penalty_, clf.temperature_) == (0.0, clf.projection_.temperature)
 
 
 def test_rate_that_needs_more_classes_warns(task):

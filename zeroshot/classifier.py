@@ -77,8 +77,8 @@ class ZeroShotClassifier(FittedEstimator):
         it an unseen class almost never wins against seen ones. ``"auto"`` takes the
         best on folds of the seen classes (`zeroshot.scoring.calibration`).
     temperature : float, "auto" or None, default=None
-        Divides the scores before the softmax of `predict_proba`, > 0. None means 0.1,
-        which is not calibrated for your classes; ``"auto"`` is, on the folds.
+        Divides the scores before the softmax of `predict_proba`, > 0. None is what
+        suits the projection, not calibrated for your classes; ``"auto"`` is, on folds.
     reject : float, str or None, default=None
         When `predict` answers ``unknown_label``: where no candidate scores this much,
         in [-1, 1]; or, for ``"auto:0.05"``, where none stands out from the seen classes

@@ -288,7 +288,11 @@ class FittedEstimator(
 
     def _settings_in_effect(self) -> ScoreSettings:
         fitted = self._fitted
-        return self._settings().in_effect(fitted.calibration, len(fitted.seen_classes))
+        return self._settings().in_effect(
+            fitted.calibration,
+            len(fitted.seen_classes),
+            fitted.label_space.temperature,
+        )
 
     def _candidates(
         self, labels: Candidates, embeddings: Embeddings | None = None

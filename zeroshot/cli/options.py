@@ -130,7 +130,8 @@ SEEN_PENALTY = option(
 TEMPERATURE = option(
     "--temperature NUMBER|auto",
     "Divides the scores before they become probabilities. auto: calibrated on folds of "
-    "the training classes. Default: 0.1; when predicting, the model's own.",
+    "the training classes. Default: what suits the projection, not calibrated; when "
+    "predicting, the model's own.",
 )
 REJECT = option(
     "--reject SCORE|auto|auto:RATE",

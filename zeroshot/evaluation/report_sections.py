@@ -27,7 +27,6 @@ from zeroshot.evaluation.scored_split import ClassResult, ScoredSplit
 from zeroshot.images.sources import read_fitted
 from zeroshot.metrics import harmonic_mean, hit_curve
 from zeroshot.scoring.ranking import softmax
-from zeroshot.scoring.settings import DEFAULT_TEMPERATURE
 
 __all__ = ["figure", "html_table", "section", "split_sections"]
 
@@ -252,11 +251,10 @@ def _reliability(scored: ScoredSplit) -> str:
         f"<b>Reliability</b> of unseen classes among themselves: calibration error "
         f"{bins.error:.3f} at temperature {scored.temperature:.3g}."
     )
-    before = scored.reliability(DEFAULT_TEMPERATURE)
-    if before is not None and scored.temperature != DEFAULT_TEMPERATURE:
-        caption += (
-            f" At the default temperature, {DEFAULT_TEMPERATURE}: {before.error:.3f}."
-        )
+    default = scored.default_temperature
+    before = scored.reliability(default)
+    if before is not None and scored.temperature != default:
+        caption += f" At the default temperature, {default}: {before.error:.3f}."
     return figure(svg, caption)
 
 

@@ -108,6 +108,7 @@ class ScoredSplit:
     accepted: NDArray[np.bool_] | None
     penalty: float  # the classifier's, as is the temperature
     temperature: float
+    default_temperature: float  # where none is set
     # (m,): loses the penalty; an unseen label may have a seen one's name or vector
     counts_as_seen: NDArray[np.bool_]
     hops: NDArray[np.float64] | None = None  # (m, m), edges in a hierarchy
@@ -325,6 +326,7 @@ def score_split(
     LabelError and OutOfVocabularyError as `ZeroShotClassifier.predict`.
     """
     plain = copy.copy(classifier).set_params(seen_penalty=0.0, reject=None)
+    uncalibrated = copy.copy(classifier).set_params(temperature=None)
     seen, unseen = split.seen.tolist(), split.unseen.tolist()
     labels = [*seen, *unseen]
     known = Fitted.of(classifier).candidates(labels)
@@ -351,6 +353,7 @@ def score_split(
         accepted=accepted,
         penalty=classifier.seen_penalty_,
         temperature=classifier.temperature_,
+        default_temperature=uncalibrated.temperature_,
         counts_as_seen=known.is_seen,
         hops=hops,
     )

@@ -95,8 +95,9 @@ class Projection(Protocol):
     own classes too, and may then be given no image. What else one may have:
     `SupportsLabels`, `SupportsLeavingOut`, `SupportsClassPoints`, `SupportsPartialFit`,
     and attributes: ``hub_correction``, the weight that suits it (0.5 without; see
-    `zeroshot.scoring.label_space`); after `fit`, ``choices_``, parameters under which a
-    clone makes the same choices without looking (on folds nothing is chosen anew).
+    `zeroshot.scoring.label_space`), and ``temperature``, what scores are divided by
+    (0.07); after `fit`, ``choices_``, parameters under which a clone makes the same
+    choices without looking (on folds nothing is chosen anew).
     """
 
     def fit(self, X: Floats, y: Integers, *, class_embeddings: Floats) -> Self:

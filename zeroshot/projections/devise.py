@@ -83,7 +83,7 @@ class DeViSE(TrainedProjection, Visual):
     batch_size : int, default=256
         Images per step.
     epochs : int or None, default=None
-        Most passes over the images; 0 leaves a linear map where it starts. None is 3
+        Most passes over the images; 0 leaves a linear map where it starts. None is 1
         for the linear map with the rank loss, which starts near its end, and else 30.
     early_stopping : bool, default=True
         Choose the number of epochs on held-out classes: train on the others, watch the
@@ -312,7 +312,7 @@ class DeViSE(TrainedProjection, Visual):
     def _most_epochs(self) -> int:
         if self.epochs is not None:
             return self.epochs
-        return 30 if self.hidden or self.loss != "rank" else 3
+        return 30 if self.hidden or self.loss != "rank" else 1
 
     def _unwatched_epochs(self) -> int:
         is_kept = self.early_stopping and not self.hidden

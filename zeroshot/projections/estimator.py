@@ -60,6 +60,7 @@ class ProjectionEstimator(BaseEstimator):
     """
 
     hub_correction = 0.5
+    temperature = 0.07
     normalize: bool
     mean_: Float32
     scale_: float

@@ -106,6 +106,7 @@ class Visual(MomentsProjection):
     """
 
     hub_correction = 0.125
+    temperature = 0.045  # 0.035 to 0.05 are best on seen classes (docs/defaults.md)
     _rules: Rules = VisualRules
     gamma: Any
     alpha: Any

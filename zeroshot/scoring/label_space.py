@@ -59,6 +59,11 @@ class LabelSpace:
     pretrained: NDArray[np.float32]
     hub_correction: float
 
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by where no temperature is set."""
+        return float(getattr(self.projection, "temperature", 0.07))
+
     @classmethod
     def of(
         cls,

@@ -15,11 +15,7 @@ from typing import Any, Self
 from zeroshot.errors import PartialCoverageWarning
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 
-__all__ = ["DEFAULT_TEMPERATURE", "ScoreSettings", "false_accept_rate"]
-
-# Without a temperature of the user's own. Of the values tried it has the least negative
-# log likelihood on held-out seen classes of both real tasks (docs/defaults.md).
-DEFAULT_TEMPERATURE = 0.1
+__all__ = ["ScoreSettings", "false_accept_rate"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class ScoreSettings:
             warnings.warn(
                 f"{' and '.join(wanted)} cannot be fitted: that takes at least "
                 f"{MIN_CLASSES} seen classes, here are {n_classes}. There will be no "
-                f"penalty, a temperature of {DEFAULT_TEMPERATURE} and no rejection.",
+                f"penalty, the default temperature and no rejection.",
                 PartialCoverageWarning,
                 stacklevel=3,
             )
@@ -84,13 +80,15 @@ class ScoreSettings:
             )
         return True
 
-    def in_effect(self, calibration: Calibration | None, n_classes: int) -> Self:
+    def in_effect(
+        self, calibration: Calibration | None, n_classes: int, temperature: float
+    ) -> Self:
         """Return the settings with numbers for ``"auto"``; a rate of ``reject`` stays.
 
         Raises ValueError if something is ``"auto"`` that was not in `fit`.
 
         ``calibration``: what `fit` learnt. ``n_classes``: seen classes; where they are
-        too few for folds, nothing is in effect.
+        too few for folds, nothing is in effect. ``temperature``: where none is set.
         """
         if self.automatic and calibration is None and n_classes >= MIN_CLASSES:
             raise ValueError(
@@ -102,8 +100,7 @@ class ScoreSettings:
         if calibration is not None:
             found = {**vars(calibration), "reject": self.reject}
         settings = replace(self, **{name: found[name] for name in self.automatic})
-        temperature = settings.temperature or DEFAULT_TEMPERATURE
-        return replace(settings, temperature=temperature)
+        return replace(settings, temperature=settings.temperature or temperature)
 
 
 def false_accept_rate(text: str) -> float | None:
