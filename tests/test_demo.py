@@ -10,7 +10,7 @@ from PIL import Image
 
 from zeroshot.cli.demo import hold_out_combinations, run_demo
 from zeroshot.errors import ArtifactError
-from zeroshot.images.picture_sheet import write_sheet
+from zeroshot.images.picture_sheet import write_result_sheet
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,9 @@ def count(sheet, color):
 def test_sheet_frames_right_in_green_and_wrong_in_red(tmp_path):
     images = np.full((3, 16, 16, 3), 200, np.uint8)
     for name, predicted in (("a", "xxx"), ("b", "xyx"), ("c", "yyy")):
-        write_sheet(tmp_path / name, images, list("xxx"), list(predicted), title="t")
+        write_result_sheet(
+            tmp_path / name, images, list("xxx"), list(predicted), title="t"
+        )
     green, red = (20, 140, 60), (205, 30, 40)
     sheets = [Image.open(tmp_path / name) for name in "abc"]
     greens = [count(sheet, green) for sheet in sheets]
@@ -126,7 +128,7 @@ def test_sheet_shows_every_image_in_order(tmp_path):
     images = np.zeros((10, 8, 8, 3), np.uint8)
     images[:, :, :, 2] = np.arange(100, 110)[:, None, None]
     labels = [str(n) for n in range(10)]
-    write_sheet(tmp_path / "sheet.png", images, labels, labels, title="t")
+    write_result_sheet(tmp_path / "sheet.png", images, labels, labels, title="t")
     blues = np.asarray(Image.open(tmp_path / "sheet.png"))
     only_blue = (blues[:, :, :2] == 0).all(axis=2)
     rows = [
@@ -143,5 +145,5 @@ def test_sheet_that_cannot_be_written_is_our_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     images = np.zeros((1, 8, 8, 3), np.uint8)
     with pytest.raises(ArtifactError, match="file"):
-        write_sheet(tmp_path / "file" / "sheet.png", images, "a", "a", title="t")
+        write_result_sheet(tmp_path / "file" / "sheet.png", images, "a", "a", title="t")
     assert (tmp_path / "file").read_text() == "in the way"

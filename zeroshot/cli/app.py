@@ -23,6 +23,7 @@ from zeroshot.cli import (
     listings,
     predicting,
     published,
+    sorting,
     training,
     vectors,
 )
@@ -92,7 +93,7 @@ def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
         )(command)
 
 
-for module in (training, evaluating, predicting, embedding):
+for module in (training, evaluating, predicting, sorting, embedding):
     _add(module.COMMANDS, app, "Train and predict")
 _add(listings.COMMANDS, app, "Look up")
 for name, purpose, commands in (

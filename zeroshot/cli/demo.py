@@ -13,7 +13,7 @@ from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import ArtifactError
 from zeroshot.features.pipeline import extract_features
-from zeroshot.images.picture_sheet import write_sheet
+from zeroshot.images.picture_sheet import write_result_sheet
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.shapes import COLORS, SHAPES
 
@@ -74,7 +74,7 @@ def run_demo(out: str | Path = "demo-sheet.png", seed: int = 0) -> str:
         for draw in range(N_CONTROLS)
     ]
     shown = np.flatnonzero(unseen_test).reshape(-1, N_TEST)[:, :N_SHOWN].ravel()
-    write_sheet(
+    write_result_sheet(
         sheet,
         images[shown],
         labels[shown],

@@ -3,11 +3,14 @@
 All that has no underscore is for the commands.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from zeroshot.errors import ZeroShotError
 
 if TYPE_CHECKING:
     from zeroshot.registry import Kind
@@ -65,6 +68,17 @@ def given(context: typer.Context) -> set[str]:
 def flag_of(parameter: str) -> str:
     """Return the option of a parameter: ``"--seen-penalty"``."""
     return f"--{parameter.replace('_', '-')}"
+
+
+@contextmanager
+def wrong_usage() -> Iterator[None]:
+    """Turn a ValueError about a parameter, in the block, into wrong usage."""
+    try:
+        yield
+    except ZeroShotError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def exit_on_errors(n_errors: int, fail_on_error: bool) -> None:

@@ -1,6 +1,6 @@
 """The command that uses a model: predict."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +9,7 @@ import typer
 from zeroshot.cli import options
 from zeroshot.cli.label_lists import classes_to_learn_from, given_labels
 from zeroshot.cli.tables import print_csv, print_json, print_rows, print_text
-from zeroshot.errors import ArtifactError, ZeroShotError
+from zeroshot.errors import ArtifactError
 from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zeroshot.features.file import FeatureFile
     from zeroshot.scoring.answers import Explanation, RankedLabel
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "LABELS", "opened_classifier"]
 
 COLUMNS = (
     *("image", "prediction", "rank", "label", "score", "probability"),
@@ -95,7 +95,7 @@ def _predict(
     if adapt + multi_label + explain > 1:
         raise typer.BadParameter("Give one of --adapt, --multi-label and --explain.")
     settings = options.score_settings(seen_penalty, temperature, reject)
-    classifier, images_given = _open(
+    classifier, images_given = opened_classifier(
         sources,
         backbone,
         embeddings,
@@ -112,7 +112,7 @@ def _predict(
     images, names = _opened(images_given, on_error)
     why: list[Explanation] = []
     ranked: Sequence[Sequence[RankedLabel]]
-    try:
+    with options.wrong_usage():  # an auto that the model was not fitted with
         classifier.label_points(candidates)  # an unknown label costs no image work
         points = classifier.points(images)
         if explain:
@@ -122,10 +122,6 @@ def _predict(
             ranked = classifier.rank(
                 points, candidates, k=top_k, multi_label=multi_label, adapt=adapt
             )
-    except ZeroShotError:
-        raise
-    except ValueError as error:  # an auto that the model was not fitted with
-        raise typer.BadParameter(str(error)) from error
     results: list[dict[str, Any]] = []
     for i, best in zip(points.positions.tolist(), ranked, strict=True):
         is_known = bool(best) and not best[0].rejected
@@ -151,22 +147,25 @@ def _predict(
     options.exit_on_errors(len(points.errors), fail_on_error)
 
 
-def _open(
+def opened_classifier(
     sources: list[str],
     backbone: str | None,
     embeddings: str | None,
-    projection: str,
-    pretrained_classes: str,
-    given: set[str],
+    projection: str = "devise",
+    pretrained_classes: str = "auto",
+    given: Iterable[str] = (),
 ) -> "tuple[ZeroShotClassifier, list[str]]":
-    """Return the model that comes first, or one made of the options; and the images."""
+    """Return the model that comes first, or one made of the options; and the images.
+
+    ``given``: which options were, that go without a model only.
+    """
     from zeroshot import ZeroShotClassifier, load
     from zeroshot.saving.bundle import is_bundle
 
     first, *images = sources
     if is_bundle(Path(first)) or backbone is None or embeddings is None:
         classifier = load(first, backbone=backbone, embeddings=embeddings)
-        for name in sorted(given & {"projection", "pretrained_classes"}):
+        for name in sorted({"projection", "pretrained_classes"}.intersection(given)):
             flag = options.flag_of(name)
             raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
         if not images:
