@@ -10,14 +10,12 @@ With ``--write`` the tables go into docs/defaults.md too. ``--label-space`` meas
 the correction for hubs alone.
 """
 
-import argparse
-import re
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 
 from zeroshot import ZeroShotClassifier
@@ -27,7 +25,6 @@ from zeroshot.errors import ZeroShotWarning
 from zeroshot.metrics import hit_at_k, per_class_accuracy
 from zeroshot.projections import ESZSL, DeViSE, Ridge, Visual
 from zeroshot.splits import hold_out_classes, zero_shot_splits
-from zeroshot.storage.cache import replace_file
 
 N_SPLITS = 5
 TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)
@@ -51,7 +48,7 @@ SETTINGS: list[Any] = [
 # Weights of the hub correction.
 CORRECTIONS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
 HOLD_OUTS = 2  # of seen classes in each split; closed forms take a second
-PAGE = Path(__file__).parent.parent / "docs" / "defaults.md"
+PAGE = DOCS / "defaults.md"
 
 
 def folds(
@@ -98,14 +95,10 @@ def label_space_table(task: Task) -> str:
                 ).fit(X, y)
                 right = classifier.predict(X_test, held_out.tolist()) == truth
                 rows[correction][column].append(per_class_accuracy(truth, right))
-    lines = [
-        f"| hub_correction | {' | '.join(projections)} |",
-        f"| --- |{' --- |' * len(projections)}",
-    ]
-    for correction, values in rows.items():
-        cells = " | ".join(f"{np.mean(v):.3f} +- {np.std(v):.3f}" for v in values)
-        lines.append(f"| {correction} | {cells} |")
-    return "\n".join(lines)
+    return markdown_table(
+        ["hub_correction", *projections],
+        [[each, *map(mean_and_spread, values)] for each, values in rows.items()],
+    )
 
 
 def measure(task: Task, setting: Any) -> tuple[float, float, list[float]]:
@@ -142,35 +135,18 @@ def measure(task: Task, setting: Any) -> tuple[float, float, list[float]]:
 
 def settings_table(task: Task) -> str:
     """Return the table of all settings, in the default label space."""
-    lines = [
-        "| setting | top-1 | top-5 | best temperature |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = []
     for setting in SETTINGS:
         top1, top5, likelihood = measure(task, setting)
         best = TEMPERATURES[int(np.argmin(likelihood))]
         name = " ".join(repr(setting).split())
-        lines.append(f"| `{name}` | {top1:.3f} | {top5:.3f} | {best} |")
-    return "\n".join(lines)
-
-
-def write_section(title: str, text: str) -> None:
-    """Put a section of the page in the place of the one with this title."""
-    page = PAGE.read_text(encoding="utf-8")
-    section = re.compile(rf"^{re.escape(title)}\n.*?(?=^## |\Z)", re.M | re.S)
-    made = f"{title}\n\n{text}\n\n"
-    if section.search(page):
-        page = section.sub(lambda _: made, page).rstrip() + "\n"
-    else:
-        page = f"{page.rstrip()}\n\n{made.rstrip()}\n"
-    with replace_file(PAGE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        rows.append((f"`{name}`", f"{top1:.3f}", f"{top5:.3f}", best))
+    return markdown_table(("setting", "top-1", "top-5", "best temperature"), rows)
 
 
 def main() -> None:
     """Print the tables, and write them to the docs when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    parser = new_parser(__doc__, PAGE)
     parser.add_argument("--label-space", action="store_true", help="that table alone")
     parser.add_argument("--caltech", action="store_true", help="the smaller task only")
     arguments = parser.parse_args()
@@ -186,7 +162,7 @@ def main() -> None:
             text = table(task)
             print(f"{title}\n\n{text}\n", flush=True)
             if arguments.write:
-                write_section(title, text)
+                write_page(PAGE, text, below=title, until="## ")
 
 
 if __name__ == "__main__":

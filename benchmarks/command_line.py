@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+from pages import markdown_table
+
 RUNS = 20
 WANTED = 2.5  # times the hello-world
 
@@ -48,10 +50,11 @@ def main() -> None:
     medians = measure(runs)
     hello = medians["typer hello-world --help"]
     print(f"Medians of {runs} interleaved runs, Python {sys.version.split()[0]}\n")
-    print("| command | seconds | x hello-world |")
-    print("| --- | --- | --- |")
-    for name, median in medians.items():
-        print(f"| `{name}` | {median:.3f} | {median / hello:.2f} |")
+    rows = [
+        (f"`{name}`", f"{median:.3f}", f"{median / hello:.2f}")
+        for name, median in medians.items()
+    ]
+    print(markdown_table(("command", "seconds", "x hello-world"), rows))
     ratio = medians["zeroshot --help"] / hello
     print(f"\nzeroshot --help: {ratio:.2f}, wanted at most {WANTED}")
 

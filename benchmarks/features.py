@@ -18,7 +18,6 @@ docs/features.md. Real photographs: ImageNet (1000, short side 256) and Tiny-Ima
 - ``scale``: what decoding JPEGs at a reduced scale changes.
 """
 
-import argparse
 import importlib
 import os
 import shutil
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import DOCS, markdown_table, new_parser, write_page
 from PIL import Image
 from real_tasks import VECTORS
 
@@ -42,11 +42,10 @@ from zeroshot.embeddings import open_vectors
 from zeroshot.features import extract_features
 from zeroshot.images import as_image_list, fit_image, read_fitted, read_image
 from zeroshot.images.decoding import ENOUGH
-from zeroshot.storage.cache import replace_file
 from zeroshot.storage.contents import clear_cache
 
-PAGE = Path(__file__).parent.parent / "docs" / "features.md"
-MEASURED = "## Measured\n"
+PAGE = DOCS / "features.md"
+MEASURED = "## Measured"
 TURNS = 5
 # The smallest of each family.
 FAMILIES = (
@@ -66,10 +65,9 @@ def main() -> None:
         "families": measure_families,
         "scale": measure_scale,
     }
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = new_parser(__doc__.partition("\n")[0], PAGE)
     parser.add_argument("--part", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--quick", action="store_true", help="a tenth of the images")
-    parser.add_argument("--write", action="store_true", help="into docs/features.md")
     options = parser.parse_args()
     folder = Path(os.environ["ZEROSHOT_DATA"]) / "images"
     share = 10 if options.quick else 1
@@ -80,10 +78,7 @@ def main() -> None:
             tables.append(parts[part](folder, share))
             print(tables[-1], flush=True)
     if options.write:
-        prose = PAGE.read_text(encoding="utf-8").partition(MEASURED)[0]
-        with replace_file(PAGE) as temporary:
-            page = f"{prose}{MEASURED}\n" + "\n".join(tables)
-            temporary.write_text(page, encoding="utf-8")
+        write_page(PAGE, "\n".join(tables), below=MEASURED)
 
 
 # Speed of the first pass.
@@ -456,9 +451,7 @@ def ratio(values: Any) -> str:
 
 def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Return a Markdown table below its title."""
-    lines = [f"{title}.\n", *(f"| {' | '.join(row)} |" for row in [columns, *rows]), ""]
-    lines.insert(2, f"|{' --- |' * len(columns)}")
-    return "\n".join(lines)
+    return f"{title}.\n\n{markdown_table(columns, rows)}\n"
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ same features, rooted, of unit length and centred.
 With ``--write`` the table goes into docs/few-images.md too.
 """
 
-import argparse
 import copy
 import warnings
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
@@ -29,10 +28,9 @@ from zeroshot.embeddings import open_vectors
 from zeroshot.metrics import per_class_accuracy
 from zeroshot.projections.moments import roots
 from zeroshot.splits import zero_shot_splits
-from zeroshot.storage.cache import replace_file
 
 SHOTS, DRAWS = (1, 2, 4, 8, 16), 2
-PAGE = Path(__file__).parent.parent / "docs" / "few-images.md"
+PAGE = DOCS / "few-images.md"
 METHODS = ("word and images", "word alone", "nearest class mean", "logistic regression")
 
 
@@ -84,21 +82,15 @@ def _by_means(Z: Any, y: Any, Z_rest: Any) -> Any:
 
 def table(found: dict[str, dict[int, list[float]]]) -> str:
     """Return the table in Markdown."""
-    lines = [
-        f"| images of each class | {' | '.join(map(str, SHOTS))} |",
-        "| --- " * (1 + len(SHOTS)) + "|",
-    ]
-    for name, of_shots in found.items():
-        cells = [f"{np.mean(v):.3f} +- {np.std(v):.3f}" for v in of_shots.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(
+        ["images of each class", *SHOTS],
+        [[name, *map(mean_and_spread, each.values())] for name, each in found.items()],
+    )
 
 
 def main() -> None:
     """Print the tables, and write the page when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
-    arguments = parser.parse_args()
+    arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore")
     text = (
         "# A few images of a new class\n\nMade by `benchmarks/few_images.py`. A model "
@@ -109,11 +101,10 @@ def main() -> None:
         "unseen labels are masked.\n\n"
     )
     for task in real_tasks()[::-1]:
-        text += f"## {task.name}\n\n{table(measure(task))}\n"
+        text += f"## {task.name}\n\n{table(measure(task))}\n\n"
         print(text, flush=True)
     if arguments.write:
-        with replace_file(PAGE) as temporary:
-            temporary.write_text(text.rstrip() + "\n", "utf-8")
+        write_page(PAGE, text)
 
 
 if __name__ == "__main__":

@@ -11,27 +11,24 @@ Accuracies on unseen and seen classes, and the differences split by split.
 layers on held-out SEEN classes. ``--write`` puts the table into docs/fine-tuning.md.
 """
 
-import argparse
 import time
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from real_tasks import VECTORS, real_data
+from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
+from real_tasks import VECTORS, real_data, without_vector
 
 from zeroshot import FineTuning, ZeroShotClassifier
 from zeroshot.datasets import load_image_folder
 from zeroshot.embeddings import open_vectors
-from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
-from zeroshot.labels import embed_labels
+from zeroshot.errors import ZeroShotWarning
 from zeroshot.metrics import harmonic_mean, hit_at_k, per_class_accuracy
 from zeroshot.splits import hold_out_classes, zero_shot_splits
-from zeroshot.storage.cache import replace_file
 
-PAGE = Path(__file__).parent.parent / "docs" / "fine-tuning.md"
+PAGE = DOCS / "fine-tuning.md"
 MARKS = "<!-- table -->", "<!-- end of table -->"
 TASKS = {
     "caltech": ("Caltech classes", "mobilenet-v2", "caltech-classes", None),
@@ -56,12 +53,8 @@ def load_task(key: str) -> tuple[str, str, NDArray[Any], NDArray[Any], Any]:
     root = real_data() / "images" / folder
     paths, labels = load_image_folder(root, class_names and root / class_names)
     vectors = open_vectors(real_data() / "vectors" / VECTORS)
-    try:
-        embed_labels(np.unique(labels).tolist(), vectors)
-    except OutOfVocabularyError as error:
-        kept = ~np.isin(labels, error.labels)
-        return name, backbone, np.array(paths)[kept], labels[kept], vectors
-    return name, backbone, np.array(paths), labels, vectors
+    kept = ~np.isin(labels, without_vector(labels, vectors))
+    return name, backbone, np.array(paths)[kept], labels[kept], vectors
 
 
 def top1(classifier: Any, X: Any, y: NDArray[Any], candidates: NDArray[Any]) -> float:
@@ -112,24 +105,22 @@ def measure(key: str, n_splits: int, best: FineTuning) -> str:
             used += bool(settings and report.used)
             print(f"split {seed} {method}: {np.round(row, 3)} {seconds:.0f} s {report}",
                   flush=True)  # fmt: skip
-    lines = [f"| method | {' | '.join(METRICS)} |", "| --- |" + " --- |" * len(METRICS)]
+    lines = []
     frozen = np.array(results["frozen"])
     for method, values in results.items():
-        table = np.array(values)
-        cells = [f"{m:.3f} +- {s:.3f}" for m, s in zip(table.mean(0), table.std(0),
-                                                       strict=True)]  # fmt: skip
-        lines.append(f"| {method} | {' | '.join(cells)} |")
+        lines.append([method, *map(mean_and_spread, np.transpose(values))])
     for method in list(methods)[1:]:
         difference = np.array(results[method]) - frozen
         cells = [
             f"{d.mean():+.3f} ({', '.join(f'{v:+.3f}' for v in d)})"
             for d in difference.T
         ]
-        lines.append(f"| {method}: difference, by split | {' | '.join(cells)} |")
+        lines.append([f"{method}: difference, by split", *cells])
     chance = [1 / n_unseen, *[1 / len(everything)] * 3]
-    lines.append(f"| chance | {' | '.join(f'{value:.3f}' for value in chance)} |")
+    lines.append(["chance", *(f"{value:.3f}" for value in chance)])
     return (
-        f"### {name}\n\n" + "\n".join(lines) + f"\n\n{len(labels)} images, "
+        f"### {name}\n\n{markdown_table(['method', *METRICS], lines)}\n\n"
+        f"{len(labels)} images, "
         f"{len(everything) - n_unseen} seen and {n_unseen} unseen classes, {n_splits} "
         f"splits; mean per-class accuracy +- standard deviation over splits. The check "
         f"kept the tuned layers in {used} of {n_splits} splits."
@@ -157,11 +148,10 @@ def choose(key: str, n_splits: int) -> None:
 
 def main() -> None:
     """Print the tables, and write them to the docs when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__, PAGE)
     parser.add_argument("--task", choices=[*TASKS], action="append")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--choose", action="store_true")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ZeroShotWarning)
     sections = []
@@ -172,13 +162,7 @@ def main() -> None:
             sections.append(measure(key, arguments.splits, FineTuning()))
             print(f"\n{sections[-1]}\n", flush=True)
     if arguments.write and sections:
-        head, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-        tail = rest.partition(MARKS[1])[2]
-        table = "\n\n".join(sections)
-        with replace_file(PAGE) as temporary:
-            temporary.write_text(
-                f"{head}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{tail}", encoding="utf-8"
-            )
+        write_page(PAGE, "\n\n".join(sections), below=MARKS[0], until=MARKS[1])
 
 
 if __name__ == "__main__":

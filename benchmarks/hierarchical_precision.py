@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import markdown_table, mean_and_spread
 
 from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import RandomEmbeddings
@@ -92,16 +93,13 @@ def _near(
 
 def table(rows: Rows, titles: list[str]) -> str:
     """Return mean and spread over splits in Markdown."""
-    lines = [("method", *titles), ("---",) * (len(titles) + 1)]
-    for name, values in rows.items():
-        cells = [
-            f"{mean:.3f} +- {spread:.3f}"
-            for mean, spread in zip(
-                np.mean(values, axis=0), np.std(values, axis=0), strict=True
-            )
-        ]
-        lines.append((name, *cells))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(
+        ["method", *titles],
+        [
+            [name, *map(mean_and_spread, np.transpose(values))]
+            for name, values in rows.items()
+        ],
+    )
 
 
 def report(setting: Setting) -> str:

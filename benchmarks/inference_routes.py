@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import markdown_table
 
 from zeroshot.backbones.keras.litert_conversion import (
     ConversionError,
@@ -82,8 +83,8 @@ def routes_of(name: str) -> dict[str, Route]:
     return routes if quantised is None else routes | {"LiteRT int8": quantised}
 
 
-def measure(name: str, rounds: int) -> None:
-    """Print rate, ratio and difference of each route."""
+def measure(name: str, rounds: int) -> list[tuple[str, ...]]:
+    """Return rate, ratio and difference of each route."""
     routes = routes_of(name)
     some = photographs(routes["graph"].input_size)  # type: ignore[attr-defined]
     images = np.concatenate([some] * (BATCH // len(some)))
@@ -99,26 +100,25 @@ def measure(name: str, rounds: int) -> None:
             start = time.perf_counter()
             run(images)
             seconds[route].append(time.perf_counter() - start)
+    rows: list[tuple[str, ...]] = []
     for route, values in seconds.items():
         rate = len(images) / statistics.median(values)
         ratio = statistics.median(
             reference / value
             for reference, value in zip(seconds["predict"], values, strict=True)
         )
-        print(
-            f"| {name} | {route} | {rate:.0f} | {ratio:.2f} "
-            f"| {differences[route]:.0e} |"
-        )
+        cells = f"{rate:.0f}", f"{ratio:.2f}", f"{differences[route]:.0e}"
+        rows.append((name, route, *cells))
+    return rows
 
 
 def main() -> None:
     """Print the table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     print(f"Medians of {rounds} interleaved rounds, {os.cpu_count()} cores\n")
-    print("| network | route | images/s | x predict | largest difference |")
-    print("| --- | --- | --- | --- | --- |")
-    for name in NETWORKS:
-        measure(name, rounds)
+    rows = [row for name in NETWORKS for row in measure(name, rounds)]
+    header = "network", "route", "images/s", "x predict", "largest difference"
+    print(f"\n{markdown_table(header, rows)}")
 
 
 if __name__ == "__main__":

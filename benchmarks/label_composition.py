@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import markdown_table, mean_and_spread
 from real_tasks import Task, real_tasks
 
 from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import Attributes, open_vectors
-from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
+from zeroshot.errors import ZeroShotWarning
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import hit_at_k, per_class_accuracy
 from zeroshot.splits import hold_out_classes, zero_shot_splits
@@ -46,15 +47,10 @@ COMPOSITIONS: dict[str, Callable[[Rows], Rows]] = {
 }
 
 
-def measure(task: Task) -> list[tuple[str, float, float, float]]:
-    """Return top-1, its spread, and top-1 of phrase labels, for each composition."""
+def measure(task: Task) -> list[tuple[str, str, str]]:
+    """Return top-1 with its spread and top-1 of phrase labels, for each composition."""
     provider = open_vectors(task.vectors)
-    X, y = task.features, task.labels
-    try:
-        embed_labels(np.unique(y).tolist(), provider)
-    except OutOfVocabularyError as error:
-        kept = ~np.isin(y, error.labels)
-        X, y = X[kept], y[kept]
+    X, y = task.known()
     classes = np.unique(y).tolist()
     _, report = embed_labels(classes, provider)
     phrases = {e.label for e in report.entries if len(e.words) > 1}
@@ -84,14 +80,8 @@ def measure(task: Task) -> list[tuple[str, float, float, float]]:
                 phrase_classes.append(
                     per_class_accuracy(truth[is_phrase], hits[is_phrase])
                 )
-        rows.append(
-            (
-                name,
-                float(np.mean(all_classes)),
-                float(np.std(all_classes)),
-                float(np.mean(phrase_classes)),
-            )
-        )
+        phrase_mean = f"{np.mean(phrase_classes):.3f}"
+        rows.append((name, mean_and_spread(all_classes), phrase_mean))
     return rows
 
 
@@ -100,11 +90,8 @@ def main() -> None:
     warnings.simplefilter("ignore", ZeroShotWarning)
     for task in real_tasks():
         print(f"## {task.name}: held-out seen classes, mean of {N_SPLITS} splits\n")
-        rows = measure(task)
-        print("| composition | top-1 | top-1 of phrases |\n| --- | --- | --- |")
-        for name, top1, spread, phrases in rows:
-            print(f"| {name} | {top1:.3f} +- {spread:.3f} | {phrases:.3f} |")
-        print(flush=True)
+        header = "composition", "top-1", "top-1 of phrases"
+        print(f"{markdown_table(header, measure(task))}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,26 +9,22 @@ own classifier (`fit_pretrained`), as in the paper. Beside it ConSE on the same 
 With ``--write`` the table goes into docs/large-label-sets.md too.
 """
 
-import argparse
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
-from real_tasks import Task, real_data, real_tasks
+from pages import DOCS, markdown_table, new_parser, write_page
+from real_tasks import Task, real_data, real_tasks, without_vector
 from scores import outside_imagenet
 
 from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import open_vectors
-from zeroshot.errors import OutOfVocabularyError
 from zeroshot.hierarchy import HOP_LISTS, Hierarchy, read_hop_list
-from zeroshot.labels import embed_labels
 from zeroshot.labels.candidates import seen_class
 from zeroshot.metrics import hit_at_k, per_class_accuracy
-from zeroshot.storage.cache import replace_file
 
 KS = (1, 5, 20)
-PAGE = Path(__file__).parent.parent / "docs" / "large-label-sets.md"
+PAGE = DOCS / "large-label-sets.md"
 # Flat hit@1, @5 and @20 on ImageNet's own images of the same lists, in per cent.
 PUBLISHED = {
     "DeViSE (Frome et al. 2013)": (
@@ -50,12 +46,7 @@ def candidates(task: Task, name: str, own: list[str]) -> list[str]:
     tree = Hierarchy.from_wordnet(folder)
     ids = [node for node in read_hop_list(folder, name) if node in set(tree.nodes)]
     names = dict.fromkeys(", ".join(tree.names(node)) for node in ids)
-    provider = open_vectors(task.vectors)
-    try:
-        embed_labels([*names], provider)
-        unknown = set()
-    except OutOfVocabularyError as error:
-        unknown = set(error.labels)
+    unknown = set(without_vector([*names], open_vectors(task.vectors)))
     kept = [label for label in names if label not in unknown]
     return [*own, *(np.array(kept)[seen_class(kept, own) < 0].tolist())]
 
@@ -69,10 +60,7 @@ def measure(task: Task) -> str:
     names = [name for name in HOP_LISTS if name != "1k"]
     lists = {name: candidates(task, name, own) for name in names}
     head = [f"{name}: {len(labels)} labels" for name, labels in lists.items()]
-    lines = [
-        f"| hit@1 / @5 / @20, % | {' | '.join(head)} |",
-        "| --- " * (1 + len(lists)) + "|",
-    ]
+    lines = []
     for title, projection, adapt in (
         ("default (DeViSE and visual prototypes)", "devise", False),
         ("the same, whole batch", "devise", True),
@@ -92,25 +80,24 @@ def measure(task: Task) -> str:
             cells.append(
                 " / ".join(f"{hit:.1f}" for hit in hits) + f" ({seconds:.1f} s)"
             )
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append([title, *cells])
     for title, figures in PUBLISHED.items():
         cells = [" / ".join(map(str, each)) for each in figures]
-        lines.append(f"| {title}, published | {' | '.join(cells)} |")
+        lines.append([f"{title}, published", *cells])
     chance = [f"{100 / len(labels):.2f}" for labels in lists.values()]
-    lines.append(f"| chance, hit@1 | {' | '.join(chance)} |")
+    lines.append(["chance, hit@1", *chance])
     return (
-        "\n".join(lines) + f"\n\n{len(X)} photographs of {len(own)} classes: "
-        f"{', '.join(own)}. Labels without a word vector are left out. Published "
-        f"figures are of ImageNet's images of the lists, with another network and "
-        f"other word vectors: not to be compared digit by digit.\n"
+        f"{markdown_table(['hit@1 / @5 / @20, %', *head], lines)}\n\n"
+        f"{len(X)} photographs of {len(own)} classes: {', '.join(own)}. Labels without "
+        f"a word vector are left out. Published figures are of ImageNet's images of "
+        f"the lists, with another network and other word vectors: not to be compared "
+        f"digit by digit.\n"
     )
 
 
 def main() -> None:
     """Print the table, and write the page when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
-    arguments = parser.parse_args()
+    arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore")
     text = (
         "# Thousands of labels\n\nMade by `benchmarks/large_label_sets.py`. Caltech "
@@ -122,8 +109,7 @@ def main() -> None:
     )
     print(text)
     if arguments.write:
-        with replace_file(PAGE) as temporary:
-            temporary.write_text(text, "utf-8")
+        write_page(PAGE, text)
 
 
 if __name__ == "__main__":

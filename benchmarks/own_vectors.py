@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from real_tasks import Task, real_data, real_tasks
+from pages import markdown_table
+from real_tasks import Task, real_data, real_tasks, without_vector
 
 from zeroshot import evaluate
 from zeroshot.embeddings import TextEmbeddings, Word2Vec
 from zeroshot.embeddings.base import SupportsNeighbours
 from zeroshot.embeddings.training import train_vectors
-from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
+from zeroshot.errors import ZeroShotWarning
 from zeroshot.evaluation import Evaluation
 from zeroshot.labels import embed_labels
 
@@ -57,25 +58,21 @@ def train(out: Path) -> None:
 def neighbours(embeddings: TextEmbeddings) -> str:
     """Return a table of the words nearest to the nouns, by cosine."""
     assert isinstance(embeddings, SupportsNeighbours)
-    rows = ["| noun | nearest words, with the cosine |", "| --- | --- |"]
+    rows = []
     for noun in NOUNS:
         if not embeddings.lookup([noun])[1].all():
-            rows.append(f"| {noun} | not in the text often enough |")
+            rows.append((noun, "not in the text often enough"))
             continue
         nearest = embeddings.nearest(noun, N_NEIGHBOURS)
         named = ", ".join(f"{word} {cosine:.2f}" for word, cosine in nearest)
-        rows.append(f"| {noun} | {named} |")
-    return "\n".join(rows)
+        rows.append((noun, named))
+    return markdown_table(("noun", "nearest words, with the cosine"), rows)
 
 
 def known(labels: NDArray[np.str_], embeddings: TextEmbeddings) -> set[str]:
     """Return the labels of which the embeddings have every word."""
-    classes = np.unique(labels).tolist()
-    try:
-        embed_labels(classes, embeddings)
-    except OutOfVocabularyError as error:
-        classes = [label for label in classes if label not in error.labels]
-    _, report = embed_labels(classes, embeddings)
+    lacking = without_vector(labels, embeddings)
+    _, report = embed_labels(np.setdiff1d(labels, lacking).tolist(), embeddings)
     return {entry.label for entry in report.entries if not entry.missing}
 
 

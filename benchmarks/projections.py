@@ -9,18 +9,16 @@ docs/projections.md.
     python benchmarks/projections.py [--small] [--turns 5] [--write]
 """
 
-import argparse
-import re
 import statistics
 import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import DOCS, markdown_table, new_parser, write_page
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from zeroshot.projections import ALE, ESZSL, SAE, SJE, DeViSE, Ridge
@@ -28,8 +26,9 @@ from zeroshot.projections.trained import TrainedProjection
 from zeroshot.scoring import rank_candidates, top_k
 from zeroshot.tensorflow_import import import_keras, import_tensorflow
 
-PAGE = Path(__file__).parent.parent / "docs" / "projections.md"
+PAGE = DOCS / "projections.md"
 START, END = "<!-- speed: made by the benchmark -->", "<!-- end of speed -->"
+NUMBERS = "---:"  # their columns are aligned to the right
 N_POINTS, K, DIM_TEXT = 1000, 10, 300
 Floats = NDArray[np.float32]
 
@@ -60,12 +59,6 @@ def ratio(times: dict[str, list[float]], name: str, to: str) -> str:
     """Return the median of the ratios of two programs in the same turn."""
     pairs = zip(times[name], times[to], strict=True)
     return f"{statistics.median(a / b for a, b in pairs):.2f}"
-
-
-def table(header: str, rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, "| --- " + "| ---: " * (header.count("|") - 2) + "|"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]) + "\n"
 
 
 def closed_forms(X: Floats, y: NDArray[np.int64], T: Floats, turns: int) -> str:
@@ -102,9 +95,14 @@ def closed_forms(X: Floats, y: NDArray[np.int64], T: Floats, turns: int) -> str:
         "formula": "X'X and X' T[y] alone",
         "products": "X'X and T'(class sums) alone",
     }
-    return table(
-        "| closed form | seconds | x the formula's products | x the products it does "
-        "| x scikit-learn's Ridge |",
+    return markdown_table(
+        (
+            "closed form",
+            "seconds",
+            "x the formula's products",
+            "x the products it does",
+            "x scikit-learn's Ridge",
+        ),
         [
             [
                 title,
@@ -115,6 +113,7 @@ def closed_forms(X: Floats, y: NDArray[np.int64], T: Floats, turns: int) -> str:
             ]
             for name, title in names.items()
         ],
+        NUMBERS,
     )
 
 
@@ -194,10 +193,16 @@ def trained_table(X: Floats, y: NDArray[np.int64], T: Floats, turns: int) -> str
                 ratio(times, "ours", "products"),
             ]
         )
-    return table(
-        "| one epoch | seconds | features/s | speed, x `model.fit` "
-        "| time, x its matrix products |",
+    return markdown_table(
+        (
+            "one epoch",
+            "seconds",
+            "features/s",
+            "speed, x `model.fit`",
+            "time, x its matrix products",
+        ),
         rows,
+        NUMBERS,
     )
 
 
@@ -236,10 +241,16 @@ def rankings(n_labels: tuple[int, ...], turns: int) -> str:
                 f"{peak:.0f}",
             ]
         )
-    return table(
-        f"| labels | matrix product, s | best {K} | best {K} with probabilities "
-        "| MB beyond the labels |",
+    return markdown_table(
+        (
+            "labels",
+            "matrix product, s",
+            f"best {K}",
+            f"best {K} with probabilities",
+            "MB beyond the labels",
+        ),
         rows,
+        NUMBERS,
     )
 
 
@@ -256,10 +267,9 @@ def check_exact(points: Floats, labels: Floats, best: Floats) -> None:
 
 def main() -> None:
     """Print the tables; write them into the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__, PAGE)
     parser.add_argument("--small", action="store_true", help="a tenth of the size")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     n, dim, k = (5_000, 512, 200) if options.small else (50_000, 2048, 800)
@@ -274,12 +284,9 @@ def main() -> None:
         lambda: rankings(n_labels, options.turns),
     ):
         parts.append(make())
-        print(parts[-1], flush=True)
+        print(f"{parts[-1]}\n", flush=True)
     if options.write:
-        page = PAGE.read_text(encoding="utf-8")
-        tables = f"{START}\n\n" + "\n".join(parts) + f"\n{END}"
-        page = re.sub(f"{START}.*{END}", lambda _: tables, page, flags=re.DOTALL)
-        PAGE.write_text(page, encoding="utf-8")
+        write_page(PAGE, "\n\n".join(parts), below=START, until=END)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zeroshot import registry
 from zeroshot.backbones.base import ClassifierHead, head_of
 from zeroshot.datasets import load_image_folder
-from zeroshot.embeddings import open_vectors
+from zeroshot.embeddings import TextEmbeddings, open_vectors
 from zeroshot.errors import OutOfVocabularyError
 from zeroshot.features import extract_features
 from zeroshot.labels import embed_labels
@@ -38,11 +38,7 @@ class Task:
     @property
     def without_vector(self) -> list[str]:
         """Classes that the vectors cannot represent."""
-        try:
-            embed_labels(np.unique(self.labels).tolist(), open_vectors(self.vectors))
-        except OutOfVocabularyError as error:
-            return error.labels
-        return []
+        return without_vector(self.labels, open_vectors(self.vectors))
 
     def known(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Return features and labels of the classes that have a vector."""
@@ -52,6 +48,15 @@ class Task:
     def masked(self, unseen: NDArray[Any]) -> ClassifierHead | None:
         """Return the backbone's classifier without the classes of these names."""
         return without_classes(self.head, unseen.tolist())[0]
+
+
+def without_vector(labels: ArrayLike, embeddings: TextEmbeddings) -> list[str]:
+    """Return the labels that embeddings cannot represent."""
+    try:
+        embed_labels(np.unique(labels).tolist(), embeddings)
+    except OutOfVocabularyError as error:
+        return error.labels
+    return []
 
 
 def real_data() -> Path:

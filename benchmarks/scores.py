@@ -10,14 +10,13 @@ With ``--write`` the tables go into docs/scores.md too; ``--projection ridge`` m
 another projection than the default.
 """
 
-import argparse
 import re
 import warnings
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
@@ -37,7 +36,6 @@ from zeroshot.metrics import (
     reliability_bins,
 )
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
-from zeroshot.storage.cache import replace_file
 
 N_SPLITS, FEW_SPLITS = 30, 5
 # A fit with "auto" trains 16 times: of the larger task, a minute for each split, so
@@ -45,8 +43,8 @@ N_SPLITS, FEW_SPLITS = 30, 5
 FEWER = {"Tiny-ImageNet, 128 px": 5}
 RATES = (0.05, 0.1, 0.2)
 PENALTIES = np.linspace(0, 1, 201)  # tried with hindsight
-PAGE = Path(__file__).parent.parent / "docs" / "scores.md"
-MARK = "<!-- Below: written by benchmarks/scores.py -->\n"
+PAGE = DOCS / "scores.md"
+MARK = "<!-- Below: written by benchmarks/scores.py -->"
 # ImageNet's "cock": a synonym that no rule on names finds.
 SYNONYMS = {"rooster"}
 
@@ -222,11 +220,13 @@ def no_images(task: Task) -> str:
     X, y = task.known()
     everything = np.unique(y).tolist()
     outside = [label for label in outside_imagenet(y) if label in set(everything)]
-    lines = [
-        f"| no training image | all {len(everything)} classes | top-5 | whole batch | "
-        f"the {len(outside)} that ImageNet-1k has not | top-5 | whole batch |",
-        "| --- " * 7 + "|",
-    ]
+    header = ["no training image"]
+    for which in (
+        f"all {len(everything)} classes",
+        f"the {len(outside)} that ImageNet-1k has not",
+    ):
+        header += [which, "top-5", "whole batch"]
+    rows = []
     for projection in ("devise", "visual", "conse", "eszsl", "ridge"):
         classifier = ZeroShotClassifier(
             task.backbone, provider, projection=projection, random_state=0
@@ -239,14 +239,13 @@ def no_images(task: Task) -> str:
                 scores = classifier.scores(X[test], candidates, adapt=adapt)
                 right = per_class_accuracy(truth, hit_at_k(scores, truth, k))
                 cells.append(f"{right:.3f}")
-        lines.append(f"| {projection} | {' | '.join(cells)} |")
+        rows.append([projection, *cells])
     chance = [k / n for n in (len(everything), len(outside)) for k in (1, 5, 1)]
-    lines.append(f"| chance | {' | '.join(f'{c:.3f}' for c in chance)} |")
+    rows.append(["chance", *(f"{each:.3f}" for each in chance)])
     return (
-        "\n".join(lines)
-        + f"\n\nHead not masked: ImageNet-1k has many of the classes. Those that it "
-        f"has not, by name: {', '.join(outside)}. Without a word vector: "
-        f"{', '.join(task.without_vector)}.\n"
+        f"{markdown_table(header, rows)}\n\nHead not masked: ImageNet-1k has many of "
+        f"the classes. Those that it has not, by name: {', '.join(outside)}. Without a "
+        f"word vector: {', '.join(task.without_vector)}.\n"
     )
 
 
@@ -266,22 +265,18 @@ def outside_imagenet(labels: Any) -> list[str]:
 def table(figures: dict[str, list[float]]) -> str:
     """Return mean and standard deviation over the splits as Markdown."""
     counts = FEW_SPLITS, len(next(iter(figures.values())))
-    lines = [
-        f"| mean of | {' | '.join(f'{n} splits' for n in counts)} |",
-        "| --- | --- | --- |",
-    ]
-    for name, values in figures.items():
-        cells = [
-            f"{np.mean(values[:n]):.3f} +- {np.std(values[:n]):.3f}" for n in counts
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(
+        ["mean of", *(f"{n} splits" for n in counts)],
+        [
+            [name, *(mean_and_spread(values[:n]) for n in counts)]
+            for name, values in figures.items()
+        ],
+    )
 
 
 def main() -> None:
     """Print the tables, and write them to the docs when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    parser = new_parser(__doc__, PAGE)
     parser.add_argument("--projection", help="instead of the default")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ZeroShotWarning)
@@ -289,14 +284,12 @@ def main() -> None:
     sections = []
     for task in tasks:
         figures = measure(task, arguments.projection)
-        sections.append(f"## {task.name}\n\n{table(figures)}\n")
+        sections.append(f"## {task.name}\n\n{table(figures)}\n\n")
         print(sections[-1], flush=True)
     sections.append(f"## No images at all\n\n{no_images(tasks[0])}")
     print(sections[-1])
     if arguments.write:
-        text = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
-        with replace_file(PAGE) as temporary:
-            temporary.write_text(text + MARK + "\n" + "".join(sections), "utf-8")
+        write_page(PAGE, "".join(sections), below=MARK)
 
 
 if __name__ == "__main__":

@@ -12,23 +12,22 @@ which a fifth belongs to no candidate; the accuracy is that of the others.
 With ``--write`` the tables go into docs/whole-batch.md too.
 """
 
-import argparse
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 
 from zeroshot import ZeroShotClassifier
 from zeroshot.embeddings import open_vectors
+from zeroshot.metrics import per_class_accuracy
 from zeroshot.splits import zero_shot_splits
-from zeroshot.storage.cache import replace_file
 
-PAGE = Path(__file__).parent.parent / "docs" / "whole-batch.md"
+PAGE = DOCS / "whole-batch.md"
 N_SPLITS, DRAWS_PER_SPLIT = 5, 4
 N_PRESENT = (1, 2, 3, 5, 10, "half", "all")
 N_IMAGES = (3, 5, 10, 15, 20, 30, 40)
@@ -52,9 +51,15 @@ def batches(
         )
 
 
-def per_class_accuracy(y: NDArray[Any], predicted: NDArray[Any]) -> float:
-    """Return the mean over classes of the share of images that are right."""
-    return float(np.mean([np.mean(predicted[y == c] == c) for c in np.unique(y)]))
+def alone_and_together(
+    X: NDArray[np.float32], y: NDArray[Any], predict: Predict
+) -> tuple[float, float]:
+    """Return the accuracy of a batch, whose first images have these labels."""
+    alone, together = (
+        per_class_accuracy(y, predict(X, adapt=adapt)[: len(y)] == y)
+        for adapt in (False, True)
+    )
+    return alone, together
 
 
 def measure(
@@ -69,10 +74,7 @@ def measure(
             continue
         for n_images in N_IMAGES:
             cells[present, n_images] = [
-                (
-                    per_class_accuracy(y[rows], predict(X[rows], adapt=False)),
-                    per_class_accuracy(y[rows], predict(X[rows], adapt=True)),
-                )
+                alone_and_together(X[rows], y[rows], predict)
                 for rows in batches(y, k, n_images, n_draws)
             ]
     return cells
@@ -80,16 +82,13 @@ def measure(
 
 def table(cells: dict[tuple[Any, int], list[tuple[float, float]]]) -> str:
     """Return a table in Markdown: a row for each number of classes present."""
-    lines = [
-        "| present | " + " | ".join(f"{n} images" for n in N_IMAGES) + " |",
-        "| --- " * (1 + len(N_IMAGES)) + "|",
-    ]
+    rows = []
     for present in N_PRESENT:
         if (present, N_IMAGES[0]) in cells:
             means = [np.mean(cells[present, n], axis=0) for n in N_IMAGES]
-            row = [f"{100 * (b - a):+.1f} ({a:.2f})" for a, b in means]
-            lines.append(f"| {present} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
+            gains = [f"{100 * (b - a):+.1f} ({a:.2f})" for a, b in means]
+            rows.append([present, *gains])
+    return markdown_table(["present", *(f"{n} images" for n in N_IMAGES)], rows)
 
 
 def outsiders(
@@ -105,11 +104,7 @@ def outsiders(
         rng = np.random.default_rng(len(found))
         some = others[rng.permutation(len(others))[: len(rows) // 4]]
         batch = np.concatenate([X[rows], some])
-        alone, together = (
-            per_class_accuracy(y[rows], predict(batch, adapt=adapt)[: len(rows)])
-            for adapt in (False, True)
-        )
-        found.append((alone, together))
+        found.append(alone_and_together(batch, y[rows], predict))
     return found
 
 
@@ -135,26 +130,19 @@ def section(task: Task, network: str) -> str:
         fifth += outsiders(
             X[rows], y[rows], X[split.seen_test], predict, DRAWS_PER_SPLIT
         )
-        alone, together = (
-            per_class_accuracy(y[rows], predict(X[rows], adapt=adapt))
-            for adapt in (False, True)
-        )
-        whole.append((alone, together))
-    means, spreads = np.mean(whole, axis=0), np.std(whole, axis=0)
+        whole.append(alone_and_together(X[rows], y[rows], predict))
+    alone, together = map(mean_and_spread, np.transpose(whole))
     gain = 100 * np.diff(np.mean(fifth, axis=0))[0]
     return (
         f"## {task.name}, {network}\n\nAll images of all unseen classes: "
-        f"{means[0]:.3f} +- {spreads[0]:.3f} alone, **{means[1]:.3f} +- "
-        f"{spreads[1]:.3f}** together. A fifth beside them of no candidate, 20 images "
-        f"of each: {gain:+.1f} points.\n\n{table(total)}\n\n"
+        f"{alone} alone, **{together}** together. A fifth beside them of no candidate, "
+        f"20 images of each: {gain:+.1f} points.\n\n{table(total)}\n\n"
     )
 
 
 def main() -> None:
     """Print the tables, and write them to the docs when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
-    arguments = parser.parse_args()
+    arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore")
     text = (
         "# A batch judged together\n\nMade by `benchmarks/whole_batch.py`: what "
@@ -169,8 +157,7 @@ def main() -> None:
             text += section(task, network)
             print(text, flush=True)
     if arguments.write:
-        with replace_file(PAGE) as temporary:
-            temporary.write_text(text.rstrip() + "\n", "utf-8")
+        write_page(PAGE, text)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from pages import markdown_table
 
 DIM = 300
 N_TEXT, N_LARGE, N_FASTTEXT, N_BUCKETS = 400_000, 1_000_000, 300_000, 2_000_000
@@ -227,9 +228,7 @@ class Bench:
                     times[name].append(self.seconds(name, command))
         base = next(iter(programs))
         print(f"\n### {title}\n")
-        print(f"| program | s, median | s, least | x `{base}` | peak anonymous MiB |")
-        print("| --- | --- | --- | --- | --- |")
-        results = {}
+        results, rows = {}, []
         for name, command in programs.items():
             pairs = zip(times[name], times[base], strict=False)
             ratio = statistics.median(ours / other for ours, other in pairs)
@@ -237,10 +236,11 @@ class Bench:
             if self.result.exists():
                 results[name] = np.load(self.result)
                 self.result.unlink()
-            print(
-                f"| {name} | {statistics.median(times[name]):.3f} | "
-                f"{min(times[name]):.3f} | {ratio:.2f} | {memory:.0f} |"
-            )
+            median, least = statistics.median(times[name]), min(times[name])
+            figures = f"{median:.3f}", f"{least:.3f}", f"{ratio:.2f}", f"{memory:.0f}"
+            rows.append((name, *figures))
+        header = "program", "s, median", "s, least", f"x `{base}`", "peak anonymous MiB"
+        print(markdown_table(header, rows))
         if check is not None:
             one, other = (results[name] for name in check)
             found = np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
@@ -351,10 +351,12 @@ def neighbours(bench: Bench, path: Path) -> None:
     ratio = statistics.median(ours / other for ours, other in pairs)
     print(f"\n### 4. Ten neighbours of a word among {N_LARGE:,} x {DIM}\n")
     print(f"The matrix is built once, in {built:.1f} s.\n")
-    print("| program | s, median | x product |\n| --- | --- | --- |")
     product, ours = (statistics.median(times[name]) for name in times)
-    print(f"| product with a float32 matrix in memory | {product:.4f} | 1 |")
-    print(f"| zeroshot | {ours:.4f} | {ratio:.2f} |")
+    rows = [
+        ("product with a float32 matrix in memory", f"{product:.4f}", 1),
+        ("zeroshot", f"{ours:.4f}", f"{ratio:.2f}"),
+    ]
+    print(markdown_table(("program", "s, median", "x product"), rows))
     print(f"\nThe same ten words as the float32 product in {same} of {turn + 1} turns.")
 
 

@@ -11,7 +11,6 @@ With ``--write`` the tables go into docs/accuracy.md too; ``--caltech`` leaves t
 larger task out.
 """
 
-import argparse
 import warnings
 from inspect import signature
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 from hierarchical_precision import Setting, report
 from numpy.typing import NDArray
-from real_tasks import Task, real_data, real_tasks
+from pages import DOCS, new_parser, write_page
+from real_tasks import Task, real_data, real_tasks, without_vector
 from sklearn import linear_model
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import normalize
@@ -29,13 +29,11 @@ from zeroshot import evaluate, registry
 from zeroshot.datasets import read_class_names
 from zeroshot.embeddings import Attributes
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import OutOfVocabularyError, ZeroShotWarning
+from zeroshot.errors import ZeroShotWarning
 from zeroshot.evaluation import Evaluation
 from zeroshot.hierarchy import Hierarchy
-from zeroshot.labels import embed_labels
 from zeroshot.projections import DeViSE
 from zeroshot.projections.base import learns_from_pretrained
-from zeroshot.storage.cache import replace_file
 
 INTRODUCTION = """# Accuracy on real data
 
@@ -69,7 +67,7 @@ What to read in it:
   in a split: too few to rank methods by.
 
 """
-PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
+PAGE = DOCS / "accuracy.md"
 VARIANTS = {
     "devise, first violator": DeViSE(negatives="first-violator", visual_weight=0),
     "devise, cosine loss": DeViSE(loss="cosine", visual_weight=0),
@@ -179,18 +177,13 @@ def measure(
 
 
 def _covered(task: Task, embeddings: TextEmbeddings) -> str:
-    classes = np.unique(task.labels).tolist()
-    try:
-        embed_labels(classes, embeddings)
-    except OutOfVocabularyError as error:
-        return f"{len(classes) - len(error.labels)} of {len(classes)}"
-    return f"{len(classes)} of {len(classes)}"
+    n = len(np.unique(task.labels))
+    return f"{n - len(without_vector(task.labels, embeddings))} of {n}"
 
 
 def main() -> None:
     """Print the tables, and write them to the docs when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    parser = new_parser(__doc__, PAGE)
     parser.add_argument("--caltech", action="store_true", help="the smaller task only")
     parser.add_argument(
         "--trained", action="store_true", help="SJE, ALE and losses of DeViSE too: slow"
@@ -222,8 +215,7 @@ def main() -> None:
     if not arguments.caltech:
         say(f"## Hierarchical precision\n\n{_hierarchical(tasks[0], folder)}")
     if arguments.write:
-        with replace_file(PAGE) as temporary:
-            temporary.write_text(INTRODUCTION + "\n".join(sections), encoding="utf-8")
+        write_page(PAGE, INTRODUCTION + "\n".join(sections))
 
 
 def _against_plain_ridge(evaluation: Evaluation) -> str:
@@ -238,21 +230,14 @@ def _against_plain_ridge(evaluation: Evaluation) -> str:
 
 def _hierarchical(task: Task, folder: Path) -> str:
     """Compare on Tiny-ImageNet, whose classes are nodes of WordNet."""
-    embeddings = registry.resolve_embeddings(task.vectors)
-    kept = np.ones(len(task.labels), dtype=np.bool_)
-    try:
-        embed_labels(np.unique(task.labels).tolist(), embeddings)
-    except OutOfVocabularyError as error:
-        kept = ~np.isin(task.labels, error.labels)
     setting = Setting(
-        task.features[kept],
-        task.labels[kept],
+        *task.known(),
         Hierarchy.from_wordnet(folder / "hierarchy").with_labels(
             read_class_names(
                 folder / "images" / "tiny-imagenet-val" / "class_names.tsv"
             )
         ),
-        embeddings,
+        registry.resolve_embeddings(task.vectors),
     )
     return f"{task.name}, Numberbatch, {N_SPLITS} splits.\n\n{report(setting)}"
 

@@ -1,10 +1,22 @@
-"""Benchmarks follow the package: each can at least be imported."""
+"""Benchmarks follow the package: each can be imported; each writes its own part."""
 
+import importlib
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+DOCS = FOLDER.parent / "docs"
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module("pages")
 
 
 def test_every_benchmark_can_be_imported():
@@ -17,3 +29,52 @@ def test_every_benchmark_can_be_imported():
         cwd=FOLDER,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "below", "until"),
+    [
+        ("accuracy", "", ""),
+        ("defaults", "## .*", "## "),
+        ("features", "## Measured", ""),
+        ("fine-tuning", "<!-- table -->", "<!-- end of table -->"),
+        ("projections", "<!-- speed: .* -->", "<!-- end of speed -->"),
+        ("scores", "<!-- Below: .* -->", ""),
+    ],
+)
+def test_write_page_given_what_stands_there_changes_nothing(
+    pages, tmp_path, name, below, until
+):
+    page = Path(shutil.copy(DOCS / f"{name}.md", tmp_path))
+    before = page.read_text("utf-8")
+    lines = re.findall(f"^{below}$", before, re.MULTILINE) if below else [""]
+    assert lines
+    for line in lines:
+        text = before.partition(f"{line}\n")[2] if line else before
+        if until:
+            text = re.split(f"^{until}", text, flags=re.MULTILINE)[0]
+        pages.write_page(page, text, below=line, until=until)
+        assert page.read_text("utf-8") == before
+
+
+def test_write_page_replaces_its_part_or_appends_it(pages, tmp_path):
+    page = tmp_path / "page.md"
+    pages.write_page(page, "# Page\n\n## One\n\n1\n\n## Two\n\n2\n")
+    pages.write_page(page, r"new \1", below="## One", until="## ")
+    pages.write_page(page, "\nthree\n\n", below="## Three", until="## ")
+    pages.write_page(page, "last", below="## Two", until="## ")
+    assert page.read_text("utf-8") == (
+        "# Page\n\n## One\n\nnew \\1\n\n## Two\n\nlast\n\n## Three\n\nthree\n"
+    )
+    pages.write_page(page, "the end", below="## Two")
+    assert page.read_text("utf-8").endswith("new \\1\n\n## Two\n\nthe end\n")
+
+
+def test_markdown_table_is_a_line_for_each_row(pages):
+    spread = pages.mean_and_spread([0.25, 0.75])
+    table = pages.markdown_table(("method", "top-1"), [("ours", spread)], "---:")
+    assert table.splitlines() == [
+        "| method | top-1 |",
+        "| --- | ---: |",
+        "| ours | 0.500 +- 0.250 |",
+    ]

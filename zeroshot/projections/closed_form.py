@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.blas import dgemm, dsymm, sgemm, ssyrk
 
-from zeroshot.projections.base import Float32, Floats, Int64, PretrainedClasses
+from zeroshot.projections.base import Float32, Floats
 from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
-from zeroshot.projections.moments import Moments
+from zeroshot.projections.moments import TrainingSet
 
 __all__ = ["ESZSL", "SAE", "Ridge", "ridge_map", "solve"]
 
@@ -30,29 +30,23 @@ class Sums(NamedTuple):
     T: Float32  # class embeddings
 
     @classmethod
-    def of(
-        cls,
-        moments: Moments,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-        weight: float = IMAGES_PER_ROW,
-    ) -> "Sums":
+    def of(cls, given: TrainingSet, weight: float = IMAGES_PER_ROW) -> "Sums":
         """Return the sums over images and the rows of the backbone's classifier.
 
         A row counts as ``weight`` images. Classes without a word vector, NaN, are left
         out.
         """
-        known = np.isfinite(T).all(axis=1)
-        gram, features = moments.gram, moments.sums[known]
-        counts = moments.counts[known].astype(np.float64)
-        T = T[known]
-        if pretrained is not None:
-            rows = pretrained.rows
+        moments, has_word = given.moments, given.has_word
+        gram, features = moments.gram, moments.sums[has_word]
+        counts = moments.counts[has_word].astype(np.float64)
+        T = given.T[has_word]
+        if given.pretrained is not None:
+            rows = given.pretrained.rows
             start = np.asfortranarray(gram)
             gram = ssyrk(weight, rows.T, beta=1.0, c=start, lower=1)
             features = np.concatenate([features, weight * rows])
             counts = np.concatenate([counts, np.full(len(rows), weight)])
-            T = np.concatenate([T, pretrained.class_embeddings])
+            T = np.concatenate([T, given.pretrained.class_embeddings])
         return cls(gram, features, counts, T)
 
 
@@ -62,16 +56,8 @@ class _ClosedForm(MomentsProjection):
     _rules: Rules = (("alpha", POSITIVE),)
     coef_: Float32
 
-    def _learn(
-        self,
-        moments: Moments,
-        X: Float32,
-        y: Int64,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-    ) -> None:
-        sums = Sums.of(moments, T, pretrained)
-        self.coef_ = self._solution(sums).astype(np.float32)
+    def _learn(self, given: TrainingSet) -> None:
+        self.coef_ = self._solution(Sums.of(given)).astype(np.float32)
 
     @abstractmethod
     def _solution(self, sums: Sums) -> Float64:

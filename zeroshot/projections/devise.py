@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from zeroshot.projections.base import (
 )
 from zeroshot.projections.closed_form import IMAGES_PER_ROW, Sums, ridge_map
 from zeroshot.projections.estimator import COUNT
-from zeroshot.projections.moments import Moments
+from zeroshot.projections.moments import Moments, TrainingSet
 from zeroshot.projections.trained import (
     BETA_1,
     BETA_2,
@@ -278,36 +279,27 @@ class DeViSE(TrainedProjection, Visual):
             Another one.
         """
         changed = copy.copy(self)
-        moments = changed._take(
-            Moments.of(X, y, len(class_embeddings), normalize=self.normalize),
-            flat=pretrained is not None,
-        )
+        moments = Moments.of(X, y, len(class_embeddings), normalize=self.normalize)
+        given = TrainingSet(moments, X, y, class_embeddings, pretrained)
+        given = changed._take(given)
         # The same map of features that are centred elsewhere.
         (kernel, bias), *rest = layers
         shift = ((changed.mean_ - self.mean_) * np.float32(self.scale_)) @ kernel
         kernel = np.float32(self.scale_ / changed.scale_) * kernel
         layers = [(kernel, (bias + shift).astype(np.float32)), *rest]
         changed.kernels_, changed.biases_ = map(list, zip(*layers, strict=True))
-        changed._learn_prototypes(moments, X, y, class_embeddings, pretrained)
+        changed._learn_prototypes(given)
         return changed
 
-    def _learn(
-        self,
-        moments: Moments,
-        X: Float32,
-        y: Int64,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-    ) -> None:
-        self._learn_prototypes(moments, X, y, T, pretrained)
-        has_word: NDArray[np.bool_] = np.asarray(np.isfinite(T).all(axis=1))
-        prepared, index = self._prepare(X[has_word[y]]), y[has_word[y]]
-        seed = self._seed()
-        train = partial(self._trained, moments, prepared, index, T, pretrained, seed)
+    def _learn(self, given: TrainingSet) -> None:
+        self._learn_prototypes(given)
+        some = given.has_word[given.y]
+        X, y = self._prepare(given.X[some]), given.y[some]
+        train = partial(self._trained, replace(given, X=X, y=y), self._seed())
         if hasattr(self, "n_epochs_"):  # more images: as many epochs of these
-            self._keep(train(np.arange(len(index)), self.n_epochs_), self.n_epochs_)
+            self._keep(train(np.arange(len(y)), self.n_epochs_), self.n_epochs_)
         else:
-            self._train_on_all(train, prepared, index, T)
+            self._train_on_all(train, X, y, given.T)
 
     def _most_epochs(self) -> int:
         if self.epochs is not None:
@@ -318,63 +310,41 @@ class DeViSE(TrainedProjection, Visual):
         is_kept = self.early_stopping and not self.hidden
         return 0 if is_kept else self._most_epochs()
 
-    def _learn_prototypes(
-        self,
-        moments: Moments,
-        X: Float32,
-        y: Int64,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-    ) -> None:
+    def _learn_prototypes(self, given: TrainingSet) -> None:
         if not self.visual_weight:
             return
-        Visual._learn(self, moments, X, y, T, pretrained)
+        Visual._learn(self, given)
         # The more images, the less the word counts.
         self.class_points_ = self._side_by_side(
-            np.nan_to_num(T), self.class_points_, self.class_shares_[:, None]
+            np.nan_to_num(given.T), self.class_points_, self.class_shares_[:, None]
         )
 
     def _trained(
-        self,
-        moments: Moments,
-        X: Float32,
-        y: Int64,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-        seed: int,
-        rows: NDArray[np.intp],
-        epochs: int,
+        self, given: TrainingSet, seed: int, rows: NDArray[np.intp], epochs: int
     ) -> Iterator[tuple[float, Layers]]:
         """Train M on some of the prepared images; see `TrainedProjection`.
 
         Beside images stand the rows of the backbone's classifier and, for images of
         earlier calls, the means of classes.
         """
-        left_out = np.setdiff1d(np.arange(len(y)), rows)
-        if len(left_out):
-            moments = moments.without(X[left_out], y[left_out], normalize=False)
-            gone = np.unique(y[left_out])
-            if pretrained is not None:
-                kept = np.setdiff1d(np.arange(len(T)), gone)
-                pretrained = pretrained.without(kept)
-        classes = np.flatnonzero((moments.counts > 0) & np.isfinite(T).all(axis=1))
-        words = T[classes]
-        more = unit_rows(moments.means[classes]).astype(np.float32)
+        given = given.only(rows)
+        classes, pretrained = given.known, given.pretrained
+        words = given.T[classes]
+        more = unit_rows(given.moments.means[classes]).astype(np.float32)
         weight = getattr(self, "pretrained_weight_", 1.0) * IMAGES_PER_ROW
         if pretrained is not None:
             words = np.concatenate([words, pretrained.class_embeddings])
             more = np.concatenate([more, pretrained.rows])
-        batch = np.concatenate([X[rows], more])
-        index = np.searchsorted(classes, y[rows])
+        batch = np.concatenate([given.X, more])
+        index = np.searchsorted(classes, given.y)
         index = np.concatenate([index, np.arange(len(more))])
         start: Float32 | None = None
         if not self.hidden:
-            sums = Sums.of(moments, T, pretrained, weight)
-            start = ridge_map(sums, RIDGE).astype(np.float32)
+            start = ridge_map(Sums.of(given, weight), RIDGE).astype(np.float32)
             # The margin is meant for points about as long as the words.
             length = float(np.linalg.norm(batch @ start, axis=1).mean())
             start = start / np.float32(max(length, 1e-30))
-            yield np.nan, [(start, np.zeros(T.shape[1], np.float32))]
+            yield np.nan, [(start, np.zeros(words.shape[1], np.float32))]
         epochs = max(1, epochs) if self.hidden else epochs
         if epochs and (self.hidden or self.loss != "rank"):
             yield from self._train(batch, index, words, epochs, seed, start)

@@ -3,11 +3,11 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import (
@@ -24,7 +24,7 @@ from zeroshot.projections.base import (
     Integers,
     PretrainedClasses,
 )
-from zeroshot.projections.moments import BLOCK_ROWS, Moments, roots
+from zeroshot.projections.moments import BLOCK_ROWS, Moments, TrainingSet, roots
 
 __all__ = ["COUNT", "POSITIVE", "MomentsProjection", "ProjectionEstimator", "Rules"]
 
@@ -208,7 +208,7 @@ class MomentsProjection(ProjectionEstimator):
         least = 1 if pretrained is None else 0
         X, y, T = self._checked(X, y, class_embeddings, least=least, wordless=True)
         moments = Moments.of(X, y, len(T), normalize=self.normalize)
-        return self._learn_from(moments, X, y, T, pretrained)
+        return self._learn_from(TrainingSet(moments, X, y, T, pretrained))
 
     def partial_fit(
         self,
@@ -237,53 +237,40 @@ class MomentsProjection(ProjectionEstimator):
             )
         more = Moments.of(X, y, len(T), normalize=self.normalize)
         moments = before.with_more(more, places)
-        return self._learn_from(moments, X, y, T, pretrained)
+        return self._learn_from(TrainingSet(moments, X, y, T, pretrained))
 
-    def _learn_from(
-        self,
-        moments: Moments,
-        X: Float32,
-        y: Int64,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-    ) -> Self:
-        if pretrained is not None and pretrained.weights.shape[1] != X.shape[1]:
+    def _learn_from(self, given: TrainingSet) -> Self:
+        n_features, pretrained = given.X.shape[1], given.pretrained
+        if pretrained is not None and pretrained.weights.shape[1] != n_features:
             raise ValueError(
                 f"Expected a classifier of the features that are learnt from, of "
-                f"length {X.shape[1]}. Got one of features of length "
+                f"length {n_features}. Got one of features of length "
                 f"{pretrained.weights.shape[1]}. Give that of the same backbone."
             )
-        has_word: NDArray[np.bool_] = np.asarray(np.isfinite(T).all(axis=1))
-        if not has_word[moments.counts == 0].all():
+        if not given.has_word[given.moments.counts == 0].all():
             raise ValueError(
                 "Expected images of each class without a word vector (NaN). Got a "
                 "class that has neither."
             )
-        if pretrained is None and not has_word.any():
+        if pretrained is None and not given.has_word.any():
             raise ValueError(
                 "Expected a class with a word vector. Got class_embeddings of NaN."
             )
-        prepared = self._take(moments, flat=pretrained is not None)
-        self._learn(prepared, X, y, T, pretrained)
+        self._learn(self._take(given))
         return self
 
-    def _take(self, moments: Moments, *, flat: bool) -> Moments:
-        """Keep the sums of roots; return those of prepared features."""
-        self.counts_, self.sums_, self.gram_ = vars(moments).values()
-        center = moments.center(normalize=self.normalize, flat=flat)
+    def _take(self, given: TrainingSet) -> TrainingSet:
+        """Keep the sums of roots; return the same with those of prepared features."""
+        self.counts_, self.sums_, self.gram_ = vars(given.moments).values()
+        center = given.moments.center(
+            normalize=self.normalize, flat=given.pretrained is not None
+        )
         self.mean_, self.scale_ = center
-        return moments.centred(self.mean_, self.scale_)
+        return replace(given, moments=given.moments.centred(*center))
 
     @abstractmethod
-    def _learn(
-        self,
-        moments: Moments,
-        X: Float32,
-        y: Int64,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-    ) -> None:
+    def _learn(self, given: TrainingSet) -> None:
         """Learn from sums of prepared features.
 
-        ``X``, ``y``: the images of this call, raw, for what is chosen on folds.
+        The images are raw, for what is chosen on folds.
         """

@@ -12,7 +12,7 @@ References
    image classification", ECCV 2010.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,9 +22,9 @@ from scipy.sparse import csr_matrix
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
-from zeroshot.projections.base import Float32, Int64, Integers
+from zeroshot.projections.base import Float32, Int64, Integers, PretrainedClasses
 
-__all__ = ["Moments", "roots"]
+__all__ = ["Moments", "TrainingSet", "roots"]
 
 BLOCK_ROWS = 3072  # 24 MB of 2048 features; 32 MB would be mapped anew each time
 CACHED_ROWS = 32  # 256 kB: the passes over them stay in the processor's cache
@@ -120,6 +120,51 @@ class Moments:
         """Mean of each class, (n_classes, dim); zeros for one without images."""
         found: NDArray[Any] = self.sums / np.maximum(1, self.counts)[:, None]
         return found
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What is learnt from: images, word vectors and the backbone's own classes.
+
+    ``moments``: of all images so far. ``X``, ``y``: the images of this call. ``T``:
+    (n_classes, dim_text), class embeddings, NaN for a class without a word vector.
+    """
+
+    moments: Moments
+    X: Float32
+    y: Int64
+    T: Float32
+    pretrained: PretrainedClasses | None
+
+    @property
+    def has_word(self) -> NDArray[np.bool_]:
+        """Tell for each class whether it has a word vector, (n_classes,)."""
+        return np.asarray(np.isfinite(self.T).all(axis=1))
+
+    @property
+    def known(self) -> NDArray[np.intp]:
+        """Classes that have images and a word vector, in order."""
+        return np.flatnonzero((self.moments.counts > 0) & self.has_word)
+
+    def only(self, rows: NDArray[np.intp]) -> Self:
+        """Return the same without the other images of this call and their classes.
+
+        Of these classes the backbone's go too. ``X`` must be prepared, as the moments
+        are, and ``rows`` in order.
+        """
+        if len(rows) == len(self.y):
+            return self
+        others = np.setdiff1d(np.arange(len(self.y)), rows)
+        X, y, pretrained = self.X[others], self.y[others], self.pretrained
+        if pretrained is not None:
+            pretrained = pretrained.without(np.setdiff1d(np.arange(len(self.T)), y))
+        return replace(
+            self,
+            moments=self.moments.without(X, y, normalize=False),
+            X=self.X[rows],
+            y=self.y[rows],
+            pretrained=pretrained,
+        )
 
 
 def roots(X: Float32) -> Float32:

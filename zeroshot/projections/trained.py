@@ -346,12 +346,14 @@ def forward(layers: Layers, X: Float32) -> Float32:
 def reciprocal_ranks(scores: Float32, true_index: Int64) -> NDArray[np.float64]:
     """Return for each class the mean of 1 / rank of the true class, in (0, 1].
 
-    Smoother than accuracy over the few classes that early stopping can hold out.
-    ``scores``: (n_images, n_classes), higher is better. ``true_index``: (n_images,),
-    column of the true class; every class has an image. Ties count as the worst rank.
+    Smoother than accuracy over the few classes that can be held out. ``scores``:
+    (n_images, n_classes), higher is better. ``true_index``: (n_images,), column of the
+    true class. Ties count as the worst rank; a class without images gets 0.
     """
     true_scores = np.take_along_axis(scores, true_index[:, None], axis=1)
     reciprocal = 1.0 / (scores >= true_scores).sum(axis=1)
-    sums = np.bincount(true_index, weights=reciprocal)
-    means: NDArray[np.float64] = sums / np.bincount(true_index)
+    n = scores.shape[1]
+    sums = np.bincount(true_index, weights=reciprocal, minlength=n)
+    counts = np.bincount(true_index, minlength=n)
+    means: NDArray[np.float64] = sums / np.maximum(1, counts)
     return means

@@ -9,17 +9,11 @@ from scipy.linalg import get_lapack_funcs
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.utils.validation import check_is_fitted
 
-from zeroshot.projections.base import (
-    Float32,
-    Floats,
-    Int64,
-    Integers,
-    PretrainedClasses,
-    unit_rows,
-)
+from zeroshot.projections.base import Float32, Floats, Int64, Integers, unit_rows
 from zeroshot.projections.closed_form import solve
 from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
-from zeroshot.projections.moments import Moments
+from zeroshot.projections.moments import Moments, TrainingSet
+from zeroshot.projections.trained import reciprocal_ranks
 
 __all__ = ["Visual", "VisualRules"]
 
@@ -199,20 +193,12 @@ class Visual(MomentsProjection):
         points: Float32 = unit_rows(kernel.astype(np.float32) @ self.dual_coef_)
         return points
 
-    def _learn(
-        self,
-        moments: Moments,
-        X: Float32,
-        y: Int64,
-        T: Float32,
-        pretrained: PretrainedClasses | None,
-    ) -> None:
-        prototypes = _prototypes(moments)
-        has_images = moments.counts > 0
-        known = np.flatnonzero(np.isfinite(T).all(axis=1) & has_images)
-        known = known[: MOST_ROWS // 2]
-        task = _Task.of(prototypes, moments.counts, T, known, pretrained)
-        self._choose(task, X, y, known)
+    def _learn(self, given: TrainingSet) -> None:
+        prototypes = _prototypes(given.moments)
+        has_images, has_word = given.moments.counts > 0, given.has_word
+        known = given.known[: MOST_ROWS // 2]
+        task = _Task.of(prototypes, given, known)
+        self._choose(task, given, known)
         gamma, alpha, weight = self.gamma_, self.alpha_, self.pretrained_weight_
         inverse, dual = task.solved(gamma, alpha, weight)
         self.centres_, self.dual_coef_ = task.words, dual.astype(np.float32)
@@ -222,10 +208,10 @@ class Visual(MomentsProjection):
         points = np.zeros_like(prototypes, np.float32)
         points[has_images] = prototypes[has_images]
         # What the word of a class counts for, beside its images.
-        share = np.asarray(np.isfinite(T).all(axis=1), np.float64)
-        silent = np.flatnonzero(np.isfinite(T).all(axis=1) & ~has_images)
+        share = has_word.astype(np.float64)
+        silent = np.flatnonzero(has_word & ~has_images)
         if len(silent):
-            points[silent] = self._visual_labels(T[silent])
+            points[silent] = self._visual_labels(given.T[silent])
         if len(known):
             # What the others predict for a class, from one inverse of all: the formula
             # of leave-one-out for kernel ridge.
@@ -234,7 +220,7 @@ class Visual(MomentsProjection):
             others = unit_rows(prototypes[known] - dual[own] / diagonal[:, None])
             variance = 1 / diagonal - task.noise(alpha, weight)[own]
             kappa = np.maximum(1, IMAGES_PER_WORD / np.maximum(variance, 0.02))
-            counts = moments.counts[known]
+            counts = given.moments.counts[known]
             share[known] = kappa / (kappa + counts)
             blend = kappa[:, None] * others + counts[:, None] * prototypes[known]
             points[known] = unit_rows(blend)
@@ -242,7 +228,7 @@ class Visual(MomentsProjection):
         self.class_points_ = points
 
     def _choose(
-        self, task: "_Task", X: Float32, y: Int64, known: NDArray[np.intp]
+        self, task: "_Task", given: TrainingSet, known: NDArray[np.intp]
     ) -> None:
         """Set the parameters in effect; those chosen once stay for more images."""
         grids = {"gamma": GAMMAS, "alpha": ALPHAS, "pretrained_weight": WEIGHTS}
@@ -262,10 +248,10 @@ class Visual(MomentsProjection):
             and len(known) >= MIN_CLASSES
             and len(task.words) <= MOST_TO_CHOOSE
         ):
-            rows = np.flatnonzero(np.isin(y, known))
+            rows = np.flatnonzero(np.isin(given.y, known))
             rows = rows[:: max(1, len(rows) // MOST_IMAGES)]
-            points = unit_rows(self._prepare(X[rows]))
-            truth = np.searchsorted(known, y[rows])
+            points = unit_rows(self._prepare(given.X[rows]))
+            truth = np.searchsorted(known, given.y[rows])
             best = task.accuracies(points, truth, **values)
             for name in wanted:
                 for value in grids[name][1:]:
@@ -294,14 +280,9 @@ class _Task:
 
     @classmethod
     def of(
-        cls,
-        prototypes: Float64,
-        counts: Int64,
-        T: Float32,
-        known: NDArray[np.intp],
-        pretrained: PretrainedClasses | None,
+        cls, prototypes: Float64, given: TrainingSet, known: NDArray[np.intp]
     ) -> "_Task":
-        words, rows = T[known], prototypes[known]
+        words, rows, pretrained = given.T[known], prototypes[known], given.pretrained
         class_of = np.empty(0, np.intp)
         if pretrained is not None:
             step = -(-len(pretrained.weights) // (MOST_ROWS - len(known)))
@@ -311,7 +292,7 @@ class _Task:
             place = {c: i for i, c in enumerate(known.tolist())}
             named = pretrained.class_of[some].tolist()
             class_of = np.array([place.get(c, -1) for c in named], np.intp)
-        return cls(words, rows, counts[known], class_of)
+        return cls(words, rows, given.moments.counts[known], class_of)
 
     @property
     def has_pretrained(self) -> bool:
@@ -368,11 +349,7 @@ class _Task:
             left = self.prototypes[B] - np.linalg.solve(inverse[np.ix_(B, B)], dual[B])
             predicted[c] = left[0]
         scores = points @ unit_rows(predicted).T.astype(np.float32)
-        own = np.take_along_axis(scores, truth[:, None], axis=1)
-        reciprocal = 1.0 / (scores >= own).sum(axis=1)
-        sums = np.bincount(truth, weights=reciprocal, minlength=n)
-        means: Float64 = sums / np.maximum(1, np.bincount(truth, minlength=n))
-        return means
+        return reciprocal_ranks(scores, truth)
 
 
 def _kernel(a: Floats, b: Floats, gamma: float) -> Float64:
