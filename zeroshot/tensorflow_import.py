@@ -14,9 +14,10 @@ from zeroshot.errors import PluginError
 from zeroshot.per_process import PerProcess
 from zeroshot.progress import NOBODY_LISTENS
 
-__all__ = ["import_keras", "import_tensorflow", "stderr_set_aside"]
+__all__ = ["has_gpu", "import_keras", "import_tensorflow", "stderr_set_aside"]
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' Linux
 _LOCK = PerProcess(threading.Lock)
 _RAN_BEFORE_FORK = False  # TensorFlow, in the process that this one was forked from
 
@@ -86,6 +87,20 @@ def import_keras() -> ModuleType:
             f"environment variable KERAS_BACKEND=tensorflow before Python starts."
         )
     return keras
+
+
+def has_gpu() -> bool:
+    """Tell whether TensorFlow would run networks on a GPU.
+
+    Only where a driver of one is there is TensorFlow imported and asked.
+
+    Returns
+    -------
+    has_gpu : bool
+    """
+    if sys.platform == "linux" and not any(map(os.path.exists, GPU_DRIVERS)):
+        return False
+    return bool(import_tensorflow(to_run=False).config.list_physical_devices("GPU"))
 
 
 def _note_fork() -> None:

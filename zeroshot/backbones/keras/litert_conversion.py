@@ -1,7 +1,8 @@
 """A Keras network converted to LiteRT (TensorFlow Lite): the fastest route on a CPU.
 
-LiteRT is part of TensorFlow. Its float32 kernels compute what Keras computes, to
-rounding; `convert` checks that on photographs before a conversion is kept.
+It is run by Google's stand-alone runtime, so a converted network needs no TensorFlow,
+whose import takes longer than many photographs. Its float32 kernels compute what Keras
+computes, to rounding; `convert` checks that on photographs before a conversion is kept.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -116,13 +118,13 @@ def interpreter_of(
     """Return an interpreter of a LiteRT file, which one thread at a time may run.
 
     ``size``: height and width of its images, where the file leaves them open. Raises
-    ValueError, RuntimeError as TensorFlow raises them, if it is no such file or needs
-    what LiteRT lacks.
+    ValueError, RuntimeError as LiteRT raises them, if it is no such file or needs what
+    LiteRT lacks.
     """
-    tf = import_tensorflow(to_run=False)
-    with stderr_set_aside(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its module is to move to another package
-        interpreter = tf.lite.Interpreter(model_content=model, num_threads=threads)
+    with stderr_set_aside():
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=model, num_threads=threads)
         if size is not None:
             place = interpreter.get_input_details()[0]["index"]
             interpreter.resize_tensor_input(place, (1, *size, 3))
@@ -133,9 +135,9 @@ def interpreter_of(
 def converted_file(fingerprint: str) -> Path:
     """Return where the conversion is kept of the backbone that has a fingerprint.
 
-    It is of one version of TensorFlow. There may be no such file.
+    It is of one version of TensorFlow and of LiteRT. There may be no such file.
     """
-    key = f"{fingerprint} {import_tensorflow(to_run=False).__version__}"
+    key = f"{fingerprint} {version('tensorflow')} {version('ai-edge-litert')}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     return cache_root() / "networks" / f"{name}.tflite"
 

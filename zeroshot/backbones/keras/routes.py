@@ -15,7 +15,7 @@ from zeroshot.backbones.keras.litert_conversion import (
     read_converted,
 )
 from zeroshot.backbones.keras.network import Network
-from zeroshot.tensorflow_import import import_tensorflow
+from zeroshot.tensorflow_import import has_gpu
 
 __all__ = ["KerasBackbone"]
 
@@ -72,7 +72,7 @@ class KerasBackbone(NetworkBackbone):
         """Return the content of a file of a model's weights; equal for equal ones."""
 
     def _open(self) -> Route:
-        if import_tensorflow(to_run=False).config.list_physical_devices("GPU"):
+        if has_gpu():
             logger.info("A plain graph is used, on the GPU.")
             return self.network()
         path = converted_file(self.fingerprint)
