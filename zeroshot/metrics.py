@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import auc, roc_curve
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from zeroshot.errors import LabelError
@@ -533,6 +532,8 @@ class RejectionCurve:
     @property
     def auroc(self) -> float:
         """Chance that a known image scores above an unknown one, in [0, 1]."""
+        from sklearn.metrics import auc
+
         return float(auc(self.false_accepts, self.true_accepts))
 
     def false_accepts_at(self, true_accepts: float = 0.95) -> float:
@@ -578,6 +579,8 @@ def rejection_curve(
     >>> curve.auroc, curve.false_accepts_at(0.95)
     (0.75, 0.5)
     """
+    from sklearn.metrics import roc_curve  # late: no prediction needs it
+
     if is_known.all() or not is_known.any():
         raise ValueError(
             f"Expected known and unknown images. Got {is_known.sum()} known of "

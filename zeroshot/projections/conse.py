@@ -4,8 +4,6 @@ from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
 
 from zeroshot.projections.base import (
     Float32,
@@ -13,6 +11,7 @@ from zeroshot.projections.base import (
     Int64,
     Integers,
     PretrainedClasses,
+    unit_rows,
 )
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator
 
@@ -132,7 +131,7 @@ class ConSE(ProjectionEstimator):
             logits = np.asarray(X, np.float32) @ weights + bias
             others = self._mean_of_words(logits, words)
             if len(points):
-                points = normalize(points) + normalize(others)
+                points = unit_rows(points) + unit_rows(others)
         return points
 
     def _fit(self, X: Float32, y: Int64, T: Float32) -> None:
@@ -143,6 +142,8 @@ class ConSE(ProjectionEstimator):
         self.intercept_ = np.zeros(len(classes), np.float32)
         if len(classes) == 1:
             return  # there is nothing to tell apart
+        from sklearn.linear_model import LogisticRegression
+
         classifier = LogisticRegression(C=self.C, max_iter=1000).fit(X, y)
         # Of two classes scikit-learn keeps the logit of the second alone.
         fitted = slice(None) if len(classes) > 2 else slice(1, 2)

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize as unit_rows
 from sklearn.utils import check_random_state
 
 from zeroshot.progress import progress_bar
-from zeroshot.projections.base import Float32, Int64
+from zeroshot.projections.base import Float32, Int64, unit_rows
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator, Rules
 from zeroshot.tensorflow_import import import_keras, import_tensorflow
 

@@ -17,10 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.scoring.folds import Folds, Training, train_background, train_on_folds
@@ -197,6 +194,8 @@ def _h(seen: Any, unseen: Any, penalty: float) -> float:
 
 
 def _best_temperature(parts: Folds) -> float:
+    from scipy.optimize import minimize_scalar
+
     tasks = []
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
@@ -221,6 +220,8 @@ def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float,
 
     With half of a fold's left-out labels as candidates.
     """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     is_known, values = [], []
     for fold in np.unique(parts.folds):
         classes = np.flatnonzero(parts.folds == fold)
@@ -247,6 +248,8 @@ def _best_rate(parts: Folds, penalty: float, temperature: float) -> tuple[float,
 
 
 def _fit_logistic(parts: Folds) -> tuple[float, float]:
+    from sklearn.linear_model import LogisticRegression
+
     fold_of = parts.folds[parts.y]
     standards, own = [], []
     # A few classes at a time: all scores in float64 would be n_images x n_classes.
