@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup setup-dev format clean
+.PHONY: demo test docs setup setup-dev format clean
 
 demo: setup
 	$(BIN)/zeroshot demo
@@ -14,6 +14,12 @@ test: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -m "not slow"
+
+# The documentation as a site in site/; a link that leads nowhere is an error.
+docs: setup
+	@$(BIN)/python -m pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "Built: site/index.html (or: $(BIN)/mkdocs serve)"
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -41,4 +47,4 @@ format: setup-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site

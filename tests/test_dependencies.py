@@ -7,7 +7,12 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-DISTRIBUTION = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "ai_edge_litert": "ai-edge-litert",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
 BROUGHT_ALONG = {"joblib": "scikit-learn", "click": "typer"}
 CALLED_BY_NAME = {"urllib3"}  # by requests, with our settings
 

@@ -8,6 +8,9 @@ from importlib import import_module
 import pytest
 
 import zeroshot
+from zeroshot import ZeroShotClassifier, make_shapes
+from zeroshot.datasets import shape_attributes
+from zeroshot.embeddings import Attributes
 
 NETWORKS = {"gensim", "keras", "skimage", "tensorflow"}
 # scikit-learn imports pandas itself, where it is installed.
@@ -54,6 +57,29 @@ except SystemExit as exit:
 )
 def test_import_of_what_listing_needs_loads_no_sklearn(module):
     assert not (SKLEARN | NETWORKS) & loaded_by(f"import {module}")
+
+
+PREDICT = """
+import sys, numpy as np
+from zeroshot import load
+clf = load(sys.argv[1]).set_params(cache=False)
+clf.predict(np.zeros((1, 64, 64, 3), np.uint8), ["red star", "blue ring"])
+"""
+
+
+# Keras 3.15 with NumPy 2.4, whenever it writes weights.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_prediction_loads_no_tensorflow_and_little_of_sklearn(
+    real_data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(real_data / "keras"))
+    images, labels = make_shapes(1, random_state=0)
+    clf = ZeroShotClassifier("mobilenet-v2:32", Attributes(*shape_attributes()))
+    clf.fit(images[::4], labels[::4]).save(tmp_path / "model")
+    loaded = loaded_by(PREDICT, str(tmp_path / "model"))
+    parts = {f"sklearn.{p}" for p in ("linear_model", "metrics", "model_selection")}
+    assert "ai_edge_litert" in loaded
+    assert not (NETWORKS | parts | {"sklearn.preprocessing"}) & loaded
 
 
 def test_zeroshot_testing_needs_no_pytest():
