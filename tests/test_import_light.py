@@ -74,7 +74,7 @@ def test_prediction_loads_no_tensorflow_and_little_of_sklearn(
 ):
     monkeypatch.setenv("KERAS_HOME", str(real_data / "keras"))
     images, labels = make_shapes(1, random_state=0)
-    clf = ZeroShotClassifier("mobilenet-v2:32", Attributes(*shape_attributes()))
+    clf = ZeroShotClassifier("mobilenet-v2:96", Attributes(*shape_attributes()))
     clf.fit(images[::4], labels[::4]).save(tmp_path / "model")
     loaded = loaded_by(PREDICT, str(tmp_path / "model"))
     parts = {f"sklearn.{p}" for p in ("linear_model", "metrics", "model_selection")}

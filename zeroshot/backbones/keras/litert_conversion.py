@@ -225,7 +225,7 @@ def _fault(got: NDArray[np.float32], expected: NDArray[np.float32]) -> str:
     difference = np.abs(got - expected).max(axis=1)
     if (difference <= TOLERANCE * largest).all():  # not so where one is NaN
         return ""
-    worst = float((difference / largest).max())
+    worst = float((difference / np.maximum(largest, 1e-30)).max())
     return f"its features differ by {worst:.1e} of the largest one."
 
 
