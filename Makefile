@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs setup setup-dev format clean
+.PHONY: demo test docs installed setup setup-dev format clean
 
 demo: setup
 	$(BIN)/zeroshot demo
@@ -20,6 +20,10 @@ docs: setup
 	@$(BIN)/python -m pip install --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
 	@echo "Built: site/index.html (or: $(BIN)/mkdocs serve)"
+
+# The wheel in an empty environment, outside the checkout.
+installed:
+	PYTHON=$(PYTHON) .ci/check_installed
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
