@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -226,3 +227,20 @@ def test_completion_offers_registered_names(line, name):
         },
     )
     assert name in done.stdout.split()
+
+
+@pytest.mark.parametrize("command", ["fit", "predict", "sort", "evaluate"])
+def test_help_shows_at_most_ten_options_first(command):
+    text = succeed(command, "--help").stdout
+    panels = re.split(r"^╭─ (.*?) ─+╮$", text, flags=re.MULTILINE)[1:]
+    named = dict(zip(panels[::2], panels[1::2], strict=True))
+    first = [line for line in named["Options"].splitlines() if line.startswith("│ --")]
+    assert 3 <= len(first) <= 11  # ten, and --help
+    assert len(named) >= 4
+
+
+def test_help_shows_the_five_commands_that_most_people_need_first():
+    text = succeed("--help").stdout
+    first = text.partition("What most people need")[2].partition("╰")[0]
+    names = re.findall(r"^│ (\w+)", first, flags=re.MULTILINE)
+    assert names == ["demo", "fit", "predict", "sort", "evaluate"]

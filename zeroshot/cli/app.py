@@ -27,12 +27,14 @@ from zeroshot.cli import (
     training,
     vectors,
 )
+from zeroshot.cli.panels import sort_into_panels
 from zeroshot.errors import ZeroShotError, ZeroShotWarning
 from zeroshot.escaping import lines_escaped
 from zeroshot.progress import say
 
 __all__ = ["app", "main"]
 
+MORE = "Look up and prepare"
 BROKEN_PIPE = 141  # exit code: of programs that SIGPIPE ends, as shells tell it
 OF_RESULTS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 _UsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
@@ -40,6 +42,10 @@ _UsageError: Any = typer.BadParameter.__base__  # typer has no public name for i
 
 class _Commands(TyperGroup):
     """All commands; the only place where the command line catches errors."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        sort_into_panels(self)
 
     def make_context(
         self, info_name: Any, args: list[str], *rest: Any, **more: Any
@@ -93,9 +99,9 @@ def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
         )(command)
 
 
-for module in (training, evaluating, predicting, sorting, embedding):
-    _add(module.COMMANDS, app, "Train and predict")
-_add(listings.COMMANDS, app, "Look up")
+for module in (training, predicting, sorting, evaluating):
+    _add(module.COMMANDS, app, "What most people need")
+_add((*embedding.COMMANDS, *listings.COMMANDS), app, MORE)
 for name, purpose, commands in (
     (
         "embeddings",
@@ -107,7 +113,7 @@ for name, purpose, commands in (
 ):
     group = typer.Typer(no_args_is_help=True)
     _add(commands, group)
-    app.add_typer(group, name=name, help=purpose, rich_help_panel="Look up")
+    app.add_typer(group, name=name, help=purpose, rich_help_panel=MORE)
 
 
 def main() -> None:
