@@ -12,7 +12,7 @@ something is drawn. The report draws the same ones.
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -76,6 +76,7 @@ OF_CLASSES = (
 MOST_CELLS = 40  # labels of a matrix
 MOST_DOTS = 1200  # images of the map
 MOST_NAMES = 60  # labels that are named on the map
+NAME_SIZE = 8.5  # points
 
 
 class _Display:
@@ -445,10 +446,10 @@ class LabelSimilarityDisplay(_Display):
         """What it shows, in words."""
         n = len(self.labels)
         others = self.cosines - 2 * np.eye(n)
-        i, j = np.unravel_index(int(others.argmax()), others.shape)
+        i, j = divmod(int(others.argmax()), n)
         return (
-            f"Cosines of {n} labels; nearest are {self.labels[i]} and {self.labels[j]}, "
-            f"{others[i, j]:.2f}"
+            f"Cosines of {n} labels; nearest are {self.labels[i]} and "
+            f"{self.labels[j]}, {others[i, j]:.2f}"
         )
 
     @classmethod
@@ -541,19 +542,19 @@ class LabelMapDisplay(_Display):
         )
         own = of_class[np.arange(len(self.anchors)) % len(of_class)]
         ax.scatter(*self.anchors.T, c=own, s=60, marker="D", edgecolors=INK, lw=1)
-        for (x, y), name in list(zip(self.anchors, self.labels, strict=True))[
-            :MOST_NAMES
-        ]:
+        ax.margins(0.06)
+        names = [_plain(name, 24) for name in self.labels[:MOST_NAMES]]
+        for spot, name, (dx, dy, side) in _placed(ax, self.anchors, names):
             ax.annotate(
-                _plain(name, 24),
-                (x, y),
-                (7, 0),
+                name,
+                spot,
+                (dx, dy),
                 textcoords="offset points",
+                ha=side,
                 va="center",
-                fontsize=8.5,
+                fontsize=NAME_SIZE,
                 fontweight="bold",
             )
-        ax.margins(0.06)
         ax.set(xticks=[], yticks=[])
         _finish(ax, "", "", legend=False, grid=False)
 
@@ -580,15 +581,18 @@ def svg_of(display: _Display) -> str:
     ax.tick_params(colors=SOFT)
     for label in (ax.xaxis.label, ax.yaxis.label):
         label.set_color(SOFT)
-    for text in (*ax.texts, *(ax.get_legend().get_texts() if ax.get_legend() else ())):
+    legend = ax.get_legend()
+    for text in (*ax.texts, *(legend.get_texts() if legend is not None else ())):
         text.set_color(INK)
     written = io.StringIO()
     # Text stays text, and the same numbers make the same page.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "zeroshot"}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "zeroshot"}
     with mpl.rc_context(settings):
         figure.savefig(written, format="svg", metadata={"Date": None})
-    _, _, svg = written.getvalue().partition("<svg ")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    _, _, svg = written.getvalue().partition("<svg")
+    # Its style would be that of the whole page.
+    for element in ("metadata", "style"):
+        svg = re.sub(rf"<{element}.*?</{element}>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     named = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(r' id="([^"]*)"', lambda m: m[0] * (m[1] in named), svg)
@@ -651,6 +655,36 @@ def _finish(
         ax.set_axisbelow(True)
     if legend:
         ax.legend(frameon=False, fontsize=8.5, loc="best")
+
+
+def _placed(
+    ax: Any, spots: NDArray[np.float64], names: Sequence[str]
+) -> Iterator[tuple[NDArray[np.float64], str, tuple[float, float, str]]]:
+    """Yield names with the side of their spot on which no other stands.
+
+    A name for which there is none is left out.
+    """
+    at = ax.transData.transform(spots) * 72 / ax.figure.dpi  # points
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in at]
+    for i, name in enumerate(names):
+        x, y = at[i]
+        long = 0.62 * NAME_SIZE * len(name)  # bold letters, on average
+        for dx, dy, side, before in (
+            (7.0, 0.0, "left", 0.0),
+            (-7.0, 0.0, "right", long),
+            (0.0, 10.0, "center", long / 2),
+            (0.0, -10.0, "center", long / 2),
+        ):
+            left, low = x + dx - before, y + dy - NAME_SIZE / 2
+            box = (left, low, left + long, low + NAME_SIZE)
+            if not any(_overlap(box, other) for other in taken[:i] + taken[i + 1 :]):
+                taken.append(box)
+                yield spots[i], name, (dx, dy, side)
+                break
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _near_together(vectors: NDArray[Any]) -> NDArray[np.intp]:
