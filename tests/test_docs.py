@@ -10,6 +10,7 @@
 """
 
 import contextlib
+import copy
 import doctest
 import importlib.util
 import io
@@ -23,7 +24,9 @@ import types
 from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from zeroshot import registry
 
@@ -33,6 +36,7 @@ PLUGIN = ROOT / "examples" / "write_a_plugin"
 WRITTEN = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 PAGES = [*WRITTEN, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 # Shown, not run. Their truth is compared elsewhere here, or they are output.
 SHOWN = {"csv", "text", "toml"}
@@ -265,6 +269,28 @@ def test_example_says_what_it_needs(script):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert needs["requires-python"] == project["requires-python"]
     assert "zeroshot" in needs["dependencies"]
+
+
+# Of a Jupyter kernel's own making.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_runs_and_prints_what_is_in_it(path, tmp_path):
+    kept = nbformat.read(path, as_version=4)
+    run = copy.deepcopy(kept)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(run, timeout=300, resources=resources).execute()
+    for n, (old, new) in enumerate(zip(kept.cells, run.cells, strict=True)):
+        if old.cell_type == "code":
+            compare(printed_by(old), printed_by(new), f"{path.name}, cell {n}")
+            assert drawn_by(old) == drawn_by(new)
+
+
+def printed_by(cell) -> str:
+    return "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
+
+
+def drawn_by(cell) -> int:
+    return sum("image/png" in o.get("data", ()) for o in cell.outputs)
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "zeroshot_mean_color.py"])
