@@ -28,6 +28,7 @@ from zeroshot.metrics import per_class_accuracy
 from zeroshot.splits import zero_shot_splits
 
 PAGE = DOCS / "whole-batch.md"
+MARK = "<!-- Below: written by benchmarks/whole_batch.py -->"
 N_SPLITS, DRAWS_PER_SPLIT = 5, 4
 N_PRESENT = (1, 2, 3, 5, 10, "half", "all")
 N_IMAGES = (3, 5, 10, 15, 20, 30, 40)
@@ -144,20 +145,13 @@ def main() -> None:
     """Print the tables, and write them to the docs when asked to."""
     arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore")
-    text = (
-        "# A batch judged together\n\nMade by `benchmarks/whole_batch.py`: what "
-        "`adapt=True` gains, in points of per-class accuracy, and in brackets the "
-        "accuracy without it, among the unseen classes of five splits. Rows: how many "
-        "of the candidates are present; columns: images of each. A cell is the mean of "
-        "20 batches, so a gain is known to some 2 points, with one class present to "
-        "5.\n\n"
-    )
+    text = ""
     for network in ("mobilenet-v2", "efficientnet", "both"):
         for task in real_tasks(network)[::-1]:
             text += section(task, network)
             print(text, flush=True)
     if arguments.write:
-        write_page(PAGE, text)
+        write_page(PAGE, text, below=MARK)
 
 
 if __name__ == "__main__":
