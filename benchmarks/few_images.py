@@ -31,6 +31,7 @@ from zeroshot.splits import zero_shot_splits
 
 SHOTS, DRAWS = (1, 2, 4, 8, 16), 2
 PAGE = DOCS / "few-images.md"
+MARK = "<!-- Below: written by benchmarks/few_images.py -->"
 METHODS = ("word and images", "word alone", "nearest class mean", "logistic regression")
 
 
@@ -92,19 +93,12 @@ def main() -> None:
     """Print the tables, and write the page when asked to."""
     arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore")
-    text = (
-        "# A few images of a new class\n\nMade by `benchmarks/few_images.py`. A model "
-        "that was fitted on other classes is given a few images of each unseen class "
-        "with `partial_fit`, and names the rest among these classes. Mean per-class "
-        "accuracy and standard deviation over five splits and two draws of images in "
-        "each. The backbone was trained on ImageNet-1k; its classes of the "
-        "unseen labels are masked.\n\n"
-    )
+    text = ""
     for task in real_tasks()[::-1]:
         text += f"## {task.name}\n\n{table(measure(task))}\n\n"
         print(text, flush=True)
     if arguments.write:
-        write_page(PAGE, text)
+        write_page(PAGE, text, below=MARK)
 
 
 if __name__ == "__main__":
