@@ -15,13 +15,25 @@ __all__ = ["IMAGE_SUFFIXES", "image_files", "read_image_table", "read_table"]
 OnError: TypeAlias = Literal["raise", "skip", "nan"]
 """What to do about an image or folder that cannot be read."""
 
-IMAGE_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("avif", "bmp", "dib", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg"),
-        *("pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
-    )
-)
+FORMATS = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "PNG": ("png",),
+    "WEBP": ("webp",),
+    "GIF": ("gif",),
+    "BMP": ("bmp",),
+    "DIB": ("dib",),
+    "TIFF": ("tif", "tiff"),
+    "AVIF": ("avif",),
+    "JPEG2000": ("jp2",),
+    "PPM": ("pbm", "pgm", "ppm", "pnm"),
+    "TGA": ("tga",),  # the last, because no signature tells it from other content
+}
+"""The formats that are decoded, as Pillow calls them, and how their files end. Of the
+others that Pillow knows some start a program (EPS: Ghostscript), some ask the system
+(WMF) or a library that the program has registered (HDF5, GRIB, BUFR), and the rest hold
+no photographs."""
+
+IMAGE_SUFFIXES = frozenset(f".{end}" for ends in FORMATS.values() for end in ends)
 """What counts as an image file in a folder, in lower case. A path given by name may
 end in anything: its content decides."""
 
