@@ -32,9 +32,9 @@ MAX_PIXELS = 89_478_485
 says otherwise: Pillow's default limit, a quarter of a GiB as RGB. A small file can
 claim to be far larger and fill the memory (a "decompression bomb")."""
 
-BYTES_PER_PIXEL = 5
-"""What decoding may take for each pixel of the limit: Pillow keeps RGB in 4 bytes, and
-grey in 1 beside the 4 of the RGB that is made of it."""
+BYTES_PER_PIXEL, BYTES_OF_FILE = 5, 32 << 20
+"""What decoding may take for each pixel of the limit, and for the file: Pillow keeps
+RGB in 4 bytes, and grey in 1 beside the 4 of the RGB that is made of it."""
 
 PIXELS = "3"  # changes whenever this module makes other pixels of the same file
 
@@ -134,9 +134,9 @@ def max_bytes() -> int:
     """Return how many bytes the images that are being decoded may take, all threads.
 
     No image may need more alone, its file included. It is `BYTES_PER_PIXEL` for each of
-    `max_pixels`, and no less where that was lowered.
+    `max_pixels`, no less where that was lowered, and `BYTES_OF_FILE`.
     """
-    return BYTES_PER_PIXEL * max(max_pixels(), MAX_PIXELS)
+    return BYTES_PER_PIXEL * max(max_pixels(), MAX_PIXELS) + BYTES_OF_FILE
 
 
 def decoding_identity() -> str:

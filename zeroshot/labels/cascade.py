@@ -29,7 +29,6 @@ too. Only a provider that `SupportsClassIds` is asked for the id, as it is; and 
 such as "747" among labels that are names is looked up as it is, with a warning.
 """
 
-import warnings
 from collections import defaultdict
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +67,7 @@ from zeroshot.labels.spelling import (
     near_spellings,
     unique,
 )
+from zeroshot.warning import warn
 
 __all__ = ["embed_labels"]
 
@@ -217,7 +217,7 @@ def _warn(
         if e.missing
     ]
     if partial:
-        warnings.warn(
+        warn(
             f"{len(partial)} of {len(entries)} labels are represented by some of their "
             f"words only: {first_few(partial)}.",
             PartialCoverageWarning,
@@ -225,7 +225,7 @@ def _warn(
         )
     warn_of_identical(identical, stacklevel=3)
     if numbers := [repr(group.label) for group in groups if group.number]:
-        warnings.warn(
+        warn(
             f"Labels that look like ids of classes, not like names: "
             f"{first_few(numbers)}. They were looked up as numbers. Give them names, "
             f"such as {{{numbers[0]}: ['zebra']}}.",
@@ -233,7 +233,7 @@ def _warn(
             stacklevel=3,
         )
     if len(groups) == 1 and groups[0].synonyms and not groups[0].aliases:
-        warnings.warn(
+        warn(
             f"One label, {groups[0].label!r}: names after a comma are taken for other "
             f"names of the same class. For several labels write "
             f"{names_of(groups[0].label)}.",

@@ -1,6 +1,5 @@
 """How a list of labels became class embeddings, and what to beware of."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.errors import ZeroShotWarning
+from zeroshot.warning import warn
 
 __all__ = ["How", "LabelEntry", "LabelReport", "first_few", "warn_of_identical"]
 
@@ -185,7 +185,7 @@ def warn_of_identical(groups: Sequence[Sequence[str]], stacklevel: int) -> None:
     """Warn of each group of labels that got the very same vector, if there is any."""
     if groups:
         same = [" = ".join(map(repr, group)) for group in groups]
-        warnings.warn(
+        warn(
             f"Labels with the same vector cannot be told apart: {first_few(same)}. "
             f"Remove or rename all but one of each group.",
             ZeroShotWarning,

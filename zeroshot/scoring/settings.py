@@ -6,7 +6,6 @@ fitted on folds of the seen classes (`zeroshot.scoring.calibration`).
 
 import math
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from zeroshot.errors import PartialCoverageWarning
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
+from zeroshot.warning import warn
 
 __all__ = ["DEFAULT_TEMPERATURE", "ScoreSettings", "false_accept_rate"]
 
@@ -66,7 +66,7 @@ class ScoreSettings:
         if not wanted:
             return False
         if n_classes < MIN_CLASSES:
-            warnings.warn(
+            warn(
                 f"{' and '.join(wanted)} cannot be fitted: that takes at least "
                 f"{MIN_CLASSES} seen classes, here are {n_classes}. There will be no "
                 f"penalty, a temperature of {DEFAULT_TEMPERATURE} and no rejection.",
@@ -75,7 +75,7 @@ class ScoreSettings:
             )
             return False
         if rate is not None and 1 / rate - 1 > n_classes:
-            warnings.warn(
+            warn(
                 f"A false-accept rate of {rate} takes {math.ceil(1 / rate - 1)} seen "
                 f"classes to be kept, here are {n_classes}. Expect more or fewer "
                 f"images to be accepted.",

@@ -1,7 +1,6 @@
 """The classes that a backbone was trained on, as further classes to learn from."""
 
 import logging
-import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,6 @@ from zeroshot.errors import (
     PartialCoverageWarning,
     PluginContractError,
     SeenInPretrainingWarning,
-    ZeroShotWarning,
 )
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.images.sources import ImageSource, read_fitted
@@ -38,6 +36,7 @@ from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.report import LabelReport
 from zeroshot.labels.spelling import label_key
 from zeroshot.projections.base import PretrainedClasses
+from zeroshot.warning import quietly, warn
 
 __all__ = [
     "Pretrained",
@@ -154,8 +153,7 @@ class Pretrained:
         """
         texts = [", ".join(names) for names in self.names]
         classes, place = np.unique(texts, return_inverse=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ZeroShotWarning)
+        with quietly():
             _, report = embed_labels(classes.tolist(), embeddings)
         parts = vars(self.classes) | {"class_of": place}
         same = type(self)(self.names, PretrainedClasses(**parts), self.n_left_out)
@@ -208,7 +206,7 @@ def dense_head(
     except (ArtifactError, MissingExtraError) as error:
         if required or not _is_auto(setting):
             raise
-        warnings.warn(
+        warn(
             f"The classes that '{getattr(backbone, 'name', backbone)}' was trained on "
             f"take no part, which costs accuracy on new labels. {error}",
             PartialCoverageWarning,
@@ -293,9 +291,8 @@ def _vectors_of(
     except TypeError:  # no weak reference, or no hash
         found = {}
     if labels not in found:
-        with warnings.catch_warnings():
-            # What is doubtful about the names of somebody else's classes is no news.
-            warnings.simplefilter("ignore", ZeroShotWarning)
+        # What is doubtful about the names of somebody else's classes is no news.
+        with quietly():
             known = np.ones(len(labels), bool)
             try:
                 vectors, _ = embed_labels(labels, embeddings)
@@ -405,7 +402,7 @@ def warn_if_seen_in_pretraining(
     seen = seen_in_pretraining(backbone, labels)
     if backbone is not None and seen:
         more = ", ..." if len(seen) > SHOWN else ""
-        warnings.warn(
+        warn(
             f"{len(seen)} of {len(labels)} classes are among those that "
             f"'{backbone.name}' was pretrained on ({card_of(backbone).pretraining}): "
             f"{', '.join(repr(label) for label in seen[:SHOWN])}{more}. They are "
