@@ -76,8 +76,13 @@ SCAN, END_OF_IMAGE = 0xDA, 0xD9  # ITU-T T.81, table B.1
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 
-# Decoders of Pillow that are written in Python: 0.3 to 1 microsecond a sample.
-SLOW_DECODERS = ("bmp_rle", "ppm", "ppm_plain")
+# Decoders of Pillow that are written in Python: 0.3 to 1 microsecond a sample, or a run
+# of two bytes.
+SLOW_DECODERS = {
+    "bmp_rle": "run-length encoded BMP",
+    "ppm": "PPM of that depth",
+    "ppm_plain": "PPM of text",
+}
 MOST_SLOW_SAMPLES = 4_000_000
 PPM_HEADER = 65_536  # read by Pillow byte by byte
 PPM_COMMENTS = 100  # in a PPM of text; each costs a copy of a megabyte
@@ -196,6 +201,7 @@ def decode(
     n_scans = _count_scans(source)
     with _open(source) as image:
         _check_scans(n_scans, image)
+        _check_slow(image, len(source))
         with _decoded(image, source, wanted, n_scans) as rgb:
             return finish(rgb)
 
@@ -294,6 +300,19 @@ def _check_scans(n_scans: int, image: Image.Image) -> None:
             f"It is a JPEG of {n_scans} scans, over the limit of "
             f"{min(MOST_SCANS, most)} for {width} x {height} pixels. Save it anew."
         )
+
+
+def _check_slow(image: Image.Image, n_bytes: int) -> None:
+    for decoder, *_ in getattr(image, "tile", ()):
+        n_samples = image.size[0] * image.size[1] * len(image.getbands())
+        if (
+            decoder in SLOW_DECODERS
+            and max(n_samples, n_bytes // 2) > MOST_SLOW_SAMPLES
+        ):
+            raise ImageRefusedError(
+                f"It is a {SLOW_DECODERS[decoder]}, which is decoded slowly, of more "
+                f"than {MOST_SLOW_SAMPLES} samples. Save it in another format."
+            )
 
 
 def _rgb_of_array(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """What a classifier answers about one image."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Explanation:
                 for label, cosine in self.nearest_seen
             ],
             "vectors": [
-                None if entry is None else vars(entry) for entry in self.entries
+                None if entry is None else asdict(entry) for entry in self.entries
             ],
         }
 

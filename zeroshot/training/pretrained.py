@@ -279,7 +279,9 @@ def as_head(
 
 
 # Vectors of the classes of one classifier, which every fit asks for: 1 s of looking up.
-_FOUND: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+_Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_]]
+_FOUND: WeakKeyDictionary[Any, dict[tuple[str, ...], _Found]] = WeakKeyDictionary()
+CLASSIFIERS_KEPT = 4  # of one source of vectors; 1000 classes take 1.2 MB
 
 
 def _vectors_of(
@@ -290,21 +292,23 @@ def _vectors_of(
         found = _FOUND.setdefault(embeddings, {})
     except TypeError:  # no weak reference, or no hash
         found = {}
-    if labels not in found:
-        # What is doubtful about the names of somebody else's classes is no news.
-        with quietly():
-            known = np.ones(len(labels), bool)
-            try:
-                vectors, _ = embed_labels(labels, embeddings)
-            except OutOfVocabularyError as error:
-                known = ~np.isin(labels, error.labels)
-                if not known.any():
-                    raise
-                some = [labels[i] for i in np.flatnonzero(known)]
-                vectors = np.full((len(labels), embeddings.dim), np.nan, np.float32)
-                vectors[known], _ = embed_labels(some, embeddings)
-        found[labels] = vectors, known
-    vectors, known = found[labels]
+    if (kept := found.get(labels)) is not None:
+        return kept
+    # What is doubtful about the names of somebody else's classes is no news.
+    with quietly():
+        known = np.ones(len(labels), bool)
+        try:
+            vectors, _ = embed_labels(labels, embeddings)
+        except OutOfVocabularyError as error:
+            known = ~np.isin(labels, error.labels)
+            if not known.any():
+                raise
+            some = [labels[i] for i in np.flatnonzero(known)]
+            vectors = np.full((len(labels), embeddings.dim), np.nan, np.float32)
+            vectors[known], _ = embed_labels(some, embeddings)
+    for oldest in [*found][: len(found) + 1 - CLASSIFIERS_KEPT]:
+        found.pop(oldest, None)
+    found[labels] = vectors, known
     return vectors, known
 
 
