@@ -77,11 +77,12 @@ def features_limit() -> int:
     named = os.environ.get("ZEROSHOT_FEATURES_LIMIT")
     if not named:
         return FEATURES_LIMIT
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", named.strip(), re.I)
+    number = r"(\d{1,18}(?:\.\d{1,18})?)"  # more digits may be infinite
+    match = re.fullmatch(rf"{number}\s*([KMGT]?)(?:i?B)?", named.strip(), re.I)
     if match is None:
         raise ArtifactError(
             f"Expected a size such as 500MB or 20GB in ZEROSHOT_FEATURES_LIMIT. Got "
-            f"{named!r}. Correct or unset it; the default is 10GB."
+            f"{named!r:.80}. Correct or unset it; the default is 10GB."
         )
     power = " KMGT".index(match[2].upper() or " ")
     return int(float(match[1]) * 1024**power)

@@ -117,7 +117,7 @@ def max_pixels() -> int:
     if limit < 1:
         raise ArtifactError(
             f"Expected a positive whole number of pixels in ZEROSHOT_MAX_PIXELS. Got "
-            f"{named!r}. Correct or unset it; the default is {MAX_PIXELS}."
+            f"{named!r:.80}. Correct or unset it; the default is {MAX_PIXELS}."
         )
     if limit > (Image.MAX_IMAGE_PIXELS or limit):
         Image.MAX_IMAGE_PIXELS = limit

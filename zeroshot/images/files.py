@@ -4,11 +4,13 @@ import csv
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 from warnings import warn
 
 from zeroshot.errors import ArtifactError, PartialCoverageWarning
+from zeroshot.storage.regular_files import read_limited
 
 __all__ = ["IMAGE_SUFFIXES", "image_files", "read_image_table", "read_table"]
 
@@ -47,6 +49,7 @@ SYSTEM_NAMES = frozenset(
 thumbnails and deleted files, and are left out like names that begin with a dot
 (``.thumbnails``, ``._photo.jpg``, ``.ipynb_checkpoints``)."""
 
+LARGEST_TABLE = 256 << 20  # bytes; a million images with their paths take 100 MB
 TABLE_SUFFIXES = frozenset((".csv", ".tsv"))
 
 PATH_COLUMNS = ("path", "image")
@@ -223,16 +226,16 @@ def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list
     not such text, or holds no row.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if delimiter is None:
-                delimiter = _delimiter(path, file)
-                file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            cells = ((reader.line_num, [c.strip() for c in row]) for row in reader)
-            rows = [(line, row) for line, row in cells if any(row)]
-            if rows and rows[0][1][0].lower() == "sep=":  # for Excel
-                del rows[0]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        file = _text(path)
+        if delimiter is None:
+            delimiter = _delimiter(path, file)
+            file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        cells = ((reader.line_num, [c.strip() for c in row]) for row in reader)
+        rows = [(line, row) for line, row in cells if any(row)]
+        if rows and rows[0][1][0].lower() == "sep=":  # for Excel
+            del rows[0]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ArtifactError(
             f"Expected a table in UTF-8 text. Got '{path}': {error}. Check the file."
         ) from error
@@ -241,6 +244,10 @@ def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list
             f"Expected a table with rows. Got '{path}', which is empty."
         )
     return rows
+
+
+def _text(path: Path) -> StringIO:
+    return StringIO(read_limited(path, LARGEST_TABLE).decode("utf-8-sig"), newline="")
 
 
 def _delimiter(path: Path, lines: Iterator[str]) -> str:
@@ -253,8 +260,7 @@ def _delimiter(path: Path, lines: Iterator[str]) -> str:
 
 def separator(path: Path) -> str:
     """Return in words what separates the cells of a table."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        mark = _delimiter(path, file)
+    mark = _delimiter(path, _text(path))
     return {",": "commas", ";": "semicolons", "\t": "tabs"}[mark]
 
 

@@ -5,6 +5,7 @@ bundles all read the same `CandidateSet`. What holds for one label never depends
 other labels.
 """
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
@@ -277,9 +278,11 @@ def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
 
 def _vocabulary_size(text: str) -> int:
     name, colon, number = text.partition(":")
-    if name != "vocabulary" or (colon and not (number.isdecimal() and int(number))):
+    is_count = re.fullmatch(r"0*[1-9]\d{0,17}", number, re.ASCII) is not None
+    if name != "vocabulary" or (colon and not is_count):
         raise LabelError(
             f"Expected a list of labels, or 'vocabulary:<how many words>'. Got the "
-            f"single string {text!r}. Write {[*map(str.strip, text.split(','))]}."
+            f"single string {text!r:.100}. Write "
+            f"{[*map(str.strip, text[:100].split(','))]}."
         )
     return int(number) if colon else VOCABULARY_SIZE

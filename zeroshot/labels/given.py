@@ -22,6 +22,7 @@ import numpy as np
 from zeroshot.errors import ArtifactError, LabelError
 from zeroshot.labels.report import first_few
 from zeroshot.labels.spelling import INVISIBLE
+from zeroshot.storage.regular_files import read_limited
 
 __all__ = [
     "Labels",
@@ -29,6 +30,10 @@ __all__ = [
     "parse_labels",
     "read_labels",
 ]
+
+LONGEST_LABEL = 1000  # characters; a sentence that describes a class has some hundred
+MOST_BITS = 1024  # of a number: Python refuses to write one of over 4300 digits
+LARGEST_FILE = 256 << 20  # bytes; a million labels with other names take 50 MB
 
 Labels: TypeAlias = Sequence[Hashable] | Mapping[Any, Sequence[str]]
 
@@ -95,8 +100,9 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
         raise LabelError(f"Expected at least one label. {got}")
     for position, label in enumerate(candidates):
         if problem := label_problem(label):
+            shown = _shown(label)
             raise LabelError(
-                f"Expected labels as non-empty strings or numbers. Got {label!r} "
+                f"Expected labels as non-empty strings or numbers. Got {shown} "
                 f"({problem}) at position {position}. Remove or correct it."
             )
     counts = Counter(candidates)
@@ -111,7 +117,11 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
 def label_problem(label: object) -> str:
     """Return why something cannot be a label; an empty text if it can."""
     if isinstance(label, str):
+        if len(label) > LONGEST_LABEL:
+            return f"{len(label)} characters, at most {LONGEST_LABEL} are a name"
         return "" if INVISIBLE.sub("", label).strip() else "no text"
+    if isinstance(label, int) and label.bit_length() > MOST_BITS:
+        return "a number of too many digits"
     kind = f"a {type(label).__name__}"
     if isinstance(label, bytes):
         return "bytes, not text: write label.decode()"
@@ -123,6 +133,14 @@ def label_problem(label: object) -> str:
     if isinstance(label, Number | np.number | np.bool_):
         return "" if label == label else "a missing value"
     return kind
+
+
+def _shown(value: object) -> str:
+    """Return the beginning of what an error is about."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"a number of {value.bit_length()} bits"
+    shown = repr(value)
+    return shown if len(shown) <= 100 else f"{shown[:100]}..."
 
 
 def with_aliases(labels: Labels) -> dict[Hashable, tuple[str, ...]]:
@@ -145,10 +163,11 @@ def with_aliases(labels: Labels) -> dict[Hashable, tuple[str, ...]]:
                 f"{aliases!r}. {advice}."
             )
         for alias in aliases:
-            if not isinstance(alias, str) or not alias.strip():
+            if not isinstance(alias, str) or label_problem(alias):
                 raise LabelError(
                     f"Expected the aliases of the label '{label}' as non-empty "
-                    f"strings. Got {alias!r}. Remove or correct it."
+                    f"strings of at most {LONGEST_LABEL} characters. Got "
+                    f"{_shown(alias)}. Remove or correct it."
                 )
     return {label: tuple(aliases) for label, aliases in labels.items()}
 
@@ -228,8 +247,9 @@ def read_labels(path: Path) -> dict[Hashable, list[str]]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_limited(path, LARGEST_FILE).decode("utf-8-sig")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
         raise ArtifactError(
             f"Expected a file of labels in UTF-8 text, one per line. Got '{path}': "
             f"{error}. Check the file."
@@ -304,7 +324,9 @@ def _from_csv(text: str, source: str) -> dict[Hashable, list[str]]:
 def _from_json(text: str, source: str) -> dict[Hashable, list[str]]:
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except LabelError:
+        raise
+    except (ValueError, RecursionError) as error:  # also of a number of 4300 digits
         raise LabelError(
             f'Expected labels as JSON, such as ["okapi", "zebra"] or '
             f'{{"okapi": ["forest giraffe"]}}, because the text begins with '
