@@ -26,12 +26,17 @@ __all__ = [
 
 # C0 and C1 controls, line and paragraph separators, marks that turn the direction of
 # writing ("Trojan Source", CVE-2021-42574), invisible ones, and lone surrogates.
-_HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+_HIDDEN = (
+    "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069"
+    "\ufeff\ufff9-\ufffb"
+)
 _UNFIT = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ESCAPE_OR_TWO = re.compile(rf"{_ESCAPE.pattern}|\\\\")
-_MARKDOWN = re.compile(r"[\\`*\[\]<>&|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_FORMULA = ("=", "+", "-", "@")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# Also of full width, and behind blanks, which some spreadsheets drop; and behind
+# apostrophes, so that taking one away gives the text back.
+_FORMULA = re.compile(r"['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def escaped(name: object) -> str:
@@ -100,7 +105,8 @@ def for_csv(value: object, *, is_path: bool = False) -> object:
     is_path : bool, default=False
         Whether it is the path of a file, which a program wants to open: ``./`` before
         it makes the same path no formula. Other text gets an apostrophe, which
-        spreadsheets take for "this is text".
+        spreadsheets take for "this is text". `unescaped` gives back what either is of,
+        without that apostrophe.
 
     Returns
     -------
@@ -114,7 +120,7 @@ def for_csv(value: object, *, is_path: bool = False) -> object:
     if value is None or isinstance(value, Number):
         return value
     text = escaped(value)
-    if text.startswith(_FORMULA):
+    if _FORMULA.match(text):
         return f"./{text}" if is_path else f"'{text}"
     return text
 

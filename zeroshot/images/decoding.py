@@ -295,10 +295,11 @@ def _count_scans(content: bytes) -> int:
 def _check_scans(n_scans: int, image: Image.Image) -> None:
     width, height = image.size
     most = SCANS_OF_THE_LARGEST * max_pixels() // max(1, width * height)
-    if n_scans > min(MOST_SCANS, most):
+    most = min(MOST_SCANS, max(most, SCANS_OF_THE_LARGEST))
+    if n_scans > most:
         raise ImageRefusedError(
-            f"It is a JPEG of {n_scans} scans, over the limit of "
-            f"{min(MOST_SCANS, most)} for {width} x {height} pixels. Save it anew."
+            f"It is a JPEG of {n_scans} scans, over the limit of {most} for {width} x "
+            f"{height} pixels. Save it anew."
         )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from zeroshot.errors import ArtifactError
+from zeroshot.escaping import escaped
 from zeroshot.storage.cache import replace_file
 
 __all__ = ["write_sheet"]
@@ -17,6 +18,7 @@ COLUMNS = 8
 TILE = 120  # side of a picture, in pixels
 FRAME, GAP, MARGIN = 4, 12, 20
 TITLE_SIZE, LABEL_SIZE = 20, 14  # height of letters, in pixels
+MOST_LETTERS = 40  # of a label
 INK, RIGHT, WRONG = (30, 30, 30), (20, 140, 60), (205, 30, 40)
 
 
@@ -36,9 +38,9 @@ def write_sheet(
 
     ``path``: the file to write; an older one is replaced. Its ending does not matter.
     ``images``: (n, h, w, 3) uint8, RGB; shown 120 pixels wide, eight in a row.
-    ``true_labels``, ``predicted_labels``: shown as ``str(label)``. ``title``,
-    ``subtitle``: lines above the pictures. Raises ArtifactError if the file cannot be
-    written.
+    ``true_labels``, ``predicted_labels``: the first letters of each are shown.
+    ``title``, ``subtitle``: lines above the pictures. Raises ArtifactError if the file
+    cannot be written.
     """
     large, small = (ImageFont.load_default(size) for size in (TITLE_SIZE, LABEL_SIZE))
     cell = TILE + 2 * FRAME + GAP
@@ -63,7 +65,9 @@ def write_sheet(
         draw.rectangle((x, y, x + side - 1, y + side - 1), color)
         picture = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC)
         sheet.paste(picture, (x + FRAME, y + FRAME))
-        text = f"{predicted}" if predicted == true else f"{predicted}\n(is {true})"
+        text = _shown(predicted)
+        if predicted != true:
+            text += f"\n(is {_shown(true)})"
         draw.multiline_text((x, y + side + 2), text, color, small, spacing=1)
     try:
         with replace_file(path) as temporary:
@@ -73,3 +77,7 @@ def write_sheet(
             f"Expected a place to write the picture '{path}'. Got {error}. Choose "
             f"another path, or check permissions and free space."
         ) from error
+
+
+def _shown(label: object) -> str:
+    return escaped(label)[:MOST_LETTERS]  # a font has no lone surrogates

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.errors import ZeroShotWarning
+from zeroshot.escaping import escaped
 from zeroshot.warning import warn
 
 __all__ = ["How", "LabelEntry", "LabelReport", "first_few", "warn_of_identical"]
@@ -165,7 +166,9 @@ class LabelReport:
     def __str__(self) -> str:
         """Return a plain-text table of the labels, then what to beware of."""
         rows = [("label", "how", "words", "left out")] + [
-            (e.label, e.how, ", ".join(e.words), ", ".join(e.missing))
+            tuple(
+                map(escaped, (e.label, e.how, ", ".join(e.words), ", ".join(e.missing)))
+            )
             for e in self.entries
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -179,7 +182,7 @@ class LabelReport:
             ("Hubs", [f"{a} (nearest of {n} others)" for a, n in self.hubs]),
         ):
             if found:
-                lines.append(f"{title}: {first_few(found)}")
+                lines.append(f"{title}: {escaped(first_few(found))}")
         return "\n".join(line.rstrip() for line in lines)
 
 
