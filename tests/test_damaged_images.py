@@ -97,20 +97,20 @@ def test_read_fitted_of_damaged_files_raises_only_invalid_image_errors():
             *flips(content, half, seed),
             *mutations(content, n_each - half, seed),
         ):
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 assert read_fitted(damaged, SIZE).shape == (*SIZE, 3)
                 counts["read"] += 1
             except InvalidImageError:
                 counts["refused"] += 1
-            slowest = max(slowest, (time.perf_counter() - start, name))
+            slowest = max(slowest, (time.process_time() - start, name))
         largest = max(largest, (resident("VmHWM") - before, name))
     print(  # noqa: T201 - the counts are what the large run is for
         f"\n{counts.total()} damaged images: {counts['read']} read, "
         f"{counts['refused']} refused; slowest {slowest[0]:.2f} s ({slowest[1]}); "
         f"memory at most {largest[0]:.0f} MB over the start"
     )
-    assert slowest[0] < 4 * SECONDS
+    assert slowest[0] < 2 * SECONDS
     assert largest[0] < MEGABYTES
 
 
@@ -271,13 +271,13 @@ content = BOMBS[sys.argv[1]]()
 read_fitted(BOMBS["gif"]()[:0] + b"P5 9 9 255 " + bytes(81), (64, 64))
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")
-before, start = resident(), time.perf_counter()
+before, start = resident(), time.process_time()
 try:
     read_fitted(content, (64, 64))
     became = "read"
 except InvalidImageError as error:
     became = "refused: " + str(error)[-150:]
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 print(f"{seconds:.2f} {resident('VmHWM') - before:.0f} {len(content)} {became}")
 """
 
@@ -302,5 +302,5 @@ def test_read_fitted_of_a_small_file_of_large_cost_is_read_or_refused_soon(name)
     seconds, megabytes, n_bytes, became = run.stdout.split(" ", 3)
     became = became.strip()
     print(f"\n{name}, {n_bytes} bytes: {seconds} s, {megabytes} MB, {became}")  # noqa: T201
-    assert float(seconds) < 4 * SECONDS
+    assert float(seconds) < 2 * SECONDS  # of a processor that others may use, too
     assert float(megabytes) < MEGABYTES

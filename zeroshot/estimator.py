@@ -18,6 +18,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from zeroshot import registry
+from zeroshot.arrays import validated
 from zeroshot.backbones.base import Backbone
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
@@ -259,7 +260,9 @@ class FittedEstimator(
     ) -> VisualInput:
         """Decide what X is; in `fit`, images are listed and features remembered."""
         reset = fitting and not self.__sklearn_is_fitted__()
-        check = partial(validate_data, self, dtype=np.float32, reset=reset)
+        check = partial(validated, self)
+        if fitting:
+            check = partial(validate_data, self, dtype=np.float32, reset=reset)
         return VisualInput.of(
             X,
             backbone,

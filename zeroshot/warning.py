@@ -32,6 +32,10 @@ def quietly() -> Iterator[None]:
 
     `warnings.catch_warnings` changes the filters of all threads, and where two are in
     such blocks at once, the later to end leaves those of the other behind.
+
+    Yields
+    ------
+    nothing : None
     """
     token = _IS_QUIET.set(True)
     try:

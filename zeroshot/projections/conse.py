@@ -5,8 +5,8 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
 
+from zeroshot.arrays import unit_rows
 from zeroshot.projections.base import (
     Float32,
     Floats,
@@ -132,7 +132,7 @@ class ConSE(ProjectionEstimator):
             logits = np.asarray(X, np.float32) @ weights + bias
             others = self._mean_of_words(logits, words)
             if len(points):
-                points = normalize(points) + normalize(others)
+                points = unit_rows(points) + unit_rows(others)
         return points
 
     def _fit(self, X: Float32, y: Int64, T: Float32) -> None:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize
+
+from zeroshot.arrays import unit_rows
 
 __all__ = [
     "COLUMNS",
@@ -263,10 +264,10 @@ def unit_points(
     """Return points at unit length, zeros for those not finite, and which are."""
     is_finite: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=1))
     if is_finite.all() and len(points):
-        return normalize(points), is_finite
+        return unit_rows(points), is_finite
     unit = np.zeros_like(points)
     if is_finite.any():
-        unit[is_finite] = normalize(points[is_finite])
+        unit[is_finite] = unit_rows(points[is_finite])
     return unit, is_finite
 
 
