@@ -21,6 +21,7 @@ __all__ = [
     "for_json",
     "for_markdown",
     "lines_escaped",
+    "shown",
     "unescaped",
 ]
 
@@ -62,6 +63,27 @@ def escaped(name: object) -> str:
     if _UNFIT.search(text) or _ESCAPE.search(text):
         text = _UNFIT.sub(_escape, text.replace("\\", "\\\\"))
     return text
+
+
+def shown(value: object, most: int = 100) -> str:
+    """Return what stands for a value in an error, whatever it is.
+
+    Parameters
+    ----------
+    value : object
+    most : int, default=100
+        Characters, after which it is cut.
+
+    Returns
+    -------
+    text : str
+        The beginning of ``repr(value)``.
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more than 4300 digits
+        text = f"a {type(value).__name__} that cannot be written"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def unescaped(text: str) -> str:

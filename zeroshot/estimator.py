@@ -22,7 +22,9 @@ from zeroshot.arrays import validated
 from zeroshot.backbones.base import Backbone
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
+from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
+from zeroshot.features.block import check_on_error
 from zeroshot.labels import Candidates, CandidateSet
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
@@ -283,10 +285,7 @@ class FittedEstimator(
     def _settings(self) -> ScoreSettings:
         """Check all parameters."""
         check_count("batch_size", self.batch_size)
-        if self.on_error not in ("raise", "skip", "nan"):
-            raise ValueError(
-                f"Expected on_error 'raise', 'skip' or 'nan'. Got {self.on_error!r}."
-            )
+        check_on_error(self.on_error)
         return ScoreSettings.of(self)
 
     def _settings_in_effect(self) -> ScoreSettings:
@@ -355,4 +354,4 @@ def check_count(name: str, value: object) -> None:
         If it is none.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected {name} >= 1. Got {value!r}.")
+        raise ValueError(f"Expected {name} >= 1. Got {shown(value)}.")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zeroshot.errors import ArtifactError, InvalidImageError
+from zeroshot.escaping import shown
 from zeroshot.images import decoding
 from zeroshot.images.decoding import ImageRefusedError, bytes_of_whole
 from zeroshot.images.files import (
@@ -508,4 +509,4 @@ def _describe(value: object) -> str:
         return f"{len(value)} bytes starting {value[:8]!r}"
     if isinstance(value, Image.Image):
         return f"a PIL image of mode '{value.mode}' and size {value.size}"
-    return f"{value!r:.80} of type '{kind}'"
+    return f"{shown(value, 80)} of type '{kind}'"

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zeroshot.errors import ArtifactError, LabelError
+from zeroshot.escaping import shown
 from zeroshot.labels.report import first_few
 from zeroshot.labels.spelling import INVISIBLE
 from zeroshot.storage.regular_files import read_limited
@@ -66,8 +67,8 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
     """
     if isinstance(labels, str | bytes):
         raise LabelError(
-            f"Expected a sequence of labels. Got the single string {labels!r}. "
-            f"Write [{labels!r}]."
+            f"Expected a sequence of labels. Got the single string "
+            f"{shown(labels)}. Write [{shown(labels)}]."
         )
     if isinstance(labels, set | frozenset):
         raise LabelError(
@@ -90,7 +91,7 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
         candidates = list(labels)
     except TypeError as error:
         raise LabelError(
-            f"Expected a sequence of labels. Got {labels!r} of type "
+            f"Expected a sequence of labels. Got {shown(labels)} of type "
             f"'{type(labels).__name__}'. Write a list, such as ['okapi', 'zebra']."
         ) from error
     if not candidates:
@@ -100,9 +101,8 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
         raise LabelError(f"Expected at least one label. {got}")
     for position, label in enumerate(candidates):
         if problem := label_problem(label):
-            shown = _shown(label)
             raise LabelError(
-                f"Expected labels as non-empty strings or numbers. Got {shown} "
+                f"Expected labels as non-empty strings or numbers. Got {shown(label)} "
                 f"({problem}) at position {position}. Remove or correct it."
             )
     counts = Counter(candidates)
@@ -135,14 +135,6 @@ def label_problem(label: object) -> str:
     return kind
 
 
-def _shown(value: object) -> str:
-    """Return the beginning of what an error is about."""
-    if isinstance(value, int) and value.bit_length() > MOST_BITS:
-        return f"a number of {value.bit_length()} bits"
-    shown = repr(value)
-    return shown if len(shown) <= 100 else f"{shown[:100]}..."
-
-
 def with_aliases(labels: Labels) -> dict[Hashable, tuple[str, ...]]:
     """Return labels that pass `check_candidates` and the aliases of each.
 
@@ -155,19 +147,19 @@ def with_aliases(labels: Labels) -> dict[Hashable, tuple[str, ...]]:
         if isinstance(aliases, str) or not isinstance(aliases, Sequence):
             advice = "Write a list of names in quotes; it may be empty"
             if isinstance(aliases, str):
-                advice = f"Write [{aliases!r}]"
+                advice = f"Write [{shown(aliases)}]"
             elif isinstance(aliases, Number | np.number):
                 advice = "Write list(labels) for the names alone"
             raise LabelError(
                 f"Expected a list of aliases for the label '{label}'. Got "
-                f"{aliases!r}. {advice}."
+                f"{shown(aliases)}. {advice}."
             )
         for alias in aliases:
             if not isinstance(alias, str) or label_problem(alias):
                 raise LabelError(
                     f"Expected the aliases of the label '{label}' as non-empty "
                     f"strings of at most {LONGEST_LABEL} characters. Got "
-                    f"{_shown(alias)}. Remove or correct it."
+                    f"{shown(alias)}. Remove or correct it."
                 )
     return {label: tuple(aliases) for label, aliases in labels.items()}
 

@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any, Self
 
 from zeroshot.errors import PartialCoverageWarning
+from zeroshot.escaping import shown
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 from zeroshot.warning import warn
 
@@ -37,7 +38,7 @@ class ScoreSettings:
         for name, (wanted, fits) in _CHECKS.items():
             value = getattr(classifier, name)
             if not fits(value):
-                raise ValueError(f"Expected {name} to be {wanted}. Got {value!r}.")
+                raise ValueError(f"Expected {name} to be {wanted}. Got {shown(value)}.")
         return cls(**{name: getattr(classifier, name) for name in _CHECKS})
 
     @property
@@ -122,9 +123,16 @@ def false_accept_rate(text: str) -> float | None:
 
 
 def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float is as large as
+        return False
+
+
+def _is_auto(value: object) -> bool:
+    return isinstance(value, str) and value == "auto"
 
 
 # What each parameter must be, in words and as a function.
@@ -135,11 +143,13 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "seen_penalty": (
         "a number, or 'auto'",
-        lambda value: value == "auto" or _is_number(value),
+        lambda value: _is_auto(value) or _is_number(value),
     ),
     "temperature": (
         "a number > 0, None or 'auto'",
-        lambda value: value in (None, "auto") or (_is_number(value) and value > 0),
+        lambda value: (
+            value is None or _is_auto(value) or (_is_number(value) and value > 0)
+        ),
     ),
     "reject": (
         "a number in [-1, 1], None, 'auto' or 'auto:<false-accept rate in (0, 1)>'",

@@ -30,6 +30,7 @@ from zeroshot.errors import (
     PluginContractError,
     SeenInPretrainingWarning,
 )
+from zeroshot.escaping import shown
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.images.sources import ImageSource, read_fitted
 from zeroshot.labels.cascade import embed_labels
@@ -248,7 +249,7 @@ def check_pretrained(setting: object) -> None:
     if not fits and not isinstance(setting, Mapping | ClassifierHead):
         raise ValueError(
             f"Expected pretrained_classes 'auto', a mapping {{class: name}}, a "
-            f"zeroshot.backbones.ClassifierHead or None. Got {setting!r}."
+            f"zeroshot.backbones.ClassifierHead or None. Got {shown(setting)}."
         )
 
 

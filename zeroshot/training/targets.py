@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from zeroshot.errors import InvalidImageError, LabelError
+from zeroshot.escaping import shown
 from zeroshot.features.block import Features
 from zeroshot.labels.candidates import Candidates
 from zeroshot.labels.given import check_candidates, label_problem
@@ -134,8 +135,8 @@ def _check_objects(labels: Sequence[Any]) -> None:
     for position, label in enumerate(labels):
         if isinstance(label, tuple | list | dict | set):
             raise LabelError(
-                f"Expected each label as a string or a number. Got {label!r} of type "
-                f"'{type(label).__name__}' at position {position}. Give one label for "
+                f"Expected each label as a string or a number. Got {shown(label)} of "
+                f"type '{type(label).__name__}' at position {position}. Give one label for "
                 f"each image, such as ' '.join(label)."
             )
         if isinstance(label, np.ndarray):
@@ -144,8 +145,8 @@ def _check_objects(labels: Sequence[Any]) -> None:
         if problem and problem != "no text":
             raise LabelError(
                 f"Expected a label for each image, a string or a number. Got "
-                f"{label!r} ({problem}) at position {position}: y contains NaN or the "
-                f"like. Correct it, or leave out images without one."
+                f"{shown(label)} ({problem}) at position {position}: y contains NaN or "
+                f"the like. Correct it, or leave out images without one."
             )
         kinds.add("text" if isinstance(label, str) else "number")
     if len(kinds) > 1:
