@@ -4,6 +4,7 @@
 """
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from damage import flips, mutations, n_cases
 from PIL import Image
 
 from zeroshot.errors import InvalidImageError
-from zeroshot.images import read_fitted
+from zeroshot.images import as_image_list, read_fitted, read_image
 
 SIZE = (64, 64)
 SECONDS = 5.0
@@ -265,7 +266,7 @@ BOMBS = {
 QUICK = ("png of 16 bits", "jpeg, 10,000 scans", "jpeg, segments", "gif, large canvas")
 ALONE = """import sys, time
 from zeroshot.errors import InvalidImageError
-from zeroshot.images import read_fitted
+from zeroshot.images import as_image_list, read_fitted, read_image
 from test_damaged_images import BOMBS, resident
 content = BOMBS[sys.argv[1]]()
 read_fitted(BOMBS["gif"]()[:0] + b"P5 9 9 255 " + bytes(81), (64, 64))
@@ -304,3 +305,102 @@ def test_read_fitted_of_a_small_file_of_large_cost_is_read_or_refused_soon(name)
     print(f"\n{name}, {n_bytes} bytes: {seconds} s, {megabytes} MB, {became}")  # noqa: T201
     assert float(seconds) < 2 * SECONDS  # of a processor that others may use, too
     assert float(megabytes) < MEGABYTES
+
+
+# --- what is taken, and what a program's images share
+
+
+@pytest.mark.parametrize("form", ["EPS", "ICO", "PCX", "PSD", "SGI", "XBM"])
+def test_read_image_of_a_format_that_is_not_taken_names_it(form, tmp_path):
+    if form == "PSD":
+        content = b"8BPS\0\1" + bytes(100)
+    else:
+        mode = "1" if form == "XBM" else "RGB"
+        content = encoded(photograph().convert(mode), form)
+    path = tmp_path / "photograph.jpg"
+    path.write_bytes(content)
+    for source in (path, content, io.BytesIO(content)):
+        with pytest.raises(InvalidImageError, match="one of JPEG, PNG") as caught:
+            read_image(source)
+        assert form in str(caught.value) or form == "XBM"  # which has no signature
+
+
+def test_read_image_of_eps_starts_no_program(tmp_path, monkeypatch):
+    began = tmp_path / "began"
+    for name in ("gs", "gswin64c"):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\ntouch '{began}'\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    content = encoded(photograph(), "EPS")
+    with pytest.raises(InvalidImageError, match="of the format EPS"):
+        read_fitted(content, SIZE)
+    with (
+        Image.open(io.BytesIO(content)) as image,
+        pytest.raises(InvalidImageError, match=r"Pass image\.copy\(\) if you trust"),
+    ):
+        read_fitted(image, SIZE)
+    assert not began.exists()
+
+
+def test_read_image_of_a_copy_of_any_format_is_read():
+    with Image.open(io.BytesIO(encoded(photograph(), "PCX"))) as image:
+        np.testing.assert_array_equal(
+            read_image(image.copy()), np.asarray(photograph())
+        )
+
+
+def test_read_fitted_of_large_images_in_threads_shares_memory(tmp_path):
+    code = f"""from concurrent.futures import ThreadPoolExecutor
+from test_damaged_images import png, resident, read_fitted
+content = png(6000, 6000, 8, 0)
+read_fitted(png(9, 9, 8, 0), {SIZE})
+before = resident()
+with ThreadPoolExecutor(8) as pool:
+    images = list(pool.map(lambda _: read_fitted(content, {SIZE}), range(8)))
+print(len(images), resident("VmHWM") - before)
+"""
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=__file__.rpartition("/")[0],
+    )
+    assert run.returncode == 0, run.stderr
+    n, megabytes = run.stdout.split()
+    assert n == "8"
+    # 180 MB each: two at a time, not eight.
+    assert float(megabytes) < MEGABYTES
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_read_image_of_what_is_no_file_of_an_image_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "photograph.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(5 << 30)  # takes no space
+    with pytest.raises(InvalidImageError, match=r"not a file|over the limit"):
+        read_image(path)
+    with path.open("rb" if kind != "pipe" else "r+b", buffering=0) as stream:
+        if kind == "device":
+            with pytest.raises(InvalidImageError, match="over the limit"):
+                read_image(stream)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.bool_, object])
+def test_images_of_an_array_that_is_broadcast_take_no_memory(dtype):
+    one = np.zeros((1, 1), dtype)
+    with pytest.raises(InvalidImageError):
+        read_image(np.broadcast_to(one, (10**6, 10**6)))
+    many = np.broadcast_to(one[None], (10**6, 1000, 1000))
+    if dtype is object:
+        return
+    images = as_image_list(many[:1000])
+    assert read_image(images[999]).shape == (1000, 1000, 3)

@@ -26,19 +26,19 @@ X = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
 y = np.array(["cat", "dog", "okapi", "zebra"])[np.arange(40) % 4]
 
 
+# What Python and NumPy say where nobody looked first.
+RAW = ("4300 digits", "codec", "is ambiguous", "too large to convert")
+
+
 def refused_or_used(use):
-    """Use something; errors are ours, or say what was expected as scikit-learn does."""
+    """Use something; errors are ours, or scikit-learn's of its arguments."""
+    told = ""
     try:
         use()
-    except ZeroShotError as error:
-        assert len(str(error)) < 20_000
-    except (TypeError, ValueError) as error:
+    except (ZeroShotError, TypeError, ValueError) as error:
         told = str(error)
-        assert told.startswith(("Expected", "Input", "Unknown", "This", "Found")) or (
-            "array" in told or "X" in told or "sample" in told or "argument" in told
-        ), told
-        assert "4300 digits" not in told
-        assert "null byte" not in told
+    assert len(told) < 20_000
+    assert not any(raw in told for raw in RAW), told
 
 
 @pytest.fixture(autouse=True)

@@ -136,8 +136,8 @@ def _check_objects(labels: Sequence[Any]) -> None:
         if isinstance(label, tuple | list | dict | set):
             raise LabelError(
                 f"Expected each label as a string or a number. Got {shown(label)} of "
-                f"type '{type(label).__name__}' at position {position}. Give one label for "
-                f"each image, such as ' '.join(label)."
+                f"type '{type(label).__name__}' at position {position}. Give one label "
+                f"for each image, such as ' '.join(label)."
             )
         if isinstance(label, np.ndarray):
             return  # a table, whose shape is refused
