@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 from typing import Any
 
@@ -73,6 +73,7 @@ SCANS_OF_THE_LARGEST = 16  # where an image has as many pixels as are allowed
 MOST_SEGMENTS = 20_000  # of a JPEG: 64 kB each, 1.3 GB
 # Anything but a stuffed byte, a restart or a fill byte, which stand within scans.
 SEGMENT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+WITHIN_SCANS = {0x00, 0xFF, *range(0xD0, 0xD8)}
 SCAN, END_OF_IMAGE = 0xDA, 0xD9  # ITU-T T.81, table B.1
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
@@ -90,6 +91,7 @@ PPM_COMMENTS = 100  # in a PPM of text; each costs a copy of a megabyte
 
 STRIP = 1 << 18  # pixels that are converted at a time
 
+SMALL = 16 << 20  # bytes for which no thread has to wait: 4 megapixels
 LEAST_TRIMMED = 64 << 20  # bytes
 
 # A PIL image loads itself on first use, which two threads must not do at once.
@@ -199,6 +201,7 @@ def decode(
         raise ImageRefusedError("Pass a path, bytes, a PIL image or an array.")
     if not source:
         raise ImageRefusedError("It is empty (0 bytes).")
+    max_pixels()  # before Pillow looks at its own limit
     check_file_size(len(source))
     _check_ppm(source)
     n_scans = _count_scans(source)
@@ -229,7 +232,7 @@ def _open(content: bytes) -> Image.Image:
 
 def check_file_size(n_bytes: int) -> None:
     """Refuse what is too large for a file of one image."""
-    if n_bytes > max_bytes():
+    if n_bytes > SMALL and n_bytes > max_bytes():
         raise ImageRefusedError(
             f"It has {n_bytes} bytes, over the limit of {max_bytes()} for a file. "
             f"{_RAISE_THE_LIMIT}"
@@ -270,32 +273,39 @@ def _count_scans(content: bytes) -> int:
     """
     if not content.startswith(b"\xff\xd8"):
         return 1
-    n_scans, place, kind, n_bands = 0, 2, 0, 0
+    n_scans, place, n_bands = 0, 2, 0
     is_counted, is_progressive = False, False
     for _ in range(MOST_SEGMENTS):
-        segment = SEGMENT.search(content, place)
-        if segment is None or (kind := segment[0][1]) == END_OF_IMAGE:
+        # Most follow one another, which is quicker to see than to search for.
+        mark, kind = content[place : place + 2] if place + 2 <= len(content) else (0, 0)
+        if mark != 0xFF or kind in WITHIN_SCANS:
+            segment = SEGMENT.search(content, place)
+            if segment is None:
+                return n_scans
+            place, kind = segment.start(), segment[0][1]
+        if kind == END_OF_IMAGE:
             return n_scans
-        place = segment.end()
         if kind in FRAMES:
             is_progressive = kind in PROGRESSIVE
-            n_bands = int.from_bytes(content[place + 7 : place + 8])
+            n_bands = int.from_bytes(content[place + 9 : place + 10])
         elif kind == SCAN:
             n_scans += 1
-            if not is_progressive and content[place + 2 : place + 3] == bytes(
+            if not is_progressive and content[place + 4 : place + 5] == bytes(
                 [n_bands]
             ):
                 return 1  # all that is there is in it
             if not is_counted:  # quicker than to go from one to the next
-                n_more = content.count(b"\xff\xda", place)
+                n_more = content.count(b"\xff\xda", place + 2)
                 if n_more < SCANS_OF_THE_LARGEST:
                     return 1 + n_more
                 is_counted = True
-        place += int.from_bytes(content[place : place + 2])
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
     raise ImageRefusedError(f"It is a JPEG of more than {MOST_SEGMENTS} segments.")
 
 
 def _check_scans(n_scans: int, image: Image.Image) -> None:
+    if n_scans <= SCANS_OF_THE_LARGEST:
+        return
     width, height = image.size
     most = SCANS_OF_THE_LARGEST * max_pixels() // max(1, width * height)
     most = min(MOST_SCANS, max(most, SCANS_OF_THE_LARGEST))
@@ -357,7 +367,7 @@ def _decoded(
     turn = None if image.format == "PNG" else _turn(image)
     needed = len(content) + _bytes_needed(image, full, n_scans, turned=turn is not None)
     _check_memory(needed)
-    with _ROOM().taken(needed):
+    with _ROOM().taken(needed) if needed > SMALL else nullcontext():
         image.load()
         if image.format == "PNG" and (turn := _turn(image)) is not None:
             _check_memory(len(content) + _bytes_needed(image, full, 1, turned=True))
@@ -372,10 +382,10 @@ def _decoded(
             yield rgb
         finally:
             # Before there is room for others. The image of a caller stays as it is.
-            for made in (rgb, upright, image):
-                if content or made is not image:
-                    made.close()
             if needed > LEAST_TRIMMED:
+                for made in (rgb, upright, image):
+                    if content or made is not image:
+                        made.close()
                 _give_back()
 
 
@@ -423,7 +433,7 @@ def _number(value: object, default: int) -> int:
 
 
 def _check_memory(n_bytes: int) -> None:
-    if n_bytes > max_bytes():
+    if n_bytes > SMALL and n_bytes > max_bytes():
         raise ImageRefusedError(
             f"Decoding it takes {n_bytes / 1e6:.0f} MB, over the limit of "
             f"{max_bytes() / 1e6:.0f} MB. {_RAISE_THE_LIMIT}"
