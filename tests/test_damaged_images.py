@@ -17,7 +17,7 @@ import pytest
 from damage import flips, mutations, n_cases
 from PIL import Image
 
-from zeroshot.errors import InvalidImageError
+from zeroshot.errors import ArtifactError, InvalidImageError
 from zeroshot.images import as_image_list, read_fitted, read_image
 
 SIZE = (64, 64)
@@ -404,3 +404,27 @@ def test_images_of_an_array_that_is_broadcast_take_no_memory(dtype):
         return
     images = as_image_list(many[:1000])
     assert read_image(images[999]).shape == (1000, 1000, 3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shorter paths, and no links")
+def test_as_image_list_of_folders_2000_deep_finds_what_lies_there(tmp_path):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("a", dir_fd=here)
+        below = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("b.png", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    assert as_image_list(tmp_path) == [f"{tmp_path}/{'a/' * 1500}b.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of Unix")
+def test_as_image_list_of_links_that_multiply_is_refused(tmp_path):
+    for n in range(16):
+        (tmp_path / f"{n}").mkdir()
+    for n in range(15):
+        for name in "ab":
+            (tmp_path / f"{n}" / name).symlink_to(tmp_path / f"{n + 1}")
+    with pytest.raises(ArtifactError, match="links to folders of links"):
+        as_image_list(tmp_path / "0")

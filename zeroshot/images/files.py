@@ -49,6 +49,7 @@ SYSTEM_NAMES = frozenset(
 thumbnails and deleted files, and are left out like names that begin with a dot
 (``.thumbnails``, ``._photo.jpg``, ``.ipynb_checkpoints``)."""
 
+MOST_LINKS = 10_000  # that are followed: links to folders of links multiply
 LARGEST_TABLE = 256 << 20  # bytes; a million images with their paths take 100 MB
 TABLE_SUFFIXES = frozenset((".csv", ".tsv"))
 
@@ -92,7 +93,7 @@ def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
     """
     here = os.path.join(os.curdir, "")
     unreadable: dict[str, str] = {}
-    found = _image_files(str(folder), unreadable, ())
+    found = _image_files(str(folder), unreadable)
     files = [path.removeprefix(here) for path in found]
     if unreadable:
         which = _listed([f"'{path}' ({why})" for path, why in unreadable.items()])
@@ -112,33 +113,50 @@ def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
     return files
 
 
-def _image_files(
-    folder: str, unreadable: dict[str, str], places: tuple[str, ...]
-) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda e: os.path.normcase(e.name))
-    except OSError as error:
-        raise_machine_fault(f"'{folder}'", error)
-        unreadable[folder] = error.strerror or str(error)
-        return
-    for entry in entries:
+def _image_files(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
+    n_links = 0
+    # Not by a function that calls itself: folders may lie 2000 deep. Of each folder
+    # what is left in it, and the places that links were followed from.
+    open_folders = [(iter(_entries(folder, unreadable)), folder, ())]
+    while open_folders:
+        entries, folder, places = open_folders[-1]
+        if (entry := next(entries, None)) is None:
+            open_folders.pop()
+            continue
         if is_left_out(entry.name):
             continue
         suffix = os.path.splitext(entry.name)[1].lower()
         is_link = entry.is_symlink()
         if os.path.isdir(entry.path) if is_link else entry.is_dir():
-            below = places
             if is_link:
-                below = (*places, os.path.realpath(folder))
+                n_links += 1
+                places = (*places, os.path.realpath(folder))
                 target = os.path.join(os.path.realpath(entry.path), "")
-                if any(os.path.join(place, "").startswith(target) for place in below):
+                if any(os.path.join(place, "").startswith(target) for place in places):
                     continue  # a circle
-            yield from _image_files(entry.path, unreadable, below)
+            if n_links > MOST_LINKS:
+                raise ArtifactError(
+                    f"Expected at most {MOST_LINKS} links to folders. Got more at "
+                    f"'{entry.path}': links to folders of links. Name the folder that "
+                    f"holds the images."
+                )
+            below = iter(_entries(entry.path, unreadable))
+            open_folders.append((below, entry.path, places))
         elif suffix in IMAGE_SUFFIXES:
             yield entry.path
         elif is_link and not suffix and not os.path.exists(entry.path):
             unreadable[entry.path] = "a link that leads nowhere"
+
+
+def _entries(folder: str, unreadable: dict[str, str]) -> list["os.DirEntry[str]"]:
+    """Return what lies in a folder, sorted; nothing where it cannot be read."""
+    try:
+        with os.scandir(folder) as listing:
+            return sorted(listing, key=lambda e: os.path.normcase(e.name))
+    except OSError as error:
+        raise_machine_fault(f"'{folder}'", error)
+        unreadable[folder] = error.strerror or str(error)
+        return []
 
 
 class ImageTable(NamedTuple):

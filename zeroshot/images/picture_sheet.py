@@ -72,7 +72,7 @@ def write_sheet(
     try:
         with replace_file(path) as temporary:
             sheet.save(temporary, format="PNG")
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a NUL in the path
         raise ArtifactError(
             f"Expected a place to write the picture '{path}'. Got {error}. Choose "
             f"another path, or check permissions and free space."
