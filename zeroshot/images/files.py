@@ -49,7 +49,7 @@ SYSTEM_NAMES = frozenset(
 thumbnails and deleted files, and are left out like names that begin with a dot
 (``.thumbnails``, ``._photo.jpg``, ``.ipynb_checkpoints``)."""
 
-MOST_LINKS = 10_000  # that are followed: links to folders of links multiply
+MOST_LINKS = 1000  # that are followed behind others: they multiply
 LARGEST_TABLE = 256 << 20  # bytes; a million images with their paths take 100 MB
 TABLE_SUFFIXES = frozenset((".csv", ".tsv"))
 
@@ -113,11 +113,15 @@ def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
     return files
 
 
+_OpenFolder: TypeAlias = tuple[Iterator["os.DirEntry[str]"], str, tuple[str, ...]]
+
+
 def _image_files(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
     n_links = 0
     # Not by a function that calls itself: folders may lie 2000 deep. Of each folder
     # what is left in it, and the places that links were followed from.
-    open_folders = [(iter(_entries(folder, unreadable)), folder, ())]
+    first: _OpenFolder = (iter(_entries(folder, unreadable)), folder, ())
+    open_folders = [first]
     while open_folders:
         entries, folder, places = open_folders[-1]
         if (entry := next(entries, None)) is None:
@@ -129,16 +133,15 @@ def _image_files(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
         is_link = entry.is_symlink()
         if os.path.isdir(entry.path) if is_link else entry.is_dir():
             if is_link:
-                n_links += 1
+                n_links += bool(places)
                 places = (*places, os.path.realpath(folder))
                 target = os.path.join(os.path.realpath(entry.path), "")
                 if any(os.path.join(place, "").startswith(target) for place in places):
                     continue  # a circle
             if n_links > MOST_LINKS:
                 raise ArtifactError(
-                    f"Expected at most {MOST_LINKS} links to folders. Got more at "
-                    f"'{entry.path}': links to folders of links. Name the folder that "
-                    f"holds the images."
+                    f"Expected at most {MOST_LINKS} links to folders behind such links. "
+                    f"Got more at '{entry.path}'. Name the folder that holds the images."
                 )
             below = iter(_entries(entry.path, unreadable))
             open_folders.append((below, entry.path, places))
