@@ -63,6 +63,7 @@ def test_predictions_in_threads_leave_filters_of_warnings_alone(task):
             assert clf.predict(X, CANDIDATES).tolist() == labels
             clf.rank(X, CANDIDATES, k=2)
             clf.predict_proba(X, CANDIDATES)
+            clf.score(X, labels, candidate_labels=CANDIDATES)
 
     filters, show = list(warnings.filters), warnings.showwarning
     interval = sys.getswitchinterval()

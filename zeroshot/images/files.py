@@ -140,8 +140,9 @@ def _image_files(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
                     continue  # a circle
             if n_links > MOST_LINKS:
                 raise ArtifactError(
-                    f"Expected at most {MOST_LINKS} links to folders behind such links. "
-                    f"Got more at '{entry.path}'. Name the folder that holds the images."
+                    f"Expected at most {MOST_LINKS} links to folders behind such "
+                    f"links. Got more at '{entry.path}'. Name the folder that holds "
+                    f"the images."
                 )
             below = iter(_entries(entry.path, unreadable))
             open_folders.append((below, entry.path, places))
