@@ -288,7 +288,7 @@ def separator(path: Path) -> str:
 
 def quoted(names: Sequence[str]) -> str:
     """Return the first ten of some names in quotes, and how many more there are."""
-    return _listed([f"'{name}'" for name in names])
+    return _listed([f"'{name[:200]}'" for name in names])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -191,24 +191,24 @@ def parse_labels(text: str) -> dict[Hashable, list[str]]:
     {'okapi': ['forest giraffe'], 'lion, king of beasts': []}
     """
     if text.lstrip()[:1] in ("[", "{"):
-        return _from_json(text, f"{text!r}")
+        return _from_json(text, shown(text))
     if ";" in text or "\n" in text.strip():
-        labels = _from_lines(text, f"{text!r}", comments="\n" in text.strip())
+        labels = _from_lines(text, shown(text), comments="\n" in text.strip())
         check_candidates(labels)
         return labels
     if len(_entry(text)[1]) > 1:
         first = text.replace(",", ";", 1)
         raise LabelError(
             f"Expected labels separated by commas, or by semicolons where one has "
-            f"other names. Got {text!r}, whose commas could be either. Write "
-            f"{first!r}, or {text + ';'!r} for one label."
+            f"other names. Got {shown(text)}, whose commas could be either. Write "
+            f"{shown(first)}, or {shown(text + ';')} for one label."
         )
     entries = [_entry(part) for part in text.split(",")]
     if not all(label for label, _ in entries):
         raise LabelError(
             f"Expected labels separated by commas, such as 'okapi,zebra'. Got "
-            f"{text!r}, in which a label is empty. Remove the extra comma or add the "
-            f"label."
+            f"{shown(text)}, in which a label is empty. Remove the extra comma or add "
+            f"the label."
         )
     return _without_repeats(entries)
 
@@ -278,8 +278,8 @@ def _from_lines(
             entries.append(_entry(part))
             if not entries[-1][0]:
                 raise LabelError(
-                    f"Expected a label in {source}, line {number}. Got {line!r}. Write "
-                    f"'label' or 'label: alias, alias'."
+                    f"Expected a label in {source}, line {number}. Got {shown(line)}. "
+                    f"Write 'label' or 'label: alias, alias'."
                 )
     return _without_repeats(entries)
 
@@ -305,8 +305,8 @@ def _from_csv(text: str, source: str) -> dict[Hashable, list[str]]:
         ]
     if empty := [row for row in rows if not row[0]]:
         raise LabelError(
-            f"Expected a label in every row of {source}. Got {empty[0]!r}. Add it or "
-            f"remove the row."
+            f"Expected a label in every row of {source}. Got {shown(empty[0])}. Add it "
+            f"or remove the row."
         )
     return _without_repeats(
         [(row[0], [name.strip() for name in row[1:] if name.strip()]) for row in rows]
@@ -333,7 +333,7 @@ def _without_repeats(
 ) -> dict[Hashable, list[str]]:
     entries = list(entries)
     counts = Counter(label for label, _ in entries)
-    if repeated := [f"'{label}'" for label, count in counts.items() if count > 1]:
+    if repeated := [f"'{label}'"[:200] for label, count in counts.items() if count > 1]:
         raise LabelError(
             f"Expected every label once. Got {first_few(repeated)} more than once. "
             f"Remove the repeats."
