@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, card_of
 from zeroshot.errors import ArtifactError, ZeroShotWarning
-from zeroshot.images.decoding import MAX_PIXELS, decoding_identity, pixel_limit
+from zeroshot.images.costs import MAX_PIXELS, pixel_limit
+from zeroshot.images.decoding import decoding_identity
 from zeroshot.storage.cache import cache_root
 
 __all__ = ["FEATURES_LIMIT", "FeatureStore", "features_limit"]

@@ -16,7 +16,8 @@ from PIL import Image
 from zeroshot.errors import ArtifactError, InvalidImageError
 from zeroshot.escaping import shown
 from zeroshot.images import decoding
-from zeroshot.images.decoding import ImageRefusedError, bytes_of_whole
+from zeroshot.images.costs import ImageRefusedError, check_file_size, max_pixels
+from zeroshot.images.decoding import bytes_of_whole
 from zeroshot.images.files import (
     IMAGE_SUFFIXES,
     PATH_COLUMNS,
@@ -187,7 +188,7 @@ def read_image(
     ------
     InvalidImageError
         Whatever is wrong with it: missing, empty, truncated, not an image, over
-        `zeroshot.images.decoding.max_pixels`, an array of another shape, type or range.
+        `zeroshot.images.costs.max_pixels`, an array of another shape, type or range.
         Carries ``index``.
     ArtifactError
         If the machine is at fault: too many open files, a disk or share that fails. A
@@ -263,7 +264,7 @@ def _is_out_of_memory(message: str) -> bool:
     # That of WebP says the same of a broken image.
     if message in ("could not create decoder object", "failed to read next frame"):
         try:
-            np.empty(4 * decoding.max_pixels(), np.uint8)  # nothing is written to it
+            np.empty(4 * max_pixels(), np.uint8)  # nothing is written to it
         except MemoryError:
             return True
     return "out of memory" in message.lower()
@@ -320,7 +321,7 @@ def _all_of(stream: Any) -> bytes:
         if not isinstance(part, bytes | bytearray | memoryview):
             raise TypeError("it gives no bytes")
         n_bytes += len(part)
-        decoding.check_file_size(n_bytes)
+        check_file_size(n_bytes)
         parts.append(bytes(part))
     return b"".join(parts)
 
@@ -345,7 +346,7 @@ def _file_bytes(name: str, index: int | None) -> bytes:
         try:
             status = os.fstat(file)
             if stat.S_ISREG(status.st_mode):
-                decoding.check_file_size(status.st_size)
+                check_file_size(status.st_size)
                 content = os.read(file, status.st_size + 1)
                 if len(content) == status.st_size:
                     return content
