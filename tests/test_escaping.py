@@ -3,11 +3,17 @@
 import csv
 import io
 import json
+import sys
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from zeroshot import ZeroShotClassifier
+from zeroshot.embeddings import RandomEmbeddings
+from zeroshot.errors import ArtifactError, ZeroShotWarning
 from zeroshot.escaping import (
     escaped,
     for_csv,
@@ -16,6 +22,9 @@ from zeroshot.escaping import (
     for_markdown,
     unescaped,
 )
+from zeroshot.images.picture_sheet import write_sheet
+from zeroshot.labels import embed_labels
+from zeroshot.progress import progress_bar, say
 
 # Bytes that are no UTF-8 are low surrogates in Python; a pair would be a character.
 NOT_HIGH = st.characters(categories=None).filter(lambda c: not "\ud800" <= c < "\udc00")
@@ -78,3 +87,59 @@ def test_markup_is_text():
     assert for_html("<i title='\x1b'>") == "&lt;i title=&#x27;\\x1b&#x27;&gt;"
     assert for_markdown("![a](b) `c` |<i>|") == r"!\[a\](b) \`c\` \|\<i\>\|"
     assert for_markdown("snow_leopard") == "snow_leopard"
+
+
+@pytest.mark.parametrize(
+    "name", ["=1", " =1", "\u00a0+1", "\uff1d1", "\uff0d1", "'=1", "@x", " '-1", "-"]
+)
+def test_for_csv_text_that_may_be_a_formula_is_text_and_reads_back(name):
+    cell = for_csv(name)
+    assert cell.startswith("'")
+    assert unescaped(cell[1:]) == name
+
+
+@pytest.mark.parametrize("name", ["'tis", "a=b", " b", "", "1-2", "'"])
+def test_for_csv_other_text_stays_as_it_is(name):
+    assert for_csv(name) == name
+
+
+@pytest.mark.parametrize("kind", [ArtifactError, ZeroShotWarning])
+def test_errors_and_warnings_show_names_that_do_nothing(kind):
+    error = kind("Got '\x1b]0;title\x07\udcff\u202e'.")
+    assert str(error) == r"Got '\x1b]0;title\x07\udcff\u202e'."
+
+
+def test_explanations_and_reports_show_names_that_do_nothing():
+    words = RandomEmbeddings(8)
+    names = ["\x1b[31mred", "a\nb", "\u202egreen"]
+    _, report = embed_labels(names, words)
+    X = np.eye(3, 5, dtype=np.float32)
+    clf = ZeroShotClassifier(None, words, projection="ridge").fit(X, names)
+    for text in (str(report), *map(str, clf.explain(X, k=3))):
+        assert not any(raw in text for raw in ("\x1b", "a\nb", "\u202e"))
+        assert r"a\x0ab" in text
+
+
+def test_progress_bar_shows_names_without_markup_or_control(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("TERM", "dumb")
+    with progress_bar("[red]x\x1b]0;t\x07", 1) as advance:
+        advance(note="[/nothing]\x1b[5m")
+    say("\x1b[31mred")
+    assert "\x1b]0;t" not in shown.getvalue()
+    assert "\x1b[5m" not in shown.getvalue()
+    assert r"\x1b[31mred" in shown.getvalue()
+
+
+def test_write_sheet_of_labels_that_no_font_has_is_a_picture(tmp_path):
+    path = tmp_path / "sheet.png"
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    labels = ["\udcff\x1b[31m", "a\n" * 500]
+    write_sheet(path, pixels, labels, labels[::-1], title="sheet")
+    with Image.open(path) as sheet:
+        assert sheet.size[0] > 100

@@ -23,6 +23,7 @@ from zeroshot.errors import (
     InvalidImageError,
     PartialCoverageWarning,
 )
+from zeroshot.escaping import escaped
 from zeroshot.features import extract_features
 from zeroshot.images import (
     as_image_list,
@@ -250,7 +251,7 @@ def test_read_image_bad_file_is_named(tmp_path):
     for name, match in files.items():
         with pytest.raises(InvalidImageError, match=match) as caught:
             read_image(tmp_path / name, index=2)
-        assert name in str(caught.value)
+        assert escaped(name) in str(caught.value)
         assert caught.value.index == 2
 
 

@@ -509,7 +509,8 @@ class ZeroShotClassifier(FittedEstimator):
             In [0, 1].
         """
         check_is_fitted(self)
-        y = np.asarray(column_or_1d(y))
+        y = np.asarray(y)
+        y = y if y.ndim == 1 else np.asarray(column_or_1d(y))
         if candidate_labels is None and self.candidate_labels is None:
             candidate_labels = self._fitted.seen.beside(y.tolist())
         candidates = self._candidates(candidate_labels)

@@ -25,6 +25,8 @@ scikit-learn's ``NotFittedError``.
 
 from collections.abc import Mapping, Sequence
 
+from zeroshot.escaping import lines_escaped
+
 __all__ = [
     "ArtifactError",
     "FingerprintMismatchError",
@@ -45,6 +47,10 @@ __all__ = [
 
 class ZeroShotError(Exception):
     """Base of every error that this package raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message; names in it cannot do anything to a terminal."""
+        return lines_escaped(super().__str__())
 
 
 class PluginError(ZeroShotError):
@@ -121,6 +127,10 @@ class ArtifactError(ZeroShotError, ValueError):
 
 class ZeroShotWarning(UserWarning):
     """Base of every warning of this package."""
+
+    def __str__(self) -> str:
+        """Return the message; names in it cannot do anything to a terminal."""
+        return lines_escaped(super().__str__())
 
 
 class PartialCoverageWarning(ZeroShotWarning):

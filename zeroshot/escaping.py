@@ -21,17 +21,23 @@ __all__ = [
     "for_json",
     "for_markdown",
     "lines_escaped",
+    "shown",
     "unescaped",
 ]
 
 # C0 and C1 controls, line and paragraph separators, marks that turn the direction of
 # writing ("Trojan Source", CVE-2021-42574), invisible ones, and lone surrogates.
-_HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+_HIDDEN = (
+    "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069"
+    "\ufeff\ufff9-\ufffb"
+)
 _UNFIT = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ESCAPE_OR_TWO = re.compile(rf"{_ESCAPE.pattern}|\\\\")
-_MARKDOWN = re.compile(r"[\\`*\[\]<>&|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_FORMULA = ("=", "+", "-", "@")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# Also of full width, and behind blanks, which some spreadsheets drop; and behind
+# apostrophes, so that taking one away gives the text back.
+_FORMULA = re.compile(r"['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def escaped(name: object) -> str:
@@ -57,6 +63,27 @@ def escaped(name: object) -> str:
     if _UNFIT.search(text) or _ESCAPE.search(text):
         text = _UNFIT.sub(_escape, text.replace("\\", "\\\\"))
     return text
+
+
+def shown(value: object, most: int = 100) -> str:
+    """Return what stands for a value in an error, whatever it is.
+
+    Parameters
+    ----------
+    value : object
+    most : int, default=100
+        Characters, after which it is cut.
+
+    Returns
+    -------
+    text : str
+        The beginning of ``repr(value)``.
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more than 4300 digits
+        text = f"a {type(value).__name__} that cannot be written"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def unescaped(text: str) -> str:
@@ -100,7 +127,8 @@ def for_csv(value: object, *, is_path: bool = False) -> object:
     is_path : bool, default=False
         Whether it is the path of a file, which a program wants to open: ``./`` before
         it makes the same path no formula. Other text gets an apostrophe, which
-        spreadsheets take for "this is text".
+        spreadsheets take for "this is text". `unescaped` gives back what either is of,
+        without that apostrophe.
 
     Returns
     -------
@@ -114,7 +142,7 @@ def for_csv(value: object, *, is_path: bool = False) -> object:
     if value is None or isinstance(value, Number):
         return value
     text = escaped(value)
-    if text.startswith(_FORMULA):
+    if _FORMULA.match(text):
         return f"./{text}" if is_path else f"'{text}"
     return text
 

@@ -18,10 +18,13 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from zeroshot import registry
+from zeroshot.arrays import validated
 from zeroshot.backbones.base import Backbone
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
+from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
+from zeroshot.features.block import check_on_error
 from zeroshot.labels import Candidates, CandidateSet
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
@@ -259,7 +262,9 @@ class FittedEstimator(
     ) -> VisualInput:
         """Decide what X is; in `fit`, images are listed and features remembered."""
         reset = fitting and not self.__sklearn_is_fitted__()
-        check = partial(validate_data, self, dtype=np.float32, reset=reset)
+        check = partial(validated, self)
+        if fitting:
+            check = partial(validate_data, self, dtype=np.float32, reset=reset)
         return VisualInput.of(
             X,
             backbone,
@@ -280,10 +285,7 @@ class FittedEstimator(
     def _settings(self) -> ScoreSettings:
         """Check all parameters."""
         check_count("batch_size", self.batch_size)
-        if self.on_error not in ("raise", "skip", "nan"):
-            raise ValueError(
-                f"Expected on_error 'raise', 'skip' or 'nan'. Got {self.on_error!r}."
-            )
+        check_on_error(self.on_error)
         return ScoreSettings.of(self)
 
     def _settings_in_effect(self) -> ScoreSettings:
@@ -356,4 +358,4 @@ def check_count(name: str, value: object) -> None:
         If it is none.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected {name} >= 1. Got {value!r}.")
+        raise ValueError(f"Expected {name} >= 1. Got {shown(value)}.")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from zeroshot.escaping import escaped, lines_escaped
+
 __all__ = ["progress_bar", "say", "terminal"]
 
 # No stderr (a service, `pythonw`), a closed one, a pipe that nobody reads, or an object
@@ -26,7 +28,7 @@ def terminal() -> TextIO | None:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr, where there is one.
+    """Write a line to stderr, where there is one; names in it cannot do anything.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def say(line: str) -> None:
         Without the new line.
     """
     with suppress(*NOBODY_LISTENS):
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{lines_escaped(line)}\n")
         sys.stderr.flush()
 
 
@@ -67,19 +69,19 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., 
             return Text("" if speed is None else f"{speed:.3g}/s")
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         RateColumn(),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.fields[note]}", markup=False),
     )
     console = Console(stderr=True)
     with progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(escaped(description), total=total, note="")
 
         def advance(n: int = 1, note: str = "") -> None:
-            bar.update(task, advance=n, note=note)
+            bar.update(task, advance=n, note=escaped(note))
 
         yield advance

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from zeroshot.escaping import shown
+
 __all__ = ["FineTuning", "FineTuningReport"]
 
 
@@ -77,7 +79,7 @@ class FineTuning:
             except TypeError:  # of a kind that cannot be compared
                 is_right = False
             if not is_right:
-                raise ValueError(f"Expected {name} {wanted}. Got {value!r}.")
+                raise ValueError(f"Expected {name} {wanted}. Got {shown(value)}.")
 
     @classmethod
     def of(cls, value: Any) -> Self | None:
@@ -102,7 +104,7 @@ class FineTuning:
         if not _is_layers(value):
             raise ValueError(
                 f"Expected fine_tune to be 'auto', a number of layers, the name of the "
-                f"first layer to train, a FineTuning or None. Got {value!r}."
+                f"first layer to train, a FineTuning or None. Got {shown(value)}."
             )
         return cls() if value == "auto" else cls(layers=value)
 

@@ -9,6 +9,7 @@ import typer
 from zeroshot.cli.label_lists import load_labelled, short_names
 from zeroshot.cli.tables import print_text
 from zeroshot.errors import ArtifactError, FingerprintMismatchError
+from zeroshot.escaping import escaped
 
 __all__ = ["OF_IMAGES", "add_images", "check_place_to_write"]
 
@@ -52,13 +53,14 @@ def add_images(
     if len(added) > SHOWN:
         added[SHOWN:] = [f"and {len(added) - SHOWN} more"]
     added += [f"{name} (new)" for label, name in names.items() if label in new]
+    told = ", ".join(map(escaped, added))
     print_text(
         f"Added {_counted(classifier.n_images_ - n_before, 'image', 'images')} of "
-        f"{_counted(len(names), 'class', 'classes')}: {', '.join(added)}.\n"
+        f"{_counted(len(names), 'class', 'classes')}: {told}.\n"
         f"The model knows {classifier.n_images_} images of "
         f"{len(classifier.seen_classes_)} classes now. Settings that were found on "
         f"folds of its first classes did not change: fit anew to find them anew.\n"
-        f"Saved: {out}"
+        f"Saved: {escaped(out)}"
     )
 
 

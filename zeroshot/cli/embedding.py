@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from zeroshot.cli import options
 from zeroshot.cli.tables import print_text
+from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,7 @@ def _embed(
         on_error=on_error.value,
     )
     print_text(
-        f"Saved: {out} ({exported.n_rows} rows of {exported.dim} numbers, "
+        f"Saved: {escaped(out)} ({exported.n_rows} rows of {exported.dim} numbers, "
         f"{'no' if labels is None else 'with'} labels)"
     )
     options.exit_on_errors(len(exported.errors), fail_on_error)

@@ -15,6 +15,7 @@ from zeroshot.cli.label_lists import (
 )
 from zeroshot.cli.tables import print_report, print_text
 from zeroshot.errors import PartialCoverageWarning
+from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     from zeroshot.hierarchy import Hierarchy
@@ -178,7 +179,7 @@ def _evaluate(
     print_report(evaluation, evaluation.rows, output)
     if html is not None:  # last: a disk that is full loses no figures
         evaluation.save_html(html)
-        print_text(f"Wrote {html}", err=True)
+        print_text(f"Wrote {escaped(html)}", err=True)
 
 
 def _read_hierarchy(path: Path, class_names: Path | None) -> "Hierarchy":

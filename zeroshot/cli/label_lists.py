@@ -11,6 +11,7 @@ import typer
 from zeroshot.cli import options
 from zeroshot.cli.tables import print_report
 from zeroshot.errors import ArtifactError, LabelError, OutOfVocabularyError
+from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,7 +213,7 @@ def with_vector(
 
 def left_out_line(labels: Sequence[str]) -> str:
     """Say which labels were left out."""
-    return f"Left out, without a word vector: {'; '.join(labels)}"
+    return f"Left out, without a word vector: {'; '.join(map(escaped, labels))}"
 
 
 COMMANDS = ((_check, "zeroshot labels check labels.txt --embeddings glove.6B.300d"),)

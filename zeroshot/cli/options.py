@@ -93,8 +93,8 @@ def layers_to_tune(text: str | None) -> int | str | None:
         raise typer.BadParameter("Expected auto, a number or a layer. Got nothing.")
     if text is None or not text.isdecimal():
         return text
-    if int(text) < 1:
-        raise typer.BadParameter(f"{text} layers are none to train.")
+    if len(text) > 9 or int(text) < 1:
+        raise typer.BadParameter(f"Expected a number of layers. Got {text}.")
     return int(text)
 
 

@@ -19,6 +19,7 @@ from zeroshot.cli.label_lists import (
     with_vector,
 )
 from zeroshot.cli.tables import print_text
+from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier
@@ -178,7 +179,7 @@ def _fit(
         print_text(
             f"Trained {projection} on no image, but on the {len(classifier.classes_)} "
             f"classes that {backbone} was trained on and {embeddings} has vectors for."
-            f"\nSaved: {out}"
+            f"\nSaved: {escaped(out)}"
         )
         return
     paths, labels = load_labelled(images, class_names, on_error.value)
@@ -222,10 +223,10 @@ def _fit(
     if unseen:
         names, held_out = short_names(np.unique(labels).tolist()), set(unseen)
         shown = [name for label, name in names.items() if label in held_out]
-        print_text(f"Held out, {len(unseen)} classes: {', '.join(shown)}")
+        print_text(f"Held out, {len(unseen)} classes: {', '.join(map(escaped, shown))}")
     if left_out:
         print_text(left_out_line(left_out))
-    print_text(f"Saved: {out}")
+    print_text(f"Saved: {escaped(out)}")
 
 
 def _check_without_images(

@@ -7,6 +7,7 @@ import typer
 
 from zeroshot.cli import options
 from zeroshot.cli.tables import print_rows, print_text
+from zeroshot.escaping import escaped
 
 __all__ = ["COMMANDS"]
 
@@ -130,7 +131,7 @@ def _train(
     )
     print_text(
         f"Trained on {trained.n_tokens} words of text: {trained.n_words} vectors of "
-        f"{dim} numbers, {trained.n_phrases} of them of phrases.\nSaved: {out}"
+        f"{dim} numbers, {trained.n_phrases} of them of phrases.\nSaved: {escaped(out)}"
     )
 
 

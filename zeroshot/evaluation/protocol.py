@@ -10,7 +10,6 @@ References
    Bad and the Ugly", TPAMI 2018, section 4.
 """
 
-import warnings
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +30,7 @@ from zeroshot.backbones.base import (
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
-from zeroshot.errors import LabelError, OutOfVocabularyError, ZeroShotWarning
+from zeroshot.errors import LabelError, OutOfVocabularyError
 from zeroshot.evaluation.baselines import chance_metrics, softmax_metrics
 from zeroshot.evaluation.result import Evaluation
 from zeroshot.evaluation.scored_split import ScoredSplit, score_split
@@ -52,6 +51,7 @@ from zeroshot.training.pretrained import (
     without_classes,
 )
 from zeroshot.training.targets import check_targets
+from zeroshot.warning import quietly
 
 __all__ = ["evaluate", "evaluate_model"]
 
@@ -332,12 +332,11 @@ def _measured(
     matrix = next(iter(methods.values())).features
     readable = np.asarray(np.isfinite(matrix).all(axis=1))
     first = None
+    # What is doubtful about the labels was said once, of all of them.
     with (
         progress_bar("splits", len(splits) * len(methods)) as advance,
-        warnings.catch_warnings(),
+        quietly(),
     ):
-        # What is doubtful about the labels was said once, of all of them.
-        warnings.simplefilter("ignore", ZeroShotWarning)
         for number, split in enumerate(splits):
             train, hops = split.train[readable[split.train]], _hops(hierarchy, split)
             heads: dict[str, ClassifierHead | None] = {"all": head, "none": None}

@@ -96,7 +96,7 @@ class Evaluation:
         try:
             with replace_file(Path(path)) as temporary:
                 temporary.write_text(page, encoding="utf-8")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a NUL in the path
             raise ArtifactError(
                 f"Expected a place to write the report '{path}'. Got {error}. Choose "
                 f"another path, or check permissions and free space."

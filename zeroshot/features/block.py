@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.errors import FingerprintMismatchError, InvalidImageError
+from zeroshot.escaping import shown
 from zeroshot.images.files import OnError
 
 __all__ = [
@@ -83,9 +84,9 @@ def refuse_other(wanted: str, got: str | None, what: str, advice: str) -> None:
 
 def check_on_error(on_error: object) -> None:
     """Refuse what is none of `OnError`, with a ValueError."""
-    if on_error not in get_args(OnError):
+    if not isinstance(on_error, str) or on_error not in get_args(OnError):
         raise ValueError(
-            f"Expected on_error 'raise', 'skip' or 'nan'. Got {on_error!r}."
+            f"Expected on_error 'raise', 'skip' or 'nan'. Got {shown(on_error)}."
         )
 
 

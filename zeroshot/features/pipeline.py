@@ -1,6 +1,7 @@
 """Images to features: read-ahead, batches, cache, progress, bad images."""
 
 import os
+import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Generator, Iterable, Iterator, Sized
@@ -52,6 +53,7 @@ READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait fo
 # more. Handing over, with threads that wait for each other, costs as much as finding
 # two images.
 CHUNK, LARGEST_CHUNK = 8, 128
+KEPT_BYTES = 16 << 20  # of files of a chunk, between its look-up and its decoding
 REMEMBERED = 4 * BLOCK_ROWS  # images whose repetition is noticed without the cache
 NAMED = 5  # bad images that a warning names; the report has all
 
@@ -405,10 +407,12 @@ def _read_ahead(
     stopped = threading.Event()
 
     def prepare(start: int, images: list[ImageSource]) -> _Prepared:
-        keep = len(images) <= CHUNK
-        opened = [
-            _opened(index, image, keep) for index, image in enumerate(images, start)
-        ]
+        opened: list[_Opened] = []
+        room = KEPT_BYTES if len(images) <= CHUNK else 0
+        for index, image in enumerate(images, start):
+            opened.append(_opened(index, image, room))
+            content = opened[-1].content
+            room -= len(content) if isinstance(content, bytes) else 0
         features, found = nothing, np.zeros(len(images), np.bool_)
         if store is not None:
             features, found = store.get_many([image.key for image in opened])
@@ -464,13 +468,13 @@ class _Opened(NamedTuple):
     content: bytes | NDArray[np.uint8] | InvalidImageError | None
 
 
-def _opened(index: int, image: ImageSource, keep: bool = True) -> _Opened:
-    """Return an image's key and content; of a file, only if it is to be kept."""
+def _opened(index: int, image: ImageSource, room: int = sys.maxsize) -> _Opened:
+    """Return an image's key and content; of a file, only if there is room for it."""
     try:
         content = image_content(image, index=index)
     except InvalidImageError as error:
         return _Opened(b"", error)  # under this key nothing is found
-    keep = keep or not isinstance(image, str | os.PathLike)
+    keep = len(content) <= room or not isinstance(image, str | os.PathLike)
     return _Opened(content_key(content), content if keep else None)
 
 

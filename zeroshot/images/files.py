@@ -4,24 +4,38 @@ import csv
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 from warnings import warn
 
 from zeroshot.errors import ArtifactError, PartialCoverageWarning
+from zeroshot.storage.regular_files import read_limited
 
 __all__ = ["IMAGE_SUFFIXES", "image_files", "read_image_table", "read_table"]
 
 OnError: TypeAlias = Literal["raise", "skip", "nan"]
 """What to do about an image or folder that cannot be read."""
 
-IMAGE_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("avif", "bmp", "dib", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg"),
-        *("pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
-    )
-)
+FORMATS = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "PNG": ("png",),
+    "WEBP": ("webp",),
+    "GIF": ("gif",),
+    "BMP": ("bmp",),
+    "DIB": ("dib",),
+    "TIFF": ("tif", "tiff"),
+    "AVIF": ("avif",),
+    "JPEG2000": ("jp2",),
+    "PPM": ("pbm", "pgm", "ppm", "pnm"),
+    "TGA": ("tga",),  # the last, because no signature tells it from other content
+}
+"""The formats that are decoded, as Pillow calls them, and how their files end. Of the
+others that Pillow knows some start a program (EPS: Ghostscript), some ask the system
+(WMF) or a library that the program has registered (HDF5, GRIB, BUFR), and the rest hold
+no photographs."""
+
+IMAGE_SUFFIXES = frozenset(f".{end}" for ends in FORMATS.values() for end in ends)
 """What counts as an image file in a folder, in lower case. A path given by name may
 end in anything: its content decides."""
 
@@ -35,6 +49,8 @@ SYSTEM_NAMES = frozenset(
 thumbnails and deleted files, and are left out like names that begin with a dot
 (``.thumbnails``, ``._photo.jpg``, ``.ipynb_checkpoints``)."""
 
+MOST_LINKS = 1000  # that are followed behind others: they multiply
+LARGEST_TABLE = 256 << 20  # bytes; a million images with their paths take 100 MB
 TABLE_SUFFIXES = frozenset((".csv", ".tsv"))
 
 PATH_COLUMNS = ("path", "image")
@@ -77,7 +93,7 @@ def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
     """
     here = os.path.join(os.curdir, "")
     unreadable: dict[str, str] = {}
-    found = _image_files(str(folder), unreadable, ())
+    found = _image_files(str(folder), unreadable)
     files = [path.removeprefix(here) for path in found]
     if unreadable:
         which = _listed([f"'{path}' ({why})" for path, why in unreadable.items()])
@@ -97,33 +113,54 @@ def image_files(folder: Path, on_error: OnError = "raise") -> list[str]:
     return files
 
 
-def _image_files(
-    folder: str, unreadable: dict[str, str], places: tuple[str, ...]
-) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda e: os.path.normcase(e.name))
-    except OSError as error:
-        raise_machine_fault(f"'{folder}'", error)
-        unreadable[folder] = error.strerror or str(error)
-        return
-    for entry in entries:
+_OpenFolder: TypeAlias = tuple[Iterator["os.DirEntry[str]"], str, tuple[str, ...]]
+
+
+def _image_files(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
+    n_links = 0
+    # Not by a function that calls itself: folders may lie 2000 deep. Of each folder
+    # what is left in it, and the places that links were followed from.
+    first: _OpenFolder = (iter(_entries(folder, unreadable)), folder, ())
+    open_folders = [first]
+    while open_folders:
+        entries, folder, places = open_folders[-1]
+        if (entry := next(entries, None)) is None:
+            open_folders.pop()
+            continue
         if is_left_out(entry.name):
             continue
         suffix = os.path.splitext(entry.name)[1].lower()
         is_link = entry.is_symlink()
         if os.path.isdir(entry.path) if is_link else entry.is_dir():
-            below = places
             if is_link:
-                below = (*places, os.path.realpath(folder))
+                n_links += bool(places)
+                places = (*places, os.path.realpath(folder))
                 target = os.path.join(os.path.realpath(entry.path), "")
-                if any(os.path.join(place, "").startswith(target) for place in below):
+                if any(os.path.join(place, "").startswith(target) for place in places):
                     continue  # a circle
-            yield from _image_files(entry.path, unreadable, below)
+            if n_links > MOST_LINKS:
+                raise ArtifactError(
+                    f"Expected at most {MOST_LINKS} links to folders behind such "
+                    f"links. Got more at '{entry.path}'. Name the folder that holds "
+                    f"the images."
+                )
+            below = iter(_entries(entry.path, unreadable))
+            open_folders.append((below, entry.path, places))
         elif suffix in IMAGE_SUFFIXES:
             yield entry.path
         elif is_link and not suffix and not os.path.exists(entry.path):
             unreadable[entry.path] = "a link that leads nowhere"
+
+
+def _entries(folder: str, unreadable: dict[str, str]) -> list["os.DirEntry[str]"]:
+    """Return what lies in a folder, sorted; nothing where it cannot be read."""
+    try:
+        with os.scandir(folder) as listing:
+            return sorted(listing, key=lambda e: os.path.normcase(e.name))
+    except OSError as error:
+        raise_machine_fault(f"'{folder}'", error)
+        unreadable[folder] = error.strerror or str(error)
+        return []
 
 
 class ImageTable(NamedTuple):
@@ -211,16 +248,16 @@ def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list
     not such text, or holds no row.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if delimiter is None:
-                delimiter = _delimiter(path, file)
-                file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            cells = ((reader.line_num, [c.strip() for c in row]) for row in reader)
-            rows = [(line, row) for line, row in cells if any(row)]
-            if rows and rows[0][1][0].lower() == "sep=":  # for Excel
-                del rows[0]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        file = _text(path)
+        if delimiter is None:
+            delimiter = _delimiter(path, file)
+            file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        cells = ((reader.line_num, [c.strip() for c in row]) for row in reader)
+        rows = [(line, row) for line, row in cells if any(row)]
+        if rows and rows[0][1][0].lower() == "sep=":  # for Excel
+            del rows[0]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ArtifactError(
             f"Expected a table in UTF-8 text. Got '{path}': {error}. Check the file."
         ) from error
@@ -229,6 +266,10 @@ def read_table(path: Path, delimiter: str | None = None) -> list[tuple[int, list
             f"Expected a table with rows. Got '{path}', which is empty."
         )
     return rows
+
+
+def _text(path: Path) -> StringIO:
+    return StringIO(read_limited(path, LARGEST_TABLE).decode("utf-8-sig"), newline="")
 
 
 def _delimiter(path: Path, lines: Iterator[str]) -> str:
@@ -241,14 +282,13 @@ def _delimiter(path: Path, lines: Iterator[str]) -> str:
 
 def separator(path: Path) -> str:
     """Return in words what separates the cells of a table."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        mark = _delimiter(path, file)
+    mark = _delimiter(path, _text(path))
     return {",": "commas", ";": "semicolons", "\t": "tabs"}[mark]
 
 
 def quoted(names: Sequence[str]) -> str:
     """Return the first ten of some names in quotes, and how many more there are."""
-    return _listed([f"'{name}'" for name in names])
+    return _listed([f"'{name[:200]}'" for name in names])
 
 
 def _listed(names: Sequence[str]) -> str:

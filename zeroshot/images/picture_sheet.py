@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from zeroshot.errors import ArtifactError
+from zeroshot.escaping import escaped
 from zeroshot.storage.cache import replace_file
 
 __all__ = ["write_result_sheet", "write_sheet"]
@@ -17,6 +18,7 @@ COLUMNS = 8
 TILE = 120  # side of a picture, in pixels
 FRAME, GAP, MARGIN = 4, 12, 20
 TITLE_SIZE, LABEL_SIZE = 20, 14  # height of letters, in pixels
+MOST_LETTERS = 40  # of a label
 INK, RIGHT, WRONG = (30, 30, 30), (20, 140, 60), (205, 30, 40)
 PLAIN = (160, 160, 160)  # frame without a meaning
 QUALITY = 85  # of a JPEG; a picture of 120 pixels takes 4 kB
@@ -36,14 +38,17 @@ def write_result_sheet(
     A right prediction is written once. Below a wrong one stands the true label too, so
     that nobody needs to tell green from red.
 
-    ``true_labels``, ``predicted_labels``: shown as ``str(label)``; the others as for
-    `write_sheet`.
+    ``true_labels``, ``predicted_labels``: the first letters of each are shown; the
+    others as for `write_sheet`.
     """
     pairs = list(zip(true_labels, predicted_labels, strict=True))
     write_sheet(
         path,
         images,
-        [f"{p}" if p == true else f"{p}\n(is {true})" for true, p in pairs],
+        [
+            _shown(p) if p == true else f"{_shown(p)}\n(is {_shown(true)})"
+            for true, p in pairs
+        ],
         frames=[RIGHT if p == true else WRONG for true, p in pairs],
         title=title,
         subtitle=subtitle,
@@ -95,8 +100,12 @@ def write_sheet(
     try:
         with replace_file(path) as temporary:
             sheet.save(temporary, format="JPEG" if is_jpeg else "PNG", quality=QUALITY)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a NUL in the path
         raise ArtifactError(
             f"Expected a place to write the picture '{path}'. Got {error}. Choose "
             f"another path, or check permissions and free space."
         ) from error
+
+
+def _shown(label: object) -> str:
+    return escaped(label)[:MOST_LETTERS]  # a font has no lone surrogates

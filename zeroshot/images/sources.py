@@ -4,18 +4,20 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from zeroshot.errors import ArtifactError, InvalidImageError
+from zeroshot.escaping import shown
 from zeroshot.images import decoding
-from zeroshot.images.decoding import ImageRefusedError, bytes_of_whole
+from zeroshot.images.costs import ImageRefusedError, check_file_size, max_pixels
+from zeroshot.images.decoding import bytes_of_whole
 from zeroshot.images.files import (
     IMAGE_SUFFIXES,
     PATH_COLUMNS,
@@ -40,6 +42,8 @@ __all__ = [
 # Either flag is missing on some systems. Not blocking: a named pipe is no file, and not
 # waited for.
 READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+PART = 1 << 20  # bytes of an open file, of which nobody knows how much it holds
 
 # A last length that rather counts bands (of a satellite) than columns of grey images.
 MOST_BANDS = 16
@@ -184,13 +188,13 @@ def read_image(
     ------
     InvalidImageError
         Whatever is wrong with it: missing, empty, truncated, not an image, over
-        `zeroshot.images.decoding.max_pixels`, an array of another shape, type or range.
+        `zeroshot.images.costs.max_pixels`, an array of another shape, type or range.
         Carries ``index``.
     ArtifactError
         If the machine is at fault: too many open files, a disk or share that fails. A
         ``MemoryError`` stays one.
     """
-    return np.array(_open(source, index, name))
+    return _open(source, index, name, np.array)
 
 
 def read_fitted(
@@ -223,20 +227,25 @@ def read_fitted(
     -------
     fitted : ndarray of shape (height, width, 3), uint8
     """
-    return fit_image(_open(source, index, name, max(size)), size, resize)
+    return _open(
+        source, index, name, lambda image: fit_image(image, size, resize), max(size)
+    )
 
 
 def _open(
-    source: ImageSource, index: int | None, name: str | None, wanted: int | None = None
-) -> Image.Image | NDArray[np.uint8]:
+    source: ImageSource,
+    index: int | None,
+    name: str | None,
+    finish: Callable[[Image.Image | NDArray[np.uint8]], NDArray[np.uint8]],
+    wanted: int | None = None,
+) -> NDArray[np.uint8]:
+    """Return what ``finish`` makes of an image as RGB."""
     name = name or _describe(source)
     plain = _plain(source, index)
     try:
-        return decoding.decode(plain, wanted)
+        return decoding.decode(plain, finish, wanted)
     except ImageRefusedError as error:
         reason = str(error)
-    except UnidentifiedImageError:
-        reason = "Its content is no image format that Pillow knows."
     except (ArtifactError, MemoryError):  # no fault of the image
         raise
     # Pillow's readers let many types through: OSError, SyntaxError, struct.error, ...
@@ -255,7 +264,7 @@ def _is_out_of_memory(message: str) -> bool:
     # That of WebP says the same of a broken image.
     if message in ("could not create decoder object", "failed to read next frame"):
         try:
-            np.empty(4 * decoding.max_pixels(), np.uint8)  # nothing is written to it
+            np.empty(4 * max_pixels(), np.uint8)  # nothing is written to it
         except MemoryError:
             return True
     return "out of memory" in message.lower()
@@ -287,12 +296,13 @@ def _read_stream(stream: Any, index: int | None) -> bytes:
             with _STREAM_LOCKS[id(stream) % len(_STREAM_LOCKS)]:
                 if hasattr(stream, "seekable") and stream.seekable():
                     stream.seek(0)
-                content = stream.read()
-        else:
-            content = stream.read_bytes()
+                return _all_of(stream)
+        content = stream.read_bytes()
         if isinstance(content, bytes | bytearray | memoryview):
             return bytes(content)
         reason = "it gives no bytes"
+    except ImageRefusedError as error:
+        reason = str(error)
     # It is closed or of text; no such entry; no file, but with a method of that name.
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise_machine_fault(_describe(stream), error)
@@ -302,6 +312,18 @@ def _read_stream(stream: Any, index: int | None) -> bytes:
         f"{reason}. Open it with mode 'rb', and leave it open.",
         index,
     )
+
+
+def _all_of(stream: Any) -> bytes:
+    """Return what an open file holds, as far as an image may be that large."""
+    parts, n_bytes = [], 0
+    while part := stream.read(PART):
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise TypeError("it gives no bytes")
+        n_bytes += len(part)
+        check_file_size(n_bytes)
+        parts.append(bytes(part))
+    return b"".join(parts)
 
 
 def _as_array(source: Any, index: int | None) -> NDArray[Any]:
@@ -324,10 +346,12 @@ def _file_bytes(name: str, index: int | None) -> bytes:
         try:
             status = os.fstat(file)
             if stat.S_ISREG(status.st_mode):
+                check_file_size(status.st_size)
                 content = os.read(file, status.st_size + 1)
                 if len(content) == status.st_size:
                     return content
-                return Path(place).read_bytes()  # it changes, has no size, or 2 GB
+                with open(place, "rb") as changing:  # or without a size, or 2 GB
+                    return _all_of(changing)
         finally:
             os.close(file)
         reason = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file"
@@ -336,6 +360,8 @@ def _file_bytes(name: str, index: int | None) -> bytes:
         reason = "no such file"
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]{1,20}:/", name):
             reason = "a URL, and nothing is downloaded. Save the image first"
+    except ImageRefusedError as error:
+        reason = str(error)
     except OSError as error:
         raise_machine_fault(f"'{name}'", error)
         reason = error.strerror or str(error)
@@ -484,4 +510,4 @@ def _describe(value: object) -> str:
         return f"{len(value)} bytes starting {value[:8]!r}"
     if isinstance(value, Image.Image):
         return f"a PIL image of mode '{value.mode}' and size {value.size}"
-    return f"{value!r:.80} of type '{kind}'"
+    return f"{shown(value, 80)} of type '{kind}'"

@@ -5,6 +5,7 @@ bundles all read the same `CandidateSet`. What holds for one label never depends
 other labels.
 """
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.vectors.neighbours import open_vocabulary
 from zeroshot.errors import LabelError
-from zeroshot.labels.cascade import embed_labels
+from zeroshot.labels.cascade import embed
 from zeroshot.labels.given import Labels, check_candidates, with_aliases
-from zeroshot.labels.report import LabelEntry, LabelReport, warn_of_identical
+from zeroshot.labels.report import LabelEntry, identical_rows, warn_of_identical
 from zeroshot.labels.spelling import label_key
 
 __all__ = ["CandidateSet", "Candidates", "as_label_array", "seen_class"]
@@ -26,6 +27,7 @@ Candidates: TypeAlias = Labels | str | None
 """Labels, ``{label: [alias, ...]}``, ``"vocabulary"`` or ``"vocabulary:<n>"``; None
 stands for the seen classes."""
 
+MOST_ROOM = 64 << 20  # bytes of labels that are padded to one length
 VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
 
 
@@ -186,29 +188,40 @@ def _looked_up(
     known: Sequence[CandidateSet],
 ) -> tuple[NDArray[np.float32], tuple[LabelEntry, ...]]:
     """Return vectors and entries of labels with aliases; looks up what is not known."""
-    places: dict[Any, tuple[CandidateSet | LabelReport, int]] = {
+    places: dict[Any, tuple[CandidateSet, int]] = {
         (name, candidates.aliases[i] if candidates.aliases else ()): (candidates, i)
         for candidates in known
         for i, name in enumerate(candidates.labels.tolist())
     }
-    new = dict(key for key in given.items() if key not in places)
+    new = {key[0]: key[1] for key in given.items() if key not in places}
+    if len(new) == len(given):
+        vectors, entries, _ = embed(new, embeddings)
+        return vectors, entries
+    rows = [places.get(key) for key in given.items()]
+    known_rows = [i for i, row in enumerate(rows) if row is not None]
+    new_rows = [i for i, row in enumerate(rows) if row is None]
+    vectors = np.empty((len(given), embeddings.dim), np.float32)
+    made: list[Any] = [None] * len(rows)
+    for i, row in enumerate(rows):
+        if row is not None:
+            vectors[i], made[i] = (
+                row[0].class_embeddings[row[1]],
+                row[0].entries[row[1]],
+            )
     if new:
-        _, report = embed_labels(new, embeddings, n_labels=len(given))
-        places |= {key: (report, i) for i, key in enumerate(new.items())}
-    rows = [places[key] for key in given.items()]
-    vectors = np.array([made.class_embeddings[i] for made, i in rows], np.float32)
-    if 0 < len(new) < len(given):  # the new ones were compared with each other already
-        first: dict[bytes, str] = {}
-        for name, row in zip(given, vectors, strict=True):
-            if name not in new:
-                first.setdefault(row.tobytes(), str(name))
-        pairs = [
-            (first[row.tobytes()], str(name))
-            for name, row in zip(given, vectors, strict=True)
-            if name in new and row.tobytes() in first
-        ]
-        warn_of_identical(pairs, stacklevel=4)
-    return vectors, tuple(made.entries[i] for made, i in rows)
+        vectors[new_rows], some, _ = embed(new, embeddings, n_labels=len(given))
+        for i, entry in zip(new_rows, some, strict=True):
+            made[i] = entry
+        # The new ones were compared with each other already.
+        names, known_set = [*map(str, given)], {*known_rows}
+        pairs = {}
+        for group in identical_rows(vectors):
+            known_ones = [i for i in group if i in known_set]
+            for i in group if known_ones else ():
+                if i not in known_set:
+                    pairs[i] = (names[known_ones[0]], names[i])
+        warn_of_identical([pairs[i] for i in sorted(pairs)], stacklevel=4)
+    return vectors, tuple(made)
 
 
 def seen_class(
@@ -253,6 +266,10 @@ def seen_class(
 
 def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
     """Return labels as an array (m,); mixed kinds of labels stay what they are."""
+    sizes = [len(label) for label in labels if isinstance(label, str)]
+    # NumPy gives each as much room as the longest takes.
+    if 4 * len(labels) * max(sizes, default=0) > MOST_ROOM + 16 * sum(sizes):
+        return np.fromiter(labels, dtype=object, count=len(labels))
     array = np.array(labels)
     if array.ndim != 1 or array.tolist() != list(labels):
         array = np.fromiter(labels, dtype=object, count=len(labels))
@@ -261,9 +278,11 @@ def as_label_array(labels: Sequence[Hashable]) -> NDArray[Any]:
 
 def _vocabulary_size(text: str) -> int:
     name, colon, number = text.partition(":")
-    if name != "vocabulary" or (colon and not (number.isdecimal() and int(number))):
+    is_count = re.fullmatch(r"0*[1-9]\d{0,17}", number, re.ASCII) is not None
+    if name != "vocabulary" or (colon and not is_count):
         raise LabelError(
             f"Expected a list of labels, or 'vocabulary:<how many words>'. Got the "
-            f"single string {text!r}. Write {[*map(str.strip, text.split(','))]}."
+            f"single string {text!r:.100}. Write "
+            f"{[*map(str.strip, text[:100].split(','))]}."
         )
     return int(number) if colon else VOCABULARY_SIZE

@@ -29,11 +29,11 @@ too. Only a provider that `SupportsClassIds` is asked for the id, as it is; and 
 such as "747" among labels that are names is looked up as it is, with a warning.
 """
 
-import warnings
-from collections import defaultdict
-from collections.abc import Container, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite, sqrt
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,25 +55,29 @@ from zeroshot.labels.given import Labels, with_aliases
 from zeroshot.labels.report import (
     SHOWN,
     How,
+    Identical,
     LabelEntry,
     LabelReport,
     first_few,
+    identical_rows,
     warn_of_identical,
 )
 from zeroshot.labels.spelling import (
+    KnownWords,
     Name,
     folded,
     is_class_id,
     names_of,
-    near_spellings,
     unique,
 )
+from zeroshot.warning import warn
 
 __all__ = ["embed_labels"]
 
 # Below this the mean of unit vectors is rounding error, not a direction.
 SMALLEST_MEAN = 1e-6
 WORDS_PER_LOOKUP = 200_000  # 240 MB of float32 at 300 dimensions
+LABELS_PER_LOOKUP = 20_000  # that are spelt, in some 40 ways each
 
 
 def embed_labels(
@@ -132,51 +136,60 @@ def embed_labels(
     .. [1] Schakel and Wilson, "Measuring Word Significance using Distributed
        Representations of Words", arXiv:1508.02297, 2015.
     """
+    Y, entries, identical = embed(labels, embeddings, n_labels=n_labels)
+    return Y, LabelReport(entries, identical, Y.copy())
+
+
+def embed(
+    labels: Labels, embeddings: TextEmbeddings, *, n_labels: int | None = None
+) -> tuple[NDArray[np.float32], tuple[LabelEntry, ...], Identical]:
+    """Do what `embed_labels` does; return the parts of the report without a copy."""
     aliases_of = with_aliases(labels)
+    Y = np.empty((len(aliases_of), embeddings.dim), np.float32)
+    entries: list[LabelEntry | None] = [None] * len(Y)
     # Most labels are words: to spell the others alone takes a tenth of the time.
-    words = [Name.exactly(text) for text in map(_text, aliases_of) if _is_name(text)]
-    exact = _look_up(words, embeddings).stored
-    groups = _names(aliases_of, embeddings, exact, n_labels)
-    others = [name for g in groups if g.label not in exact for name in g.all]
-    vectors = _look_up(others, embeddings)
-    vectors.stored.update(exact)
-    entries, rows, unknown = [], [], []
-    for group in groups:
-        if found := _resolve(group, vectors):
-            entry = LabelEntry(group.label, found.how, found.words, found.missing)
-            entries.append(entry)
-            rows.append(found.vector)
-        else:
-            unknown.append(group)
-    if unknown:
-        raise _out_of_vocabulary(unknown, len(groups), vectors, embeddings)
-    Y = np.array(rows, np.float32)
-    same: defaultdict[bytes, list[str]] = defaultdict(list)
-    for entry, row in zip(entries, Y, strict=True):
-        same[row.tobytes()].append(entry.label)
-    identical = tuple(tuple(group) for group in same.values() if len(group) > 1)
-    _warn(entries, identical, groups)
-    return Y, LabelReport(tuple(entries), identical, Y.copy())
+    texts = {text: i for i, text in enumerate(map(_text, aliases_of)) if _is_name(text)}
+    for word, row in _found(_in_vocabulary([*texts], embeddings), embeddings, set()):
+        i = texts[word]
+        Y[i], entries[i] = row, LabelEntry(word, "exact", (word,))
+    left = [i for i, entry in enumerate(entries) if entry is None]
+    items = list(aliases_of.items())
+    groups = _names([items[i] for i in left], len(Y), embeddings, n_labels)
+    unknown = _Unknown(embeddings, len(Y))
+    for start in range(0, len(groups), LABELS_PER_LOOKUP):
+        some = groups[start : start + LABELS_PER_LOOKUP]
+        vectors = _look_up([name for group in some for name in group.all], embeddings)
+        for i, group in zip(left[start:], some, strict=False):
+            if found := _resolve(group, vectors):
+                Y[i] = found.vector
+                entries[i] = LabelEntry(
+                    group.label, found.how, found.words, found.missing
+                )
+            else:
+                unknown.add(group, vectors)
+    unknown.raise_if_any()
+    made = tuple(entry for entry in entries if entry is not None)
+    identical = tuple(
+        tuple(made[i].label for i in rows) for rows in identical_rows(Y) if len(rows)
+    )
+    _warn(made, identical, groups)
+    if len(items) == 1:
+        _warn_of_a_list(*items[0])
+    return Y, made, identical
 
 
 def _names(
-    aliases_of: Mapping[Hashable, tuple[str, ...]],
+    aliases_of: Sequence[tuple[Hashable, tuple[str, ...]]],
+    n_all: int,
     embeddings: TextEmbeddings,
-    exact: Container[str],
     n_labels: int | None,
 ) -> "list[_Names]":
-    """Return the names of each label; refuse ids of classes."""
+    """Return the names of each label; refuse ids of classes, if all ``n_all`` are."""
     by_id = embeddings if isinstance(embeddings, SupportsClassIds) else None
     groups, ids = [], []
-    for label, aliases in aliases_of.items():
+    for label, aliases in aliases_of:
         if isinstance(label, str):
-            text = _text(label)
-            if text in exact:
-                synonyms = tuple(map(Name.exactly, names_of(text)[1:]))
-                names = tuple(map(Name.exactly, aliases))
-                group = _Names(text, Name.exactly(text), names, synonyms)
-            else:
-                group = _Names.of(text, aliases, takes_ids=by_id is not None)
+            group = _Names.of(_text(label), aliases, takes_ids=by_id is not None)
         else:
             text = str(label) if by_id is None else by_id.id_token(label)
             name = Name.exactly("" if by_id is None else text)
@@ -184,12 +197,12 @@ def _names(
             if by_id is None and not aliases:
                 ids.append(text)  # not repr: "np.int64(7)"
         groups.append(group)
-    if sum(group.number for group in groups) == (n_labels or len(groups)):
+    if groups and sum(group.number for group in groups) == (n_labels or n_all):
         ids = [repr(group.label) for group in groups]
     if ids:
         raise LabelError(
             f"Expected labels as names, which '{embeddings.name}' may have vectors "
-            f"for. Got {len(ids)} of {len(groups)} labels that look like ids of "
+            f"for. Got {len(ids)} of {n_all} labels that look like ids of "
             f"classes: {first_few(ids)}. Give their names, as labels "
             f"or as aliases ({{{ids[0]}: ['zebra']}}), or rename the folders. (Some of "
             f"scikit-learn's ensembles, such as VotingClassifier, number the labels.)"
@@ -217,28 +230,31 @@ def _warn(
         if e.missing
     ]
     if partial:
-        warnings.warn(
+        warn(
             f"{len(partial)} of {len(entries)} labels are represented by some of their "
             f"words only: {first_few(partial)}.",
             PartialCoverageWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    warn_of_identical(identical, stacklevel=3)
+    warn_of_identical(identical, stacklevel=4)
     if numbers := [repr(group.label) for group in groups if group.number]:
-        warnings.warn(
+        warn(
             f"Labels that look like ids of classes, not like names: "
             f"{first_few(numbers)}. They were looked up as numbers. Give them names, "
             f"such as {{{numbers[0]}: ['zebra']}}.",
             ZeroShotWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    if len(groups) == 1 and groups[0].synonyms and not groups[0].aliases:
-        warnings.warn(
-            f"One label, {groups[0].label!r}: names after a comma are taken for other "
-            f"names of the same class. For several labels write "
-            f"{names_of(groups[0].label)}.",
+
+
+def _warn_of_a_list(label: Hashable, aliases: Sequence[str]) -> None:
+    names = names_of(_text(label))
+    if len(names) > 1 and not aliases and not is_class_id(names[0]):
+        warn(
+            f"One label, {label!r}: names after a comma are taken for other names of "
+            f"the same class. For several labels write {names}.",
             ZeroShotWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -296,37 +312,53 @@ class _Found:
 
 def _look_up(names: Sequence[Name], embeddings: TextEmbeddings) -> _Vectors:
     words = unique(spelling for name in names for spelling in name.spellings)
-    if not words:
-        return _Vectors({}, {}, set())
-    stored = set(words)
+    known = _in_vocabulary(words, embeddings)
+    stored = set(known)
     if isinstance(embeddings, SupportsSubwords):
-        known = np.asarray(embeddings.in_vocabulary(words), bool)
-        _check_shape(embeddings, "in_vocabulary", known, (len(words),))
-        stored = {word for word, is_known in zip(words, known, strict=True) if is_known}
         composable = (spelling for name in names for spelling in name.composable)
-        words = unique([*(word for word in words if word in stored), *composable])
+        known = unique([*known, *composable])
     vectors = _Vectors({}, {}, set())
+    for word, vector in _found(known, embeddings, vectors.zero):
+        by_word = vectors.stored if word in stored else vectors.composed
+        by_word[word] = vector
+    return vectors
+
+
+def _in_vocabulary(words: Sequence[str], embeddings: TextEmbeddings) -> Sequence[str]:
+    """Return the words that are known, or all where a look-up composes none."""
+    if not isinstance(embeddings, SupportsSubwords) or not words:
+        return words
+    known = np.asarray(embeddings.in_vocabulary(words), bool)
+    _check_shape(embeddings, "in_vocabulary", known, (len(words),))
+    return [words[i] for i in np.flatnonzero(known).tolist()]
+
+
+def _found(
+    words: Sequence[str], embeddings: TextEmbeddings, zero: set[str]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield words that have a vector, and it at unit length; those of zeros are told.
+
+    ``zero``: is given the words of which the vector is zeros.
+    """
     for start in range(0, len(words), WORDS_PER_LOOKUP):
         portion = words[start : start + WORDS_PER_LOOKUP]
         rows, found = embeddings.lookup(portion)
         _check_shape(embeddings, "lookup", rows, (len(portion), embeddings.dim))
         _check_shape(embeddings, "lookup", found, (len(portion),))
-        for i in np.flatnonzero(found):
+        for i in np.flatnonzero(found).tolist():
             word, vector = portion[i], rows[i].astype(np.float64)
-            norm = np.linalg.norm(vector)
-            if not np.isfinite(norm):
+            norm = sqrt(vector @ vector)
+            if not isfinite(norm):
                 raise PluginContractError(
                     f"Expected finite vectors for the words that '{embeddings.name}' "
                     f"finds. Got NaN or infinity for '{word}'. Correct its 'lookup'."
                 )
             if norm == 0:
-                vectors.zero.add(word)
-            else:
-                by_word = vectors.stored if word in stored else vectors.composed
-                # A vector of unit length stays what it is, bit for bit: bundles keep
-                # such, and labels are compared by them.
-                by_word[word] = vector if abs(norm - 1) < 1e-6 else vector / norm
-    return vectors
+                zero.add(word)
+                continue
+            # A vector of unit length stays what it is, bit for bit: bundles keep such,
+            # and labels are compared by them.
+            yield word, vector if abs(norm - 1) < 1e-6 else vector / norm
 
 
 def _check_shape(
@@ -413,38 +445,67 @@ def _part(
 # Labels that no step could represent.
 
 
-def _out_of_vocabulary(
-    unknown: Sequence[_Names],
-    n_labels: int,
-    vectors: _Vectors,
-    embeddings: TextEmbeddings,
-) -> OutOfVocabularyError:
-    near: dict[str, list[str]] = {}
-    known = ""
-    if isinstance(embeddings, SupportsVocabulary):
-        wanted = {}
-        for names in unknown[:SHOWN]:  # those that the message names
+class _Unknown:
+    """Labels that no step could represent, and what is said of the first ones."""
+
+    def __init__(self, embeddings: TextEmbeddings, n_labels: int) -> None:
+        self._embeddings = embeddings
+        self._n_labels = n_labels
+        self._labels: list[str] = []
+        self._shown: list[tuple[_Names, _Vectors]] = []
+
+    def add(self, names: _Names, vectors: _Vectors) -> None:
+        self._labels.append(names.label)
+        if len(self._shown) < SHOWN:
+            self._shown.append((names, vectors))
+
+    def raise_if_any(self) -> None:
+        if not self._labels:
+            return
+        name, near, known = self._embeddings.name, self._suggestions(), ""
+        is_table = isinstance(self._embeddings, SupportsClassIds)
+        if is_table and isinstance(self._embeddings, SupportsVocabulary) and not near:
+            listed = [repr(label) for label in self._embeddings.vocabulary()]
+            known = f" It has {first_few(listed)}."
+        described = [
+            f"'{names.label}'{_reason(names, vectors, near.get(names.label, ()))}"
+            for names, vectors in self._shown
+        ]
+        described += [""] * (len(self._labels) - len(described))
+        raise OutOfVocabularyError(
+            f"Expected labels that '{name}' has vectors for. Got {len(self._labels)} "
+            f"of {self._n_labels} labels that it has not: {first_few(described)}."
+            f"{known} Correct the spelling, give them other names (aliases), leave them"
+            f" out, or use vectors with more words.",
+            labels=self._labels,
+            suggestions=near,
+        )
+
+    def _suggestions(self) -> dict[str, list[str]]:
+        if not isinstance(self._embeddings, SupportsVocabulary):
+            return {}
+        wanted, zero = {}, set()
+        for names, vectors in self._shown:
             name = _first_of_words(names)
             words = unique(["_".join(name.words), *_unknown_words(name, vectors)])
             letters = ("".join(filter(str.isalnum, word)) for word in words)
             wanted[names.label] = unique(filter(None, [*words, *letters]))
-        # A word of which the vector is zeros is no help.
-        near = near_spellings(wanted, embeddings.vocabulary(), vectors.zero)
-        if isinstance(embeddings, SupportsClassIds) and not near:  # a table of labels
-            listed = [repr(label) for label in embeddings.vocabulary()]
-            known = f" It has {first_few(listed)}."
-    described = [
-        f"'{names.label}'{_reason(names, vectors, near.get(names.label, ()))}"
-        for names in unknown
-    ]
-    return OutOfVocabularyError(
-        f"Expected labels that '{embeddings.name}' has vectors for. Got {len(unknown)} "
-        f"of {n_labels} labels that it has not: {first_few(described)}.{known} Correct "
-        f"the spelling, give them other names (aliases), leave them out, or use vectors"
-        f" with more words.",
-        labels=[names.label for names in unknown],
-        suggestions=near,
-    )
+            zero |= vectors.zero  # no help
+        return _known_words(self._embeddings).near(wanted, zero)
+
+
+# One pass over 400,000 words takes a second.
+_KNOWN_WORDS: WeakKeyDictionary[Any, KnownWords] = WeakKeyDictionary()
+
+
+def _known_words(embeddings: SupportsVocabulary) -> KnownWords:
+    try:
+        known = _KNOWN_WORDS.get(embeddings)
+    except TypeError:  # no weak reference, or no hash
+        return KnownWords(embeddings.vocabulary())
+    if known is None:
+        known = _KNOWN_WORDS[embeddings] = KnownWords(embeddings.vocabulary())
+    return known
 
 
 def _first_of_words(names: _Names) -> Name:

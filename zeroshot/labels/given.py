@@ -20,8 +20,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zeroshot.errors import ArtifactError, LabelError
+from zeroshot.escaping import shown
 from zeroshot.labels.report import first_few
 from zeroshot.labels.spelling import INVISIBLE
+from zeroshot.storage.regular_files import read_limited
 
 __all__ = [
     "Labels",
@@ -29,6 +31,10 @@ __all__ = [
     "parse_labels",
     "read_labels",
 ]
+
+LONGEST_LABEL = 1000  # characters; a sentence that describes a class has some hundred
+MOST_BITS = 1024  # of a number: Python refuses to write one of over 4300 digits
+LARGEST_FILE = 256 << 20  # bytes; a million labels with other names take 50 MB
 
 Labels: TypeAlias = Sequence[Hashable] | Mapping[Any, Sequence[str]]
 
@@ -61,8 +67,8 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
     """
     if isinstance(labels, str | bytes):
         raise LabelError(
-            f"Expected a sequence of labels. Got the single string {labels!r}. "
-            f"Write [{labels!r}]."
+            f"Expected a sequence of labels. Got the single string "
+            f"{shown(labels)}. Write [{shown(labels)}]."
         )
     if isinstance(labels, set | frozenset):
         raise LabelError(
@@ -85,7 +91,7 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
         candidates = list(labels)
     except TypeError as error:
         raise LabelError(
-            f"Expected a sequence of labels. Got {labels!r} of type "
+            f"Expected a sequence of labels. Got {shown(labels)} of type "
             f"'{type(labels).__name__}'. Write a list, such as ['okapi', 'zebra']."
         ) from error
     if not candidates:
@@ -96,7 +102,7 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
     for position, label in enumerate(candidates):
         if problem := label_problem(label):
             raise LabelError(
-                f"Expected labels as non-empty strings or numbers. Got {label!r} "
+                f"Expected labels as non-empty strings or numbers. Got {shown(label)} "
                 f"({problem}) at position {position}. Remove or correct it."
             )
     counts = Counter(candidates)
@@ -111,7 +117,11 @@ def check_candidates(labels: Labels | Iterable[Hashable]) -> list[Hashable]:
 def label_problem(label: object) -> str:
     """Return why something cannot be a label; an empty text if it can."""
     if isinstance(label, str):
+        if len(label) > LONGEST_LABEL:
+            return f"{len(label)} characters, at most {LONGEST_LABEL} are a name"
         return "" if INVISIBLE.sub("", label).strip() else "no text"
+    if isinstance(label, int) and label.bit_length() > MOST_BITS:
+        return "a number of too many digits"
     kind = f"a {type(label).__name__}"
     if isinstance(label, bytes):
         return "bytes, not text: write label.decode()"
@@ -137,18 +147,19 @@ def with_aliases(labels: Labels) -> dict[Hashable, tuple[str, ...]]:
         if isinstance(aliases, str) or not isinstance(aliases, Sequence):
             advice = "Write a list of names in quotes; it may be empty"
             if isinstance(aliases, str):
-                advice = f"Write [{aliases!r}]"
+                advice = f"Write [{shown(aliases)}]"
             elif isinstance(aliases, Number | np.number):
                 advice = "Write list(labels) for the names alone"
             raise LabelError(
                 f"Expected a list of aliases for the label '{label}'. Got "
-                f"{aliases!r}. {advice}."
+                f"{shown(aliases)}. {advice}."
             )
         for alias in aliases:
-            if not isinstance(alias, str) or not alias.strip():
+            if not isinstance(alias, str) or label_problem(alias):
                 raise LabelError(
                     f"Expected the aliases of the label '{label}' as non-empty "
-                    f"strings. Got {alias!r}. Remove or correct it."
+                    f"strings of at most {LONGEST_LABEL} characters. Got "
+                    f"{shown(alias)}. Remove or correct it."
                 )
     return {label: tuple(aliases) for label, aliases in labels.items()}
 
@@ -180,24 +191,24 @@ def parse_labels(text: str) -> dict[Hashable, list[str]]:
     {'okapi': ['forest giraffe'], 'lion, king of beasts': []}
     """
     if text.lstrip()[:1] in ("[", "{"):
-        return _from_json(text, f"{text!r}")
+        return _from_json(text, shown(text))
     if ";" in text or "\n" in text.strip():
-        labels = _from_lines(text, f"{text!r}", comments="\n" in text.strip())
+        labels = _from_lines(text, shown(text), comments="\n" in text.strip())
         check_candidates(labels)
         return labels
     if len(_entry(text)[1]) > 1:
         first = text.replace(",", ";", 1)
         raise LabelError(
             f"Expected labels separated by commas, or by semicolons where one has "
-            f"other names. Got {text!r}, whose commas could be either. Write "
-            f"{first!r}, or {text + ';'!r} for one label."
+            f"other names. Got {shown(text)}, whose commas could be either. Write "
+            f"{shown(first)}, or {shown(text + ';')} for one label."
         )
     entries = [_entry(part) for part in text.split(",")]
     if not all(label for label, _ in entries):
         raise LabelError(
             f"Expected labels separated by commas, such as 'okapi,zebra'. Got "
-            f"{text!r}, in which a label is empty. Remove the extra comma or add the "
-            f"label."
+            f"{shown(text)}, in which a label is empty. Remove the extra comma or add "
+            f"the label."
         )
     return _without_repeats(entries)
 
@@ -228,8 +239,9 @@ def read_labels(path: Path) -> dict[Hashable, list[str]]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_limited(path, LARGEST_FILE).decode("utf-8-sig")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
         raise ArtifactError(
             f"Expected a file of labels in UTF-8 text, one per line. Got '{path}': "
             f"{error}. Check the file."
@@ -266,8 +278,8 @@ def _from_lines(
             entries.append(_entry(part))
             if not entries[-1][0]:
                 raise LabelError(
-                    f"Expected a label in {source}, line {number}. Got {line!r}. Write "
-                    f"'label' or 'label: alias, alias'."
+                    f"Expected a label in {source}, line {number}. Got {shown(line)}. "
+                    f"Write 'label' or 'label: alias, alias'."
                 )
     return _without_repeats(entries)
 
@@ -293,8 +305,8 @@ def _from_csv(text: str, source: str) -> dict[Hashable, list[str]]:
         ]
     if empty := [row for row in rows if not row[0]]:
         raise LabelError(
-            f"Expected a label in every row of {source}. Got {empty[0]!r}. Add it or "
-            f"remove the row."
+            f"Expected a label in every row of {source}. Got {shown(empty[0])}. Add it "
+            f"or remove the row."
         )
     return _without_repeats(
         [(row[0], [name.strip() for name in row[1:] if name.strip()]) for row in rows]
@@ -304,7 +316,9 @@ def _from_csv(text: str, source: str) -> dict[Hashable, list[str]]:
 def _from_json(text: str, source: str) -> dict[Hashable, list[str]]:
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except LabelError:
+        raise
+    except (ValueError, RecursionError) as error:  # also of a number of 4300 digits
         raise LabelError(
             f'Expected labels as JSON, such as ["okapi", "zebra"] or '
             f'{{"okapi": ["forest giraffe"]}}, because the text begins with '
@@ -319,7 +333,7 @@ def _without_repeats(
 ) -> dict[Hashable, list[str]]:
     entries = list(entries)
     counts = Counter(label for label, _ in entries)
-    if repeated := [f"'{label}'" for label, count in counts.items() if count > 1]:
+    if repeated := [f"'{label}'"[:200] for label, count in counts.items() if count > 1]:
         raise LabelError(
             f"Expected every label once. Got {first_few(repeated)} more than once. "
             f"Remove the repeats."

@@ -8,6 +8,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.arrays import unit_rows
+
 __all__ = [
     "Float32",
     "Floats",
@@ -21,7 +23,6 @@ __all__ = [
     "SupportsPartialFit",
     "fitted",
     "label_points",
-    "unit_rows",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -254,16 +255,6 @@ def fitted(
 def learns_from_pretrained(projection: Projection) -> bool:
     """Tell whether a projection's `fit` takes the backbone's own classes."""
     return "pretrained" in inspect.signature(projection.fit).parameters
-
-
-def unit_rows(X: Any) -> Any:
-    """Return rows at unit length, zeros as they are; there may be none.
-
-    Not scikit-learn's, which is not to be loaded where plugins are only listed.
-    """
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    lengths[lengths == 0] = 1
-    return X / lengths
 
 
 def label_points(projection: Projection, class_embeddings: Float32) -> Float32:

@@ -5,13 +5,13 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from zeroshot.arrays import unit_rows
 from zeroshot.projections.base import (
     Float32,
     Floats,
     Int64,
     Integers,
     PretrainedClasses,
-    unit_rows,
 )
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator
 

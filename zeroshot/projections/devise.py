@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
+from zeroshot.arrays import unit_rows
 from zeroshot.projections.base import (
     Float32,
     Floats,
     Int64,
     Integers,
     PretrainedClasses,
-    unit_rows,
 )
 from zeroshot.projections.closed_form import IMAGES_PER_ROW, Sums, ridge_map
 from zeroshot.projections.estimator import COUNT

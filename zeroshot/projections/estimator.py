@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from zeroshot.arrays import validated
 from zeroshot.projections.base import (
     Float32,
     Floats,
@@ -152,7 +153,7 @@ class ProjectionEstimator(BaseEstimator):
         ``X`` has another width than in `fit`, or holds NaN or infinity.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False, ensure_min_samples=0)
+        X = validated(self, X, least=0)
         return self._map(self._prepare(X))
 
     def _prepare(self, X: Float32) -> Float32:

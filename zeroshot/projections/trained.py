@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from zeroshot.arrays import unit_rows
 from zeroshot.progress import progress_bar
-from zeroshot.projections.base import Float32, Int64, unit_rows
+from zeroshot.projections.base import Float32, Int64
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator, Rules
 from zeroshot.tensorflow_import import import_keras, import_tensorflow
 

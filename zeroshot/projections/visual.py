@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 from sklearn.utils.validation import check_is_fitted
 
-from zeroshot.projections.base import Float32, Floats, Int64, Integers, unit_rows
+from zeroshot.arrays import unit_rows
+from zeroshot.projections.base import Float32, Floats, Int64, Integers
 from zeroshot.projections.closed_form import solve
 from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
 from zeroshot.projections.moments import Moments, TrainingSet

@@ -1,7 +1,9 @@
 """What a classifier answers about one image."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
     from zeroshot.labels.report import LabelEntry
@@ -87,24 +89,24 @@ class Explanation:
                 for label, cosine in self.nearest_seen
             ],
             "vectors": [
-                None if entry is None else vars(entry) for entry in self.entries
+                None if entry is None else asdict(entry) for entry in self.entries
             ],
         }
 
     def __str__(self) -> str:
         """Return the explanation for people: a few lines of text."""
         if not self.ranked:
-            return f"{self.prediction}: the image cannot be read"
-        lines = [f"{self.prediction}{self._reason()}"]
-        width = max(len(str(answer.label)) for answer in self.ranked)
+            return f"{escaped(self.prediction)}: the image cannot be read"
+        lines = [f"{escaped(self.prediction)}{self._reason()}"]
+        width = max(len(escaped(answer.label)) for answer in self.ranked)
         for answer, entry in zip(self.ranked, self.entries, strict=True):
             lines.append(
-                f"  {answer.label!s:{width}}  score {answer.score:6.3f}  "
+                f"  {escaped(answer.label):{width}}  score {answer.score:6.3f}  "
                 f"probability {answer.probability:.3f}  "
                 f"from {BASES[answer.basis]:24}  vector: {_made(entry)}"
             )
         near = ", ".join(
-            f"{str(label).partition(',')[0]} {cosine:.3f}"
+            f"{escaped(label).partition(',')[0]} {cosine:.3f}"
             for label, cosine in self.nearest_seen
         )
         return "\n".join([*lines, f"  nearest seen classes: {near}"])
@@ -112,14 +114,15 @@ class Explanation:
     def _reason(self) -> str:
         best = self.ranked[0]
         if best.rejected:
-            return f": rejected, no candidate fits; the best is {best.label}"
+            return f": rejected, no candidate fits; the best is {escaped(best.label)}"
         if len(self.ranked) == 1:
             return ""
-        return f": {self.margin:.3f} before {self.ranked[1].label}"
+        return f": {self.margin:.3f} before {escaped(self.ranked[1].label)}"
 
 
 def _made(entry: "LabelEntry | None") -> str:
     if entry is None:
         return "the word itself"
-    without = f", without {', '.join(entry.missing)}" if entry.missing else ""
-    return f"{entry.how} ({', '.join(entry.words)}){without}"
+    words, missing = (", ".join(map(escaped, w)) for w in (entry.words, entry.missing))
+    without = f", without {missing}" if missing else ""
+    return f"{entry.how} ({words}){without}"

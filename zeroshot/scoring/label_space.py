@@ -21,12 +21,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.arrays import unit_rows
 from zeroshot.projections.base import (
     PretrainedClasses,
     Projection,
     SupportsClassPoints,
     label_points,
-    unit_rows,
 )
 from zeroshot.scoring.ranking import blocks, cosine_scores
 

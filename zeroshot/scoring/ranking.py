@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.projections.base import unit_rows
+from zeroshot.arrays import unit_rows
 
 __all__ = [
     "COLUMNS",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.projections.base import SupportsLeavingOut, unit_rows
+from zeroshot.arrays import unit_rows
+from zeroshot.projections.base import SupportsLeavingOut
 from zeroshot.scoring.adaptation import Adapted, adapt
 from zeroshot.scoring.answers import Explanation, RankedLabel
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration

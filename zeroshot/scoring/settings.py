@@ -6,14 +6,15 @@ fitted on folds of the seen classes (`zeroshot.scoring.calibration`).
 
 import math
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
 
 from zeroshot.errors import PartialCoverageWarning
+from zeroshot.escaping import shown
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
+from zeroshot.warning import warn
 
 __all__ = ["ScoreSettings", "false_accept_rate"]
 
@@ -33,7 +34,7 @@ class ScoreSettings:
         for name, (wanted, fits) in _CHECKS.items():
             value = getattr(classifier, name)
             if not fits(value):
-                raise ValueError(f"Expected {name} to be {wanted}. Got {value!r}.")
+                raise ValueError(f"Expected {name} to be {wanted}. Got {shown(value)}.")
         return cls(**{name: getattr(classifier, name) for name in _CHECKS})
 
     @property
@@ -62,7 +63,7 @@ class ScoreSettings:
         if not wanted:
             return False
         if n_classes < MIN_CLASSES:
-            warnings.warn(
+            warn(
                 f"{' and '.join(wanted)} cannot be fitted: that takes at least "
                 f"{MIN_CLASSES} seen classes, here are {n_classes}. There will be no "
                 f"penalty, the default temperature and no rejection.",
@@ -71,7 +72,7 @@ class ScoreSettings:
             )
             return False
         if rate is not None and 1 / rate - 1 > n_classes:
-            warnings.warn(
+            warn(
                 f"A false-accept rate of {rate} takes {math.ceil(1 / rate - 1)} seen "
                 f"classes to be kept, here are {n_classes}. Expect more or fewer "
                 f"images to be accepted.",
@@ -119,9 +120,16 @@ def false_accept_rate(text: str) -> float | None:
 
 
 def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float is as large as
+        return False
+
+
+def _is_auto(value: object) -> bool:
+    return isinstance(value, str) and value == "auto"
 
 
 # What each parameter must be, in words and as a function.
@@ -132,11 +140,13 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "seen_penalty": (
         "a number, or 'auto'",
-        lambda value: value == "auto" or _is_number(value),
+        lambda value: _is_auto(value) or _is_number(value),
     ),
     "temperature": (
         "a number > 0, None or 'auto'",
-        lambda value: value in (None, "auto") or (_is_number(value) and value > 0),
+        lambda value: (
+            value is None or _is_auto(value) or (_is_number(value) and value > 0)
+        ),
     ),
     "reject": (
         "a number in [-1, 1], None, 'auto' or 'auto:<false-accept rate in (0, 1)>'",

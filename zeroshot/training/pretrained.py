@@ -1,7 +1,6 @@
 """The classes that a backbone was trained on, as further classes to learn from."""
 
 import logging
-import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,14 +29,15 @@ from zeroshot.errors import (
     PartialCoverageWarning,
     PluginContractError,
     SeenInPretrainingWarning,
-    ZeroShotWarning,
 )
+from zeroshot.escaping import shown
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.images.sources import ImageSource, read_fitted
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.report import LabelReport
 from zeroshot.labels.spelling import label_key
 from zeroshot.projections.base import PretrainedClasses
+from zeroshot.warning import quietly, warn
 
 __all__ = [
     "Pretrained",
@@ -154,8 +154,7 @@ class Pretrained:
         """
         texts = [", ".join(names) for names in self.names]
         classes, place = np.unique(texts, return_inverse=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ZeroShotWarning)
+        with quietly():
             _, report = embed_labels(classes.tolist(), embeddings)
         parts = vars(self.classes) | {"class_of": place}
         same = type(self)(self.names, PretrainedClasses(**parts), self.n_left_out)
@@ -208,7 +207,7 @@ def dense_head(
     except (ArtifactError, MissingExtraError) as error:
         if required or not _is_auto(setting):
             raise
-        warnings.warn(
+        warn(
             f"The classes that '{getattr(backbone, 'name', backbone)}' was trained on "
             f"take no part, which costs accuracy on new labels. {error}",
             PartialCoverageWarning,
@@ -250,7 +249,7 @@ def check_pretrained(setting: object) -> None:
     if not fits and not isinstance(setting, Mapping | ClassifierHead):
         raise ValueError(
             f"Expected pretrained_classes 'auto', a mapping {{class: name}}, a "
-            f"zeroshot.backbones.ClassifierHead or None. Got {setting!r}."
+            f"zeroshot.backbones.ClassifierHead or None. Got {shown(setting)}."
         )
 
 
@@ -281,7 +280,9 @@ def as_head(
 
 
 # Vectors of the classes of one classifier, which every fit asks for: 1 s of looking up.
-_FOUND: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+_Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_]]
+_FOUND: WeakKeyDictionary[Any, dict[tuple[str, ...], _Found]] = WeakKeyDictionary()
+CLASSIFIERS_KEPT = 4  # of one source of vectors; 1000 classes take 1.2 MB
 
 
 def _vectors_of(
@@ -292,22 +293,23 @@ def _vectors_of(
         found = _FOUND.setdefault(embeddings, {})
     except TypeError:  # no weak reference, or no hash
         found = {}
-    if labels not in found:
-        with warnings.catch_warnings():
-            # What is doubtful about the names of somebody else's classes is no news.
-            warnings.simplefilter("ignore", ZeroShotWarning)
-            known = np.ones(len(labels), bool)
-            try:
-                vectors, _ = embed_labels(labels, embeddings)
-            except OutOfVocabularyError as error:
-                known = ~np.isin(labels, error.labels)
-                if not known.any():
-                    raise
-                some = [labels[i] for i in np.flatnonzero(known)]
-                vectors = np.full((len(labels), embeddings.dim), np.nan, np.float32)
-                vectors[known], _ = embed_labels(some, embeddings)
-        found[labels] = vectors, known
-    vectors, known = found[labels]
+    if (kept := found.get(labels)) is not None:
+        return kept
+    # What is doubtful about the names of somebody else's classes is no news.
+    with quietly():
+        known = np.ones(len(labels), bool)
+        try:
+            vectors, _ = embed_labels(labels, embeddings)
+        except OutOfVocabularyError as error:
+            known = ~np.isin(labels, error.labels)
+            if not known.any():
+                raise
+            some = [labels[i] for i in np.flatnonzero(known)]
+            vectors = np.full((len(labels), embeddings.dim), np.nan, np.float32)
+            vectors[known], _ = embed_labels(some, embeddings)
+    for oldest in [*found][: len(found) + 1 - CLASSIFIERS_KEPT]:
+        found.pop(oldest, None)
+    found[labels] = vectors, known
     return vectors, known
 
 
@@ -405,7 +407,7 @@ def warn_if_seen_in_pretraining(
     seen = seen_in_pretraining(backbone, labels)
     if backbone is not None and seen:
         more = ", ..." if len(seen) > SHOWN else ""
-        warnings.warn(
+        warn(
             f"{len(seen)} of {len(labels)} classes are among those that "
             f"'{backbone.name}' was pretrained on ({card_of(backbone).pretraining}): "
             f"{', '.join(repr(label) for label in seen[:SHOWN])}{more}. They are "

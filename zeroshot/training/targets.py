@@ -1,6 +1,5 @@
 """Labels of training images: checked, as classes, and brought in line with features."""
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from zeroshot.errors import InvalidImageError, LabelError
+from zeroshot.escaping import shown
 from zeroshot.features.block import Features
 from zeroshot.labels.candidates import Candidates
 from zeroshot.labels.given import check_candidates, label_problem
@@ -39,10 +39,8 @@ def check_targets(y: Any) -> NDArray[Any]:
             _check_objects(values.tolist())
     labels: NDArray[Any] = np.asarray(column_or_1d(y, warn=True))
     assert_all_finite(labels, input_name="y")
-    with warnings.catch_warnings():
-        # Taken for a regression, where classes have one image each.
-        warnings.filterwarnings("ignore", "The number of unique classes")
-        check_classification_targets(labels)
+    # Twice: it warns of a regression where most classes have one image.
+    check_classification_targets(np.concatenate([labels, labels]))
     if len(labels) == 0:
         raise LabelError("Expected at least 2 different labels. Got none.")
     return labels
@@ -137,9 +135,9 @@ def _check_objects(labels: Sequence[Any]) -> None:
     for position, label in enumerate(labels):
         if isinstance(label, tuple | list | dict | set):
             raise LabelError(
-                f"Expected each label as a string or a number. Got {label!r} of type "
-                f"'{type(label).__name__}' at position {position}. Give one label for "
-                f"each image, such as ' '.join(label)."
+                f"Expected each label as a string or a number. Got {shown(label)} of "
+                f"type '{type(label).__name__}' at position {position}. Give one label "
+                f"for each image, such as ' '.join(label)."
             )
         if isinstance(label, np.ndarray):
             return  # a table, whose shape is refused
@@ -147,8 +145,8 @@ def _check_objects(labels: Sequence[Any]) -> None:
         if problem and problem != "no text":
             raise LabelError(
                 f"Expected a label for each image, a string or a number. Got "
-                f"{label!r} ({problem}) at position {position}: y contains NaN or the "
-                f"like. Correct it, or leave out images without one."
+                f"{shown(label)} ({problem}) at position {position}: y contains NaN or "
+                f"the like. Correct it, or leave out images without one."
             )
         kinds.add("text" if isinstance(label, str) else "number")
     if len(kinds) > 1:

@@ -247,9 +247,10 @@ def _n_threads() -> int:
 
     ``OMP_NUM_THREADS`` counts, as for TensorFlow: joblib sets it in its workers.
     """
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    if named.isdecimal() and int(named) > 0:
-        return int(named)
+    n_cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        n_cores = len(os.sched_getaffinity(0))
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    if named.isdecimal() and len(named) < 10 and int(named) > 0:
+        return min(int(named), n_cores)
+    return n_cores
