@@ -136,7 +136,8 @@ def test_load_elsewhere_predicts_bit_for_bit_without_tensorflow(
     in_new_process(
         PREDICT, elsewhere, "../model", "../X.npy", "answers.npz", *UNSEEN, "red ring"
     )
-    answers = np.load(elsewhere / "answers.npz")
+    with np.load(elsewhere / "answers.npz") as file:
+        answers = dict(file)
     candidates = [*UNSEEN, "red ring"]
     for name, expected in (
         ("scores", clf.decision_function(X)),
@@ -156,8 +157,9 @@ def test_load_elsewhere_predicts_images_bit_for_bit(shapes, vectors, tmp_path):
     in_new_process(
         PREDICT, tmp_path, "model", "images.npy", "answers.npz", *UNSEEN, "red ring"
     )
-    answers = np.load(tmp_path / "answers.npz")
-    np.testing.assert_array_equal(answers["scores"], clf.decision_function(images))
+    with np.load(tmp_path / "answers.npz") as answers:
+        scores = answers["scores"]
+    np.testing.assert_array_equal(scores, clf.decision_function(images))
 
 
 def test_vocabulary_bundle_needs_no_file_and_knows_its_labels_only(
@@ -620,7 +622,7 @@ def test_deleted_class_is_refused_though_the_record_is_valid(saved):
     record = record_of(bundle)
     del record["classes"]["labels"][2]
     write_record(bundle, record)
-    with pytest.raises(ArtifactError, match="class embeddings of float32 and shape"):
+    with pytest.raises(ArtifactError, match="7 entries for 6|beside 6 classes"):
         zeroshot.load(bundle)
 
 
