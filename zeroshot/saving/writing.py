@@ -131,6 +131,8 @@ def _vocabulary(
     for label, vector, entry in zip(
         labels, kept.class_embeddings, kept.entries, strict=True
     ):
+        if entry.how == "images":  # it has no vector
+            continue
         vector_of[str(label)] = vector
         if entry.how != "alias":  # "lion" is what "lion, king of beasts" is found by
             vector_of.setdefault(names_of(str(label))[0], vector)
