@@ -349,38 +349,61 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
     Returns
     -------
     reason : str
-        Empty for an installed plugin, and for files of mere numbers and words.
+        Empty for an installed plugin, and for files of mere numbers and words that are
+        here; else with what to do about it.
+
+    Raises
+    ------
+    PluginError
+        If it names no backbone that can be made.
 
     Examples
     --------
     >>> why_untrusted("backbone", "color-hog+tfhub:/some/folder")
     "which is a program ('tfhub:')"
-    >>> why_untrusted("backbone", "mobilenet-v2")
+    >>> why_untrusted("backbone", "color-hog:32")
     ''
     """
-    if "://" in spec:
-        return "which is fetched from an address"
     group: Kind = "backbones" if kind == "backbone" else "embeddings"
     for part in _parts(spec) if kind == "backbone" else [spec]:
         name, argument = _name(part), part.removeprefix("int8:").partition(":")[2]
+        place = argument if name in _entries(group) else part
+        # Of Windows, a path that begins so is on another machine.
+        if "://" in part or place.startswith(("//", "\\\\")):
+            return "which is fetched from an address"
         if name not in _entries(group):
-            if kind == "embeddings" and _is_here(spec):
+            if kind == "embeddings":
+                if reason := _why_no_vectors(spec):
+                    return reason
                 continue
-            return "which is no installed plugin and no file here"
+            return "which is no installed plugin"
         if name in PROGRAMS:
             return f"which is a program ('{name}:')"
         if argument and distribution_of(group, name) != "zeroshot":
-            return f"which the plugin '{name}' may run ('{argument}')"
+            return f"which the plugin '{name}' may run ('{argument[:200]}')"
+        if kind == "backbone" and _would_download(part.removeprefix("int8:")):
+            return f"whose weights are not on this machine ('{name}')"
     return ""
 
 
-def _is_here(spec: str) -> bool:
-    """Tell whether a vector file, or published vectors, need not be downloaded."""
+def _would_download(spec: str) -> bool:
+    from zeroshot.backbones.base import SupportsDownload
+
+    backbone = _resolve("backbones", spec)
+    return isinstance(backbone, SupportsDownload) and backbone.would_download()
+
+
+def _why_no_vectors(spec: str) -> str:
+    """Return why a vector file, or published vectors, would have to be fetched."""
     from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
 
-    if spec in catalogue_names():
-        return catalogue_entry(spec).path.is_file()
-    return os.path.isfile(os.path.expanduser(spec))
+    if os.path.isfile(os.path.expanduser(spec)):
+        return ""
+    if spec not in catalogue_names():
+        return "which is no installed plugin and no file here"
+    if catalogue_entry(spec).path.is_file():
+        return ""
+    return f"which is not on this machine (run: zeroshot embeddings download {spec})"
 
 
 def _parts(spec: str) -> list[str]:

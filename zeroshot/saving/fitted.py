@@ -15,6 +15,7 @@ from zeroshot.backbones.base import (
 from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
+    ArtifactError,
     LabelError,
     OutOfVocabularyError,
     PartialCoverageWarning,
@@ -239,18 +240,30 @@ class Fitted:
         Returns
         -------
         fitted : Fitted
+
+        Raises
+        ------
+        ArtifactError
+            If the sums over the images before are none that images give.
         """
         classes, T = more.classes, more.class_embeddings
         pretrained = self.pretrained and self.pretrained.beside(classes.tolist())
         known = None if pretrained is None else pretrained.classes
         projection: Any = copy.deepcopy(self.projection)
-        projection.partial_fit(
-            features,
-            more.given[index],
-            class_embeddings=T,
-            places=more.places,
-            pretrained=known,
-        )
+        try:
+            projection.partial_fit(
+                features,
+                more.given[index],
+                class_embeddings=T,
+                places=more.places,
+                pretrained=known,
+            )
+        except np.linalg.LinAlgError as error:
+            raise ArtifactError(
+                f"Expected sums over images from which a map can be found. Got "
+                f"{error}. The model was changed after training, or its features are "
+                f"of very different lengths: fit again on all images."
+            ) from error
         calibration = self.calibration
         return replace(
             self,

@@ -1,5 +1,6 @@
 """What has been learnt, from the content of a bundle of which nothing is believed."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -337,7 +338,7 @@ def _trusted_spec(
     tuned: WeightsFile | None = None,
 ) -> str:
     """Return the spec of what a bundle names; refuse one that runs or fetches."""
-    spec: Any = (tuned and tuned.spec) or record[kind]["spec"]
+    spec: str | None = (tuned and tuned.spec) or record[kind]["spec"]
     name = record[kind]["name"]
     if spec is None:
         raise ArtifactError(
@@ -345,15 +346,16 @@ def _trusted_spec(
             f"as an object that no spec string names. Pass the same {kind} to load()."
         )
     # A fine-tuned Keras model lies in the bundle itself, and is opened in safe mode.
-    is_inside = tuned is not None and str(spec).startswith(f"keras:{tuned.name}")
-    reason = "" if is_inside else registry.why_untrusted(kind, str(spec))
+    inside = re.escape(tuned.name) if tuned else "[]"
+    is_inside = re.fullmatch(rf"keras:{inside}(\?[^+]*)?", spec) is not None
+    reason = "" if is_inside else registry.why_untrusted(kind, spec)
     if reason:
         raise ArtifactError(
             f"Expected {kind}=...: the bundle names the {kind} '{spec}', {reason}. "
             f"Nothing that a bundle names is run or fetched unasked. If you trust it, "
-            f"say so: load(..., {kind}={str(spec)!r})."
+            f"say so: load(..., {kind}={spec!r}), or --{kind} on the command line."
         )
-    return str(spec)
+    return spec
 
 
 def _check_embeddings(provider: TextEmbeddings, saved: Mapping[str, Any]) -> None:

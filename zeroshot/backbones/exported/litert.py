@@ -1,5 +1,6 @@
 """LiteRT (TensorFlow Lite) files as backbones."""
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -57,7 +58,7 @@ class LiteRTModel(ModelFile):
     FILE = "a .tflite file"
 
     def _read(self) -> tuple[Run, tuple[int, int]]:
-        content = self._file().read_bytes()
+        content = self._file_content()
         try:
             interpreter = interpreter_of(content)
         except Exception as error:  # ValueError and RuntimeError, also for what it runs
@@ -87,8 +88,20 @@ class LiteRTModel(ModelFile):
 
         return run, size
 
+    def _file_content(self) -> bytes:
+        content = self._file().read_bytes()
+        # Operations of TensorFlow itself write files, too. Those of LiteRT compute.
+        if found := re.search(rb"Flex[A-Z][A-Za-z0-9]+\0", content):
+            name = found[0].strip(b"\0").decode()
+            raise ArtifactError(
+                f"Expected a LiteRT model that only computes. Got '{self.path}', whose "
+                f"operation '{name}' is one of TensorFlow itself, which may do "
+                f"anything. Convert it with TFLITE_BUILTINS alone."
+            )
+        return content
+
     def _constants(self, n: int) -> Iterable[NDArray[Any]]:
-        interpreter = interpreter_of(self._file().read_bytes())
+        interpreter = interpreter_of(self._file_content())
         for tensor in interpreter.get_tensor_details():
             if n in tensor["shape"] and tensor["dtype"] == np.float32:
                 with suppress(ValueError):  # not a constant, and nothing computed yet

@@ -1,6 +1,6 @@
 """ONNX files as backbones, run by ONNX Runtime, which is an extra."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from zeroshot.per_process import PerProcess
 
 __all__ = ["ONNXModel"]
 
+# Runs operations that send images to an address which the file names.
+REMOTE = {"AzureExecutionProvider"}
 TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -77,8 +79,10 @@ class ONNXModel(ModelFile):
             ) from error
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
-        content = self._file().read_bytes()
-        providers = runtime.get_available_providers()
+        content = self._file_content()
+        providers = [
+            each for each in runtime.get_available_providers() if each not in REMOTE
+        ]
         own = PerProcess(
             lambda: runtime.InferenceSession(content, options, providers=providers)
         )
@@ -114,15 +118,36 @@ class ONNXModel(ModelFile):
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
 
-    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+    def _file_content(self) -> bytes:
+        """Return the file, which must hold all its weights.
+
+        ONNX Runtime would follow a path in it, or an address in memory; and what lies
+        elsewhere is no part of the fingerprint.
+        """
+        content = self._file().read_bytes()
+        if b"location" in content:  # how such a path is called, in UTF-8
+            external = _onnx().TensorProto.EXTERNAL
+            for tensor in _tensors(self._parsed(content)):
+                if tensor.data_location == external or tensor.external_data:
+                    raise ArtifactError(
+                        f"Expected an ONNX model in one file. Got '{self.path}', whose "
+                        f"'{tensor.name}' lies in another file. Export it again, its "
+                        f"weights within."
+                    )
+        return content
+
+    def _parsed(self, content: bytes) -> Any:
+        onnx = _onnx()
         try:
-            import onnx
-        except ImportError as error:
-            raise MissingExtraError(
-                "Expected the package onnx, which reads the classifier of ONNX files. "
-                "Got no such package. Run: pip install 'zeroshot[onnx]'"
+            return onnx.load_model_from_string(content)
+        except Exception as error:  # of protobuf, without a common base
+            raise ArtifactError(
+                f"Expected an ONNX model. Got '{self.path}', which cannot be read: "
+                f"{error}. Check the file."
             ) from error
-        graph = onnx.load(self._file()).graph
+
+    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+        onnx, graph = _onnx(), self._parsed(self._file_content()).graph
         factors: dict[str, float] = {}
         for node in graph.node:
             if node.op_type == "Gemm":  # alpha A B + beta C
@@ -139,3 +164,25 @@ class ONNXModel(ModelFile):
             if n in tensor.dims and tensor.data_type in floats:
                 array = onnx.numpy_helper.to_array(tensor)
                 yield array * np.float32(factors.get(name, 1))
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "Expected the package onnx, which reads ONNX files. Got no such package. "
+            "Run: pip install 'zeroshot[onnx]'"
+        ) from error
+    return onnx
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield all tensors in a message of ONNX, also those of graphs within graphs."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in value if isinstance(value, Sequence) else [value]:
+                yield from _tensors(each)

@@ -19,6 +19,7 @@ from zeroshot.backbones.keras.weights import (
     build_with_top,
     build_without_top,
     content_of,
+    published_place,
     published_weights,
 )
 from zeroshot.backbones.spec_options import (
@@ -196,6 +197,16 @@ class KerasApplication(KerasBackbone):
             "resize": self.card.resize,
         }
         return f"{self.model}-{digest_of(facts)}"
+
+    def would_download(self) -> bool:
+        """Tell whether the published weights are wanted, and not on this machine.
+
+        Returns
+        -------
+        would_download : bool
+        """
+        is_published = self._tuned is None and self.weights == "imagenet"
+        return is_published and not published_place(self._row.file).is_file()
 
     def network(self) -> Network:
         """Build the network anew, with its weights.
