@@ -115,7 +115,9 @@ def test_layers_that_run_or_read_are_refused(layer, network, tmp_path):
         return json.dumps(config).encode()
 
     path = repacked(network, tmp_path / "net.keras", edit)
-    with pytest.raises(ArtifactError, match=f"'{layer.removeprefix('a>')}' is a program"):
+    with pytest.raises(
+        ArtifactError, match=f"'{layer.removeprefix('a>')}' is a program"
+    ):
         KerasModel(path).embed(images_of(1, (8, 8)))
 
 

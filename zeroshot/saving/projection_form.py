@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zeroshot.projections.base import Projection
 from zeroshot.projections.devise import DeViSE
@@ -62,16 +63,20 @@ SHAPES = {
 
 
 def check_projection(
-    projection: Projection, n_classes: int, dim_visual: int, dim_text: int
+    projection: Projection,
+    wordless: NDArray[np.bool_],
+    dim_visual: int,
+    dim_text: int,
 ) -> None:
     """Raise ValueError for a projection of ours that could not have been fitted so.
 
-    ``n_classes``: seen classes. ``dim_visual``, ``dim_text``: lengths of features and
+    ``wordless``: (n_classes,), seen classes without a word vector. ``dim_visual``, ``dim_text``: lengths of features and
     of word vectors.
     """
     if not isinstance(projection, ProjectionEstimator):
         return
     projection.check_parameters()
+    n_classes = len(wordless)
     for name, form in PARAMETERS.items():
         if hasattr(projection, name):
             check_form(getattr(projection, name), form, name)
@@ -102,8 +107,8 @@ def check_projection(
         axes = ("f visual rows", "f rows", "f rows text")
         for number, array in enumerate(learnt["pretrained_"]):
             check_array(f"pretrained_/{number}", array, axes[number], sizes)
-    if "counts_" in wanted and learnt["counts_"].min(initial=0) < 0:
-        raise ValueError("counts_ below 0")
+    if "counts_" in wanted and (learnt["counts_"] < wordless).any():
+        raise ValueError("classes with neither images nor a word")
     if "owners_" in wanted:
         owners = learnt["owners_"]
         is_owned = (owners >= 0).sum() == sizes["owned"]

@@ -129,13 +129,13 @@ def _from_bundle(
     _refuse_unused(bundle)
     labels, n_features = _labels(record["classes"]), record["n_features"]
     sizes = {"classes": len(labels), "text": provider.dim, "visual": n_features}
-    projection = projection_from_state(record["projection"], arrays)
-    check_projection(projection, len(labels), n_features, provider.dim)
     entries = tuple(map(LabelEntry.from_dict, record["label_report"]["entries"]))
     class_embeddings = arrays["class_embeddings"]
     if len(entries) != len(labels):
         raise ValueError(f"{len(entries)} entries for {len(labels)} classes")
     wordless = np.array([entry.how == "images" for entry in entries])
+    projection = projection_from_state(record["projection"], arrays)
+    check_projection(projection, wordless, n_features, provider.dim)
     if wordless.any() and not isinstance(projection, SupportsClassPoints):
         raise ValueError("classes without a vector, which the projection must have")
     _check_vectors("class_embeddings", class_embeddings, "classes", sizes, wordless)
