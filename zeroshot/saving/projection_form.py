@@ -70,8 +70,8 @@ def check_projection(
 ) -> None:
     """Raise ValueError for a projection of ours that could not have been fitted so.
 
-    ``wordless``: (n_classes,), seen classes without a word vector. ``dim_visual``, ``dim_text``: lengths of features and
-    of word vectors.
+    ``wordless``: (n_classes,), seen classes without a word vector. ``dim_visual``,
+    ``dim_text``: lengths of features and of word vectors.
     """
     if not isinstance(projection, ProjectionEstimator):
         return
