@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 from test_model_files import images_of, save_onnx
 
-from zeroshot import registry
-from zeroshot.backbones import KerasApplication, KerasModel, LiteRTModel, ONNXModel
+import zeroshot
+from zeroshot import ZeroShotClassifier, registry
+from zeroshot.backbones import (
+    KerasApplication,
+    KerasModel,
+    LiteRTModel,
+    ONNXModel,
+    TFHub,
+)
 from zeroshot.backbones.keras.model_content import check_model_content
-from zeroshot.errors import ArtifactError
+from zeroshot.errors import ArtifactError, ZeroShotError
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +201,32 @@ def test_backbone_of_somebody_elses_spec_is_trusted_where_it_is_data(
 def test_published_vectors_of_somebody_elses_spec_are_named_with_the_command():
     reason = registry.why_untrusted("embeddings", "glove.6B.300d")
     assert "zeroshot embeddings download glove.6B.300d" in reason
+
+
+SECRET = "tfhub:https://me:hidden@127.0.0.1:1/module?token=hidden"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda: repr(TFHub(SECRET.removeprefix("tfhub:"))),
+        lambda: str(TFHub(SECRET.removeprefix("tfhub:")).card),
+        lambda: str(registry.spec_of(TFHub(SECRET.removeprefix("tfhub:")))),
+        lambda: repr(ZeroShotClassifier(SECRET, SECRET)),
+        lambda: registry.resolve_backbone(f"{SECRET}?no=1"),
+        lambda: registry.resolve_embeddings(SECRET),
+        lambda: registry.resolve_embeddings(SECRET.removeprefix("tfhub:")),
+        lambda: registry.resolve_backbone(SECRET.removeprefix("tfhub:")),
+        lambda: registry.resolve_backbone(SECRET.replace("tfhub", "onnx")).fingerprint,
+        lambda: zeroshot.load(SECRET),
+    ],
+)
+def test_secrets_of_an_address_are_told_nowhere(told):
+    try:
+        text = told()
+    except ZeroShotError as error:
+        text = str(error)
+    assert "hidden" not in text
 
 
 def test_np_objects_are_never_loaded(tmp_path):

@@ -64,7 +64,7 @@ class CatalogueEntry:
     @property
     def size_text(self) -> str:
         """Size of the download for people; empty where it is not published."""
-        from zeroshot.storage.large_files import readable_size  # loads filelock
+        from zeroshot.storage.large_files import readable_size
 
         size = self.size or self.size_about
         about = "" if self.size else "about "
@@ -158,7 +158,7 @@ def find_vectors(name: str) -> Path:
     if entry.archive is None:
         _fetch(entry, entry.path)
         return entry.path
-    from zeroshot.storage.large_files import exclusive  # loads filelock
+    from zeroshot.storage.large_files import exclusive
     from zeroshot.storage.unpacking import unpack_member
 
     # One lock around both steps: a second process must not fetch again what the first
@@ -176,8 +176,9 @@ def find_vectors(name: str) -> Path:
 def _fetch(entry: CatalogueEntry, destination: Path) -> None:
     if destination.is_file():
         return
+    from zeroshot.storage.addresses import shown_url
     from zeroshot.storage.download import LARGEST, download, offline
-    from zeroshot.storage.large_files import remark, shown_url
+    from zeroshot.storage.large_files import remark
 
     if offline():
         places = " or ".join(f"'{p}'" for p in (entry.archive, entry.path) if p)

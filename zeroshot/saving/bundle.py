@@ -30,6 +30,7 @@ from zeroshot.escaping import for_json
 from zeroshot.projections.base import Projection
 from zeroshot.saving.record_form import ATTRIBUTE, RECORD_FORM, check_form, is_file_name
 from zeroshot.saving.stored_arrays import check_kinds, read_arrays
+from zeroshot.storage.addresses import shown_spec
 from zeroshot.storage.cache import is_being_replaced, replace_directory
 from zeroshot.storage.limits import size_limit
 from zeroshot.storage.regular_files import read_limited
@@ -170,7 +171,8 @@ def _read(path: Path) -> Bundle:
     if not is_bundle(path):
         raise ArtifactError(
             f"Expected a bundle: a folder with '{RECORD}', as `save` makes it. Got "
-            f"'{path}', which {'has none' if os.path.exists(path) else 'is not there'}."
+            f"'{shown_spec(path)}', which "
+            f"{'has none' if os.path.exists(path) else 'does not exist'}."
         )
     try:
         record = parse_json(_content(path / RECORD, MOST_OF_RECORD))

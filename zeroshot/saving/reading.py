@@ -37,6 +37,7 @@ from zeroshot.saving.fitted import Fitted
 from zeroshot.saving.projection_form import check_array, check_projection
 from zeroshot.scoring.calibration import Calibration
 from zeroshot.scoring.label_space import LabelSpace
+from zeroshot.storage.addresses import shown_spec
 from zeroshot.training.pretrained import Pretrained
 
 __all__ = ["read_fitted"]
@@ -350,10 +351,11 @@ def _trusted_spec(
     is_inside = re.fullmatch(rf"keras:{inside}(\?[^+]*)?", spec) is not None
     reason = "" if is_inside else registry.why_untrusted(kind, spec)
     if reason:
+        shown = shown_spec(spec)
         raise ArtifactError(
-            f"Expected {kind}=...: the bundle names the {kind} '{spec}', {reason}. "
+            f"Expected {kind}=...: the bundle names the {kind} '{shown}', {reason}. "
             f"Nothing that a bundle names is run or fetched unasked. If you trust it, "
-            f"say so: load(..., {kind}={spec!r}), or --{kind} on the command line."
+            f"say so: load(..., {kind}={shown!r}), or --{kind} on the command line."
         )
     return spec
 

@@ -35,6 +35,7 @@ from requests.adapters import HTTPAdapter
 from requests.exceptions import SSLError
 
 from zeroshot.errors import ArtifactError
+from zeroshot.storage.addresses import shown_url
 from zeroshot.storage.large_files import (
     exclusive,
     file_digest,
@@ -44,7 +45,6 @@ from zeroshot.storage.large_files import (
     recorded_hash,
     remark,
     show_bytes,
-    shown_url,
     storage_error,
 )
 from zeroshot.storage.limits import size_limit

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
@@ -22,7 +21,6 @@ __all__ = [
     "recorded_hash",
     "remark",
     "show_bytes",
-    "shown_url",
     "storage_error",
     "verify",
 ]
@@ -142,30 +140,6 @@ def readable_size(n_bytes: int) -> str:
         value, units = value / 1024, units[1:]
     digits = 0 if units[0] == "B" or value >= 10 else 1
     return f"{value:.{digits}f} {units[0]}"
-
-
-def shown_url(url: str) -> str:
-    """Return an address without user, password, query and fragment.
-
-    Nothing is shown of a text that is no address of a web server: what is secret in it
-    cannot be told from the rest.
-
-    Examples
-    --------
-    >>> shown_url("https://me:secret@host/vectors.zip?token=secret")
-    'https://host/vectors.zip?...'
-    """
-    try:
-        parts = urlsplit(url)
-        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises where that is no number
-    except ValueError:
-        is_web = False
-    if not is_web:
-        return "(no address of a web server)"
-    host = parts.netloc.rpartition("@")[2]
-    query = "..." if parts.query or parts.fragment else ""
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))
 
 
 def storage_error(path: Path, error: OSError) -> ArtifactError:

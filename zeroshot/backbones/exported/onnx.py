@@ -90,13 +90,13 @@ class ONNXModel(ModelFile):
             session = own()
         except Exception as error:  # of its own, without a common base
             raise ArtifactError(
-                f"Expected an ONNX model in one file. Got '{self.path}', which ONNX "
+                f"Expected an ONNX model in one file. Got '{self._shown}', which ONNX "
                 f"Runtime cannot load: {error}. Export it again, its weights within."
             ) from error
         inputs = session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in TYPES:
             raise PluginContractError(
-                f"Expected a network with one input, RGB images. Got '{self.path}' "
+                f"Expected a network with one input, RGB images. Got '{self._shown}' "
                 f"with {', '.join(f'{i.name}: {i.type}' for i in inputs)}. Use one "
                 f"for images."
             )
@@ -105,7 +105,7 @@ class ONNXModel(ModelFile):
         channels_first = len(shape) == 4 and shape[1] == 3 and shape[3] != 3
         if channels_first:
             shape = [shape[0], shape[2], shape[3], shape[1]]
-        size = size_of(shape, self._input_size, self.path)
+        size = size_of(shape, self._input_size, self._shown)
         self._outputs = [each.name for each in session.get_outputs()]
         output = choose("output", self._outputs, self.output, option=self._option)
         place = inputs[0].name
@@ -130,9 +130,9 @@ class ONNXModel(ModelFile):
             for tensor in _tensors(self._parsed(content)):
                 if tensor.data_location == external or tensor.external_data:
                     raise ArtifactError(
-                        f"Expected an ONNX model in one file. Got '{self.path}', whose "
-                        f"'{tensor.name}' lies in another file. Export it again, its "
-                        f"weights within."
+                        f"Expected an ONNX model in one file. Got '{self._shown}', "
+                        f"whose '{tensor.name}' lies in another file. Export it "
+                        f"again, its weights within."
                     )
         return content
 
@@ -142,7 +142,7 @@ class ONNXModel(ModelFile):
             return onnx.load_model_from_string(content)
         except Exception as error:  # of protobuf, without a common base
             raise ArtifactError(
-                f"Expected an ONNX model. Got '{self.path}', which cannot be read: "
+                f"Expected an ONNX model. Got '{self._shown}', which cannot be read: "
                 f"{error}. Check the file."
             ) from error
 
