@@ -622,7 +622,7 @@ def test_deleted_class_is_refused_though_the_record_is_valid(saved):
     record = record_of(bundle)
     del record["classes"]["labels"][2]
     write_record(bundle, record)
-    with pytest.raises(ArtifactError, match="beside 6 classes"):
+    with pytest.raises(ArtifactError, match="7 entries for 6 classes"):
         zeroshot.load(bundle)
 
 

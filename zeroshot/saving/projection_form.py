@@ -19,9 +19,11 @@ from zeroshot.saving.record_form import (
     NONE,
     NUMBER,
     POSITIVE,
+    SCALE,
     SEED,
     SWITCH,
     WEIGHT,
+    Form,
     Listed,
     Named,
     check_form,
@@ -30,6 +32,8 @@ from zeroshot.saving.record_form import (
 __all__ = ["check_array", "check_projection"]
 
 LARGEST = 1e30  # of a number in an array
+AUTO_OR_WEIGHT = (Form("'auto'", "auto".__eq__), WEIGHT)
+OF_VISUAL = dict.fromkeys(("alpha", "gamma", "pretrained_weight"), AUTO_OR_WEIGHT)
 PARAMETERS = {
     "early_stopping": SWITCH,
     "normalize": SWITCH,
@@ -42,7 +46,7 @@ NUMBERS = {
     "n_epochs_": EPOCHS,
     "n_features_in_": POSITIVE,
     "pretrained_weight_": WEIGHT,
-    "scale_": WEIGHT,
+    "scale_": SCALE,
 }
 # Kind and axes of each array; an axis of one name has one length.
 SHAPES = {
@@ -73,11 +77,13 @@ def check_projection(
     ``wordless``: (n_classes,), seen classes without a word vector. ``dim_visual``,
     ``dim_text``: lengths of features and of word vectors.
     """
-    if not isinstance(projection, ProjectionEstimator):
+    is_ours = type(projection).__module__.startswith("zeroshot.projections.")
+    if not (is_ours and isinstance(projection, ProjectionEstimator)):
         return
     projection.check_parameters()
     n_classes = len(wordless)
-    for name, form in PARAMETERS.items():
+    forms = PARAMETERS | (OF_VISUAL if isinstance(projection, Visual) else {})
+    for name, form in forms.items():
         if hasattr(projection, name):
             check_form(getattr(projection, name), form, name)
     wanted = {

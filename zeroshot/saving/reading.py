@@ -347,9 +347,8 @@ def _trusted_spec(
             f"as an object that no spec string names. Pass the same {kind} to load()."
         )
     # A fine-tuned Keras model lies in the bundle itself, and is opened in safe mode.
-    inside = re.escape(tuned.name) if tuned else "[]"
-    is_inside = re.fullmatch(rf"keras:{inside}(\?[^+]*)?", spec) is not None
-    reason = "" if is_inside else registry.why_untrusted(kind, spec)
+    inside = tuned and re.fullmatch(rf"keras:{re.escape(tuned.name)}(\?[^+]*)?", spec)
+    reason = "" if inside else registry.why_untrusted(kind, spec)
     if reason:
         shown = shown_spec(spec)
         raise ArtifactError(

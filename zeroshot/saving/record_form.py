@@ -147,9 +147,8 @@ LABEL = Form(
 SEED = Form(
     "a seed from 0 to 2**32 - 1", lambda value: _is_count(value) and value < 2**32
 )
-WEIGHT = Form(
-    "a number from 1e-15 to 1e15", lambda value: _is_number(value) and value >= 1e-15
-)
+SCALE = _in(1 / LARGEST, LARGEST)
+WEIGHT = _in(1e-6, 1e6)  # further away, equations cannot be solved
 EPOCHS = Form(  # which `partial_fit` would go through again
     "a number of epochs up to 100,000", lambda value: _is_count(value) and value <= 1e5
 )

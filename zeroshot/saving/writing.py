@@ -1,5 +1,6 @@
 """What has been learnt, as the content of a bundle."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,13 +22,20 @@ from zeroshot.backbones.base import (
 )
 from zeroshot.backbones.fine_tuning_settings import FineTuning
 from zeroshot.embeddings.attributes import Attributes
-from zeroshot.errors import LabelError
+from zeroshot.errors import ArtifactError, LabelError
+from zeroshot.escaping import for_json
 from zeroshot.images.decoding import PIXELS
 from zeroshot.labels.given import check_candidates
 from zeroshot.labels.spelling import names_of
-from zeroshot.saving.bundle import Bundle, projection_to_state, write_bundle
+from zeroshot.saving.bundle import (
+    Bundle,
+    projection_from_state,
+    projection_to_state,
+    write_bundle,
+)
 from zeroshot.saving.fitted import Fitted
 from zeroshot.saving.model_card import model_card
+from zeroshot.saving.projection_form import check_projection
 
 __all__ = ["write_fitted"]
 
@@ -54,6 +62,7 @@ def _to_bundle(
     fitted: Fitted, parameters: Mapping[str, Any], vocabulary: Sequence[str] | None
 ) -> Bundle:
     state, arrays = projection_to_state(fitted.projection)
+    _check_loadable(state, arrays, fitted)
     arrays["class_embeddings"] = fitted.class_embeddings
     embeddings, kept = fitted.embeddings, fitted.kept_candidates
     words = None
@@ -113,6 +122,22 @@ def _to_bundle(
         },
     }
     return Bundle(record, arrays, {} if tuned is None else {tuned.name: tuned.content})
+
+
+def _check_loadable(
+    state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], fitted: Fitted
+) -> None:
+    """Raise ArtifactError for a projection that `load` would refuse."""
+    wordless = np.asarray(np.isnan(fitted.class_embeddings).any(axis=1))
+    dim_text = fitted.class_embeddings.shape[1]
+    try:
+        projection = projection_from_state(json.loads(for_json(state)), arrays)
+        check_projection(projection, wordless, fitted.n_features, dim_text)
+    except ValueError as error:
+        raise ArtifactError(
+            f"Expected a projection that can be loaded again. Got {error}. Fit with "
+            f"other parameters."
+        ) from error
 
 
 def _vocabulary(

@@ -42,7 +42,7 @@ def shown_spec(text: object) -> str:
     'tfhub:https://host/module?...'
     """
     shown = hide_secrets(str(text))
-    return shown if len(shown) <= 400 else f"{shown[:200]}...{shown[-150:]}"
+    return shown if len(shown) <= 1500 else f"{shown[:200]}...{shown[-150:]}"
 
 
 def hide_secrets(text: str) -> str:

@@ -49,7 +49,7 @@ class KerasApplication(KerasBackbone):
         Name of the network, such as ``"resnet50"``; `applications` has them all.
     weights : "imagenet", path or None, default="imagenet"
         ``"imagenet"`` is the file that Keras publishes, from Keras' own cache or
-        downloaded by Keras. A path is a weights file with or without the classifier,
+        downloaded to it. A path is a weights file with or without the classifier,
         in any form that Keras loads (``.h5``, ``.weights.h5``, ``.keras``). None gives
         random weights, the same ones each time.
     input_size : int or (int, int), optional
