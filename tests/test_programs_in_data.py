@@ -123,7 +123,7 @@ def test_layers_that_run_or_read_are_refused(layer, network, tmp_path):
 
     path = repacked(network, tmp_path / "net.keras", edit)
     with pytest.raises(
-        ArtifactError, match=f"'{layer.removeprefix('a>')}' is a program"
+        ArtifactError, match=f"'{layer.removeprefix('a>')}' has code of its own"
     ):
         KerasModel(path).embed(images_of(1, (8, 8)))
 

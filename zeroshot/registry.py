@@ -402,7 +402,7 @@ def _why_no_vectors(spec: str) -> str:
         return ""
     if spec not in catalogue_names():
         return "which is no installed plugin and no file here"
-    if catalogue_entry(spec).path.is_file():
+    if os.path.isfile(catalogue_entry(spec).path):
         return ""
     return f"which is not on this machine (run: zeroshot embeddings download {spec})"
 

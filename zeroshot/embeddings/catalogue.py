@@ -153,7 +153,7 @@ def find_vectors(name: str) -> Path:
     download cannot be unpacked; says where to put which file.
     """
     entry = catalogue_entry(name)
-    if entry.path.is_file():
+    if os.path.isfile(entry.path):
         return entry.path
     if entry.archive is None:
         _fetch(entry, entry.path)
@@ -164,8 +164,8 @@ def find_vectors(name: str) -> Path:
     # One lock around both steps: a second process must not fetch again what the first
     # has just unpacked and deleted.
     with exclusive(entry.archive.with_name(f"{entry.archive.name}.unpacked")):
-        if not entry.path.is_file():
-            by_hand = entry.archive.is_file()
+        if not os.path.isfile(entry.path):
+            by_hand = os.path.isfile(entry.archive)
             _fetch(entry, entry.archive)
             unpack_member(entry.archive, entry.path, member=entry.member)
             if not by_hand and not entry.shared:
@@ -174,7 +174,7 @@ def find_vectors(name: str) -> Path:
 
 
 def _fetch(entry: CatalogueEntry, destination: Path) -> None:
-    if destination.is_file():
+    if os.path.isfile(destination):
         return
     from zeroshot.storage.addresses import shown_url
     from zeroshot.storage.download import LARGEST, download, offline

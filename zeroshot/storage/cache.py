@@ -29,9 +29,9 @@ def cache_root() -> Path:
     ``ZEROSHOT_CACHE`` where that is set, else the platform's cache folder.
     """
     named = os.environ.get("ZEROSHOT_CACHE")
-    return (
-        Path(named).expanduser() if named else platformdirs.user_cache_path("zeroshot")
-    )
+    if not named:
+        return platformdirs.user_cache_path("zeroshot")
+    return Path(os.path.expanduser(named))  # pathlib's raises for "~nobody"
 
 
 @contextmanager

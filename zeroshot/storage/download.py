@@ -48,6 +48,8 @@ from zeroshot.storage.large_files import (
     storage_error,
 )
 from zeroshot.storage.limits import size_limit
+from zeroshot.storage.regular_files import read_limited
+from zeroshot.storage.strict_json import parse_json
 
 __all__ = ["LARGEST", "download", "offline"]
 
@@ -57,6 +59,7 @@ SLOWEST = 1 << 10  # bytes in a second or a try; who drips would keep us for eve
 LONGEST = 24 * 3600.0  # seconds for all tries at an address; the next call goes on
 LONGEST_WAIT = 60.0  # seconds between two tries
 MOST_REDIRECTS = 20
+MOST_OF_NOTE = 4096  # bytes
 TOO_SLOW = "it sends less than 1 KiB a second"
 # RFC 9110: passing troubles of a server, and 408, 425 and 429, which ask for patience.
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
@@ -99,7 +102,7 @@ def download(
     is not it (a web page, another size or hash), or it cannot be stored; says what came
     and what to do.
     """
-    if destination.is_file():
+    if os.path.isfile(destination):
         return destination
     if offline():
         raise ArtifactError(
@@ -109,7 +112,7 @@ def download(
         )
     failures = []
     with exclusive(destination):
-        if destination.is_file():
+        if os.path.isfile(destination):
             return destination
         recorded = None if sha256 or md5 else recorded_hash(destination)
         largest = size or size_limit("ZEROSHOT_MAX_DOWNLOAD", largest)
@@ -506,8 +509,8 @@ class _Source:
 
     def _read_note(self) -> dict[str, Any]:
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # torn by a kill: fetched anew
+            note = parse_json(read_limited(self.note, MOST_OF_NOTE))
+        except ValueError:  # there is none, or a kill has torn it: fetched anew
             return {}
         valid = (
             isinstance(note, dict)

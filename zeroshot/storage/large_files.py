@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from zeroshot.errors import ArtifactError
 from zeroshot.progress import progress_bar, say
+from zeroshot.storage.regular_files import open_regular, read_limited
 
 __all__ = [
     "exclusive",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 MIB = 1 << 20
+MOST_OF_RECORD = 4096  # bytes; the name of the file is in it
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def verify(path: Path) -> None:
         )
     try:
         got = file_digest(path, "sha256")
-    except OSError as error:
+    except OSError as error:  # a disk that fails while it is read
         raise ArtifactError(
             f"Expected a readable file. Got '{path}': {error}. Check the path."
         ) from error
@@ -90,17 +93,20 @@ def record_hash(path: Path, digest: str) -> None:
 
 def recorded_hash(path: Path) -> str | None:
     """Return the SHA-256 recorded for a file, in lower case, or None."""
-    try:
-        text = record_path(path).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    record = record_path(path)
+    if not os.path.isfile(record):
         return None
+    text = read_limited(record, MOST_OF_RECORD).decode("utf-8", "replace")
     match = re.match(r"[0-9a-fA-F]{64}\b", text)
     return match[0].lower() if match else None
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Return the "sha256" or "md5" of a file, in lower case; about 1 GB/s."""
-    with path.open("rb") as file:  # MD5 tells damage, not malice
+    """Return the "sha256" or "md5" of a file, in lower case; about 1 GB/s.
+
+    Raises ArtifactError if it is no regular file, or cannot be opened.
+    """
+    with open_regular(path) as file:  # MD5 tells damage, not malice
         return hashlib.file_digest(
             file, lambda: hashlib.new(algorithm, usedforsecurity=False)
         ).hexdigest()

@@ -38,7 +38,7 @@ def module_folder(handle: str) -> Path:
     it cannot be fetched or unpacked, or is no SavedModel.
     """
     named = os.environ.get("TFHUB_CACHE_DIR")
-    cache = Path(named).expanduser() if named else cache_root() / "tfhub"
+    cache = Path(os.path.expanduser(named)) if named else cache_root() / "tfhub"
     if is_url(handle):
         return _of_url(handle, cache)
     # os.path, because Path raises for "~nobody" and for too long names.

@@ -1,6 +1,7 @@
 """Every network of `keras.applications`, by name, without its classifier."""
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -206,7 +207,7 @@ class KerasApplication(KerasBackbone):
         would_download : bool
         """
         is_published = self._tuned is None and self.weights == "imagenet"
-        return is_published and not published_place(self._row.file).is_file()
+        return is_published and not os.path.isfile(published_place(self._row.file))
 
     def network(self) -> Network:
         """Build the network anew, with its weights.

@@ -55,7 +55,7 @@ def check_model_content(path: Path) -> None:
             fault = f"which is broken ({type(error).__name__}: {error})"
     if fault:
         raise ArtifactError(
-            f"Expected a file of weights and of layers that compute, for Keras. Got "
+            f"Expected weights, or layers that only compute, for Keras. Got "
             f"'{path}', {fault}. If you trust it, load it yourself and pass the model "
             f"object."
         )
@@ -79,7 +79,11 @@ def _fault_of_keras_file(file: BinaryIO) -> str:
 
 def _fault_of_config(text: str | bytes) -> str:
     names = {each for each in _class_names(json.loads(text)) if each in NOT_DATA}
-    return f"whose layer '{min(names)}' is a program or reads files" if names else ""
+    return (
+        f"whose layer '{min(names)}' has code of its own or reads files"
+        if names
+        else ""
+    )
 
 
 def _class_names(config: Any) -> Iterator[str]:

@@ -59,7 +59,7 @@ def published_weights(name: str, url: str, digest: str | None) -> Path:
         f'weights="/path/to/{path.name}".'
     )
     algorithm = "sha256" if digest and len(digest) == 64 else "md5"
-    if path.is_file():
+    if os.path.isfile(path):
         if digest is None or file_digest(path, algorithm) == digest:
             return path
         raise ArtifactError(
