@@ -23,6 +23,7 @@ from zeroshot.errors import (
     LabelError,
     OutOfVocabularyError,
     ZeroShotError,
+    ZeroShotWarning,
 )
 from zeroshot.features import extract_features
 from zeroshot.projections import DeViSE, Ridge, Visual
@@ -774,3 +775,68 @@ def test_vocabulary_holds_the_candidates_of_the_constructor(features, tmp_path):
     ).fit(X[seen], labels[seen])
     clf.save(tmp_path / "model", vocabulary=[])
     assert set(zeroshot.load(tmp_path / "model").predict(X)) <= set(UNSEEN)
+
+
+PATHS = ["", "a\0b", "\ud800", "x" * 5000, "%s%n", "\x1b]0;x\x07", "9" * 4300]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_load_of_text_that_is_no_path_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="Expected a bundle"):
+        zeroshot.load(path)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000, "9" * 4300])
+def test_save_to_text_that_is_no_path_is_refused(path, saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="place to write"):
+        saved[0].save(path)
+    assert sorted(os.listdir(tmp_path)) == ["model", "vectors"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such files")
+@pytest.mark.parametrize("name", ["arrays.npz", "bundle.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_file_of_another_kind_is_refused_unread(kind, name, saved):
+    file = saved[1] / name
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        with file.open("wb") as opened:
+            opened.truncate(1 << 40)
+    with pytest.raises(ArtifactError, match=r"Expected a bundle|regular file|at most"):
+        zeroshot.load(saved[1])
+
+
+def test_file_above_the_limit_of_the_environment_is_refused(saved, monkeypatch):
+    monkeypatch.setenv("ZEROSHOT_MAX_BUNDLE", "1KB")
+    with pytest.raises(ArtifactError, match="at most 1024 bytes"):
+        zeroshot.load(saved[1])
+    monkeypatch.setenv("ZEROSHOT_MAX_BUNDLE", "9" * 4300)
+    with pytest.raises(ArtifactError, match="ZEROSHOT_MAX_BUNDLE"):
+        zeroshot.load(saved[1])
+
+
+def test_vocabulary_with_a_class_that_has_no_vector_can_be_loaded(features, tmp_path):
+    X, labels, seen = features
+    clf = ZeroShotClassifier(None, Attributes(*shape_attributes()), projection="visual")
+    with pytest.warns(ZeroShotWarning, match="no word vector"):
+        clf.fit(X[seen], labels[seen]).partial_fit(X[:1], ["okapi"])
+    clf.save(tmp_path / "model", vocabulary=UNSEEN)
+    loaded = zeroshot.load(tmp_path / "model")
+    candidates = [*UNSEEN, "okapi"]
+    assert loaded.predict(X, candidates).tolist() == clf.predict(X, candidates).tolist()
+
+
+def test_projection_that_would_not_be_loaded_is_not_saved(features, tmp_path):
+    X, labels, seen = features
+    table = Attributes(*shape_attributes())
+    clf = ZeroShotClassifier(None, table, projection=Visual(gamma=1e-9))
+    clf.fit(X[seen], labels[seen])
+    with pytest.raises(ArtifactError, match=r"loaded again.*gamma"):
+        clf.save(tmp_path / "model")
+    assert not os.listdir(tmp_path)

@@ -13,6 +13,7 @@ one or the new one, and a killed process leaves the old one as it was.
 """
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -88,7 +89,7 @@ def check_place(path: Path) -> None:
     ``path``: the folder to make. Raises ArtifactError if something other than a bundle
     lies there.
     """
-    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    is_free = not os.path.exists(path) or (path.is_dir() and not any(path.iterdir()))
     if not is_free and not is_bundle(path):
         raise ArtifactError(
             f"Expected a new folder, or an older bundle to replace. Got '{path}', "
@@ -105,36 +106,37 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
     JSON cannot.
     """
     check_place(path)
+    stored = io.BytesIO()
     try:
-        with replace_directory(path) as folder:
-            np.savez(folder / ARRAYS, allow_pickle=False, **bundle.arrays)
-            digest = hashlib.sha256((folder / ARRAYS).read_bytes()).hexdigest()
-            record = {
-                "format_version": FORMAT_VERSION,
-                "arrays_sha256": digest,
-                "files_sha256": {
-                    name: hashlib.sha256(content).hexdigest()
-                    for name, content in bundle.files.items()
-                },
-                **bundle.record,
-            }
-            written = json.loads(for_json(record))
-            check_form(written, RECORD_FORM)
-            check_kinds(bundle.arrays)
-            record["sha256"] = record_digest(written)
-            for name, content in bundle.files.items():
-                (folder / name).write_bytes(content)
-            (folder / RECORD).write_text(for_json(record) + "\n", encoding="utf-8")
-            (folder / CARD).write_text(card, encoding="utf-8")
+        check_kinds(bundle.arrays)
+        np.savez(stored, allow_pickle=False, **bundle.arrays)
+        files = {ARRAYS: stored.getvalue(), **bundle.files}
+        digests = {name: hashlib.sha256(files[name]).hexdigest() for name in files}
+        record = {
+            "format_version": FORMAT_VERSION,
+            "arrays_sha256": digests.pop(ARRAYS),
+            "files_sha256": digests,
+            **bundle.record,
+        }
+        written = json.loads(for_json(record))
+        check_form(written, RECORD_FORM)
+        record["sha256"] = record_digest(written)
+        files[RECORD] = f"{for_json(record)}\n".encode()
     except (TypeError, ValueError) as error:
         raise ArtifactError(
             f"Expected labels and parameters that are strings or numbers. Got {error}. "
             f"Only those can be saved."
         ) from error
-    except OSError as error:
+    try:
+        with replace_directory(path) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            (folder / CARD).write_text(card, encoding="utf-8")
+    except (OSError, ValueError) as error:  # a NUL, or what no name of a file has
         raise ArtifactError(
-            f"Expected a place to write the bundle '{path}'. Got {error}. Check "
-            f"permissions and free space."
+            f"Expected a place to write the bundle '{shown_spec(path)}'. Got "
+            f"{type(error).__name__}: {error}. Check the path, permissions and free "
+            f"space."
         ) from error
 
 

@@ -15,6 +15,7 @@ from zeroshot.projections.devise import DeViSE
 from zeroshot.projections.estimator import ProjectionEstimator
 from zeroshot.projections.visual import Visual
 from zeroshot.saving.record_form import (
+    AUTO,
     EPOCHS,
     NONE,
     NUMBER,
@@ -23,7 +24,6 @@ from zeroshot.saving.record_form import (
     SEED,
     SWITCH,
     WEIGHT,
-    Form,
     Listed,
     Named,
     check_form,
@@ -32,8 +32,7 @@ from zeroshot.saving.record_form import (
 __all__ = ["check_array", "check_projection"]
 
 LARGEST = 1e30  # of a number in an array
-AUTO_OR_WEIGHT = (Form("'auto'", "auto".__eq__), WEIGHT)
-OF_VISUAL = dict.fromkeys(("alpha", "gamma", "pretrained_weight"), AUTO_OR_WEIGHT)
+OF_VISUAL = dict.fromkeys(("alpha", "gamma", "pretrained_weight"), (AUTO, WEIGHT))
 PARAMETERS = {
     "early_stopping": SWITCH,
     "normalize": SWITCH,

@@ -147,6 +147,7 @@ LABEL = Form(
 SEED = Form(
     "a seed from 0 to 2**32 - 1", lambda value: _is_count(value) and value < 2**32
 )
+AUTO = _one_of("auto")
 SCALE = _in(1 / LARGEST, LARGEST)
 WEIGHT = _in(1e-6, 1e6)  # further away, equations cannot be solved
 EPOCHS = Form(  # which `partial_fit` would go through again
@@ -176,7 +177,7 @@ FINE_TUNING = {
     if one.default is not MISSING
 }
 PARAMETERS = {
-    "pretrained_classes": (NONE, _one_of("auto"), Named((TEXT, Listed(TEXT)))),
+    "pretrained_classes": (NONE, AUTO, Named((TEXT, Listed(TEXT)))),
     "candidate_labels": (
         NONE,
         Form(
@@ -189,8 +190,8 @@ PARAMETERS = {
         {"labels": Listed(LABEL, 1), "aliases": (NONE, Listed(Listed(TEXT)))},
     ),
     "hub_correction": (NONE, _in(0, LARGEST)),
-    "seen_penalty": (_one_of("auto"), NUMBER),
-    "temperature": (NONE, _one_of("auto"), NUMBER),  # and as `ScoreSettings` says
+    "seen_penalty": (AUTO, NUMBER),
+    "temperature": (NONE, AUTO, NUMBER),  # and as `ScoreSettings` says
     "reject": (NONE, NUMBER, TEXT),
     "unknown_label": (NONE, LABEL),
     "batch_size": POSITIVE,
