@@ -25,6 +25,7 @@ from zeroshot.embeddings.attributes import Attributes
 from zeroshot.errors import ArtifactError, LabelError
 from zeroshot.escaping import for_json
 from zeroshot.images.decoding import PIXELS
+from zeroshot.labels.candidates import CandidateSet
 from zeroshot.labels.given import check_candidates
 from zeroshot.labels.spelling import names_of
 from zeroshot.saving.bundle import (
@@ -75,6 +76,7 @@ def _to_bundle(
         # A table in memory has no file to be found again: all of it goes along.
         labels, arrays["vocabulary"] = embeddings.table
         words = list(labels)
+    kept = _with_vectors(kept)
     if kept is not None:
         arrays["candidates"] = kept.class_embeddings
     calibration = None
@@ -122,6 +124,22 @@ def _to_bundle(
         },
     }
     return Bundle(record, arrays, {} if tuned is None else {tuned.name: tuned.content})
+
+
+def _with_vectors(kept: CandidateSet | None) -> CandidateSet | None:
+    """Return the candidates without seen classes that are known by images alone."""
+    if kept is None:
+        return None
+    rows = [i for i, entry in enumerate(kept.entries) if entry.how != "images"]
+    if not rows:
+        return None
+    return CandidateSet(
+        kept.labels[rows],
+        tuple(kept.aliases[i] for i in rows) if kept.aliases else (),
+        kept.class_embeddings[rows],
+        kept.class_of[rows],
+        tuple(kept.entries[i] for i in rows),
+    )
 
 
 def _check_loadable(
