@@ -186,7 +186,7 @@ def test_damaged_file_gives_the_same_answers_or_our_error(
         assert answers(path, backbone, X) == expected
         return "right answers"
 
-    for number, content in enumerate(damage(whole, n_cases(60, 2500), seed=7)):
+    for number, content in enumerate(damage(whole, n_cases(40, 2500), seed=7)):
         (path / name).write_bytes(content)
         outcome = tally.tried(number, act)
         assert outcome in ("right answers", "ArtifactError")
@@ -207,6 +207,7 @@ VALUES = [
     -1e15,
     1e-300,
     2**63,
+    10**9,
     10**400,
     0.5,
     float("nan"),
@@ -358,7 +359,7 @@ def test_forged_bundle_works_or_is_refused_with_our_error(
         used(path, backbone, X, tmp_path / "again")
         return "worked"
 
-    for number in range(n_cases(500, 10_000)):
+    for number in range(n_cases(200, 10_000)):
         record, content = copy.deepcopy(whole), stored
         done = []
         for _ in range(1 + number % 2):

@@ -73,10 +73,10 @@ def test_save_killed_at_any_moment_shows_readers_whole_bundles_only(tmp_path):
     table = Attributes(*shape_attributes())
     clf = ZeroShotClassifier(None, table, projection=Ridge(), temperature=1.0)
     clf.set_params(unknown_label="1 times").fit(X, labels).save(tmp_path / "model")
-    readers = [started(READ, tmp_path) for _ in range(n_cases(2, 8))]
+    readers = [started(READ, tmp_path) for _ in range(n_cases(1, 8))]
     seeded = random.Random(4)
     writer = started(WRITE, tmp_path)
-    for _ in range(n_cases(10, 60)):
+    for _ in range(n_cases(5, 60)):
         writer.stdin.write("\n")
         writer.stdin.flush()
         child = int(writer.stdout.readline())

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -44,6 +44,7 @@ __all__ = ["read_fitted"]
 
 C = TypeVar("C")
 
+MOST_ROOM = 64 << 20  # bytes of names that are padded to one length
 TOLERANCE = 1e-3  # of the length of a unit vector in float32
 
 
@@ -134,6 +135,9 @@ def _from_bundle(
     class_embeddings = arrays["class_embeddings"]
     if len(entries) != len(labels):
         raise ValueError(f"{len(entries)} entries for {len(labels)} classes")
+    _check_room([entry.label for entry in entries])
+    _check_room([", ".join(entry.words) for entry in entries])
+    _check_room([", ".join(entry.missing) for entry in entries])
     wordless = np.array([entry.how == "images" for entry in entries])
     projection = projection_from_state(record["projection"], arrays)
     check_projection(projection, wordless, n_features, provider.dim)
@@ -201,11 +205,22 @@ def _labels(saved: Mapping[str, Any]) -> NDArray[Any]:
     """Return the seen classes, of the kind that they had."""
     labels = check_candidates(saved["labels"])
     dtype = np.dtype(saved["dtype"])
+    _check_room([label for label in labels if isinstance(label, str)])
     # Not as wide as the text says, which may be as wide as the memory.
     array = np.array(labels, "U" if dtype.kind == "U" else dtype)
     if array.ndim != 1 or array.dtype.kind not in "UOiufb" or array.tolist() != labels:
         raise ValueError(f"classes that are no {saved['dtype'][:40]}")
     return array
+
+
+def _check_room(texts: Sequence[str]) -> None:
+    """Raise ValueError for texts of which arrays and tables would take much room.
+
+    These give each as much as the longest takes.
+    """
+    lengths = [*map(len, texts)]
+    if 4 * len(texts) * max(lengths, default=0) > MOST_ROOM + 16 * sum(lengths):
+        raise ValueError(f"a name of {max(lengths)} characters")
 
 
 def _check_vectors(
@@ -260,6 +275,7 @@ def _kept_candidates(
 ) -> CandidateSet | None:
     if saved is None:
         return None
+    _check_room([label for label in saved["labels"] if isinstance(label, str)])
     labels = as_label_array(check_candidates(saved["labels"]))
     aliases = tuple(map(tuple, saved["aliases"]))
     entries = tuple(map(LabelEntry.from_dict, saved["entries"]))

@@ -162,6 +162,10 @@ DIGEST = Form(
 )
 FILE_NAME = Form("the name of a file of the backbone's", is_file_name)
 SIDE = Form("a number of pixels", lambda value: _is_count(value) and value >= 1)
+SIDE_OF_MATRIX = Form(
+    "a whole number from 1 to 2**24",
+    lambda value: _is_count(value) and 0 < value <= 2**24,
+)
 # Fitted attributes end in "_"; others are the class's own, such as its methods.
 ATTRIBUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*_")
 
@@ -271,7 +275,7 @@ RECORD_FORM = {
     "calibration": (NONE, CALIBRATION),
     "fine_tuning": (NONE, TUNED),
     "hub_correction": _in(0, LARGEST),
-    "n_features": POSITIVE,
+    "n_features": SIDE_OF_MATRIX,
     "n_images": COUNT,
     "saved": TEXT,
     "versions": Named(TEXT),
