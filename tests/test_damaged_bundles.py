@@ -397,7 +397,7 @@ def archives(whole):
                 file.writestr(name, content)
         return out.getvalue()
 
-    zeros = npy((50 << 20,), "|u1", bytes(50 << 20))
+    zeros = npy((9 << 20,), "|u1", bytes(9 << 20))
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         yield "zeros", packed([("projection/zeros_.npy", zeros)], method)
     yield "extra", packed([("projection/zeros_.npy", npy((3,), "|u1", b"abc"))])
