@@ -59,6 +59,7 @@ SLOWEST = 1 << 10  # bytes in a second or a try; who drips would keep us for eve
 LONGEST = 24 * 3600.0  # seconds for all tries at an address; the next call goes on
 LONGEST_WAIT = 60.0  # seconds between two tries
 MOST_REDIRECTS = 20
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MOST_OF_NOTE = 4096  # bytes
 TOO_SLOW = "it sends less than 1 KiB a second"
 # RFC 9110: passing troubles of a server, and 408, 425 and 429, which ask for patience.
@@ -130,7 +131,7 @@ def download(
             except _RefusedError as error:
                 failures.append(f"{shown_url(address)}: {error}.")
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in FULL:
                     source.free_disk()
                 raise storage_error(destination, error) from error
             else:
