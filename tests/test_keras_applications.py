@@ -297,9 +297,12 @@ def test_missing_weights_file_raises_artifact_error():
 def test_weights_of_another_network_raise_artifact_error(tmp_path, published):
     broken = tmp_path / "broken.h5"
     broken.write_bytes(published.no_top.read_bytes()[:50_000])
-    for weights, model in [(broken, "mobilenet-v2"), (published.no_top, "mobilenet")]:
+    for weights, model, reason in [
+        (broken, "mobilenet-v2", "which is broken"),
+        (published.no_top, "mobilenet", "which Keras cannot load into it"),
+    ]:
         backbone = KerasApplication(model, weights=weights, input_size=64)
-        with pytest.raises(ArtifactError, match="which Keras cannot load into it"):
+        with pytest.raises(ArtifactError, match=reason):
             backbone.embed(make_images(1))
 
 

@@ -40,6 +40,7 @@ def check_model_content(path: Path) -> None:
     ``path``: in any form that Keras loads; one that it does not know, it will refuse
     itself. Raises ArtifactError.
     """
+    advice = "If you trust it, load it yourself and pass the model object"
     with open_regular(path) as file:
         start = file.read(8)
         file.seek(0)
@@ -53,11 +54,11 @@ def check_model_content(path: Path) -> None:
         # h5py, zipfile and json raise many kinds for a broken file.
         except Exception as error:
             fault = f"which is broken ({type(error).__name__}: {error})"
+            advice = "Save or fetch it again"
     if fault:
         raise ArtifactError(
-            f"Expected weights, or layers that only compute, for Keras. Got "
-            f"'{path}', {fault}. If you trust it, load it yourself and pass the model "
-            f"object."
+            f"Expected weights, or layers that only compute, for Keras. Got '{path}', "
+            f"{fault}. {advice}."
         )
 
 
