@@ -23,6 +23,7 @@ from zeroshot.errors import (
     LabelError,
     OutOfVocabularyError,
     ZeroShotError,
+    ZeroShotWarning,
 )
 from zeroshot.features import extract_features
 from zeroshot.projections import DeViSE, Ridge, Visual
@@ -136,7 +137,8 @@ def test_load_elsewhere_predicts_bit_for_bit_without_tensorflow(
     in_new_process(
         PREDICT, elsewhere, "../model", "../X.npy", "answers.npz", *UNSEEN, "red ring"
     )
-    answers = np.load(elsewhere / "answers.npz")
+    with np.load(elsewhere / "answers.npz") as file:
+        answers = dict(file)
     candidates = [*UNSEEN, "red ring"]
     for name, expected in (
         ("scores", clf.decision_function(X)),
@@ -156,8 +158,9 @@ def test_load_elsewhere_predicts_images_bit_for_bit(shapes, vectors, tmp_path):
     in_new_process(
         PREDICT, tmp_path, "model", "images.npy", "answers.npz", *UNSEEN, "red ring"
     )
-    answers = np.load(tmp_path / "answers.npz")
-    np.testing.assert_array_equal(answers["scores"], clf.decision_function(images))
+    with np.load(tmp_path / "answers.npz") as answers:
+        scores = answers["scores"]
+    np.testing.assert_array_equal(scores, clf.decision_function(images))
 
 
 def test_vocabulary_bundle_needs_no_file_and_knows_its_labels_only(
@@ -620,7 +623,7 @@ def test_deleted_class_is_refused_though_the_record_is_valid(saved):
     record = record_of(bundle)
     del record["classes"]["labels"][2]
     write_record(bundle, record)
-    with pytest.raises(ArtifactError, match="class embeddings of float32 and shape"):
+    with pytest.raises(ArtifactError, match="7 entries for 6 classes"):
         zeroshot.load(bundle)
 
 
@@ -772,3 +775,70 @@ def test_vocabulary_holds_the_candidates_of_the_constructor(features, tmp_path):
     ).fit(X[seen], labels[seen])
     clf.save(tmp_path / "model", vocabulary=[])
     assert set(zeroshot.load(tmp_path / "model").predict(X)) <= set(UNSEEN)
+
+
+PATHS = ["", "a\0b", "\ud800", "x" * 5000, "%s%n", "\x1b]0;x\x07", "9" * 4300]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_load_of_text_that_is_no_path_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="Expected a bundle"):
+        zeroshot.load(path)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000, "9" * 4300])
+def test_save_to_text_that_is_no_path_is_refused(path, saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="place to write"):
+        saved[0].save(path)
+    assert sorted(os.listdir(tmp_path)) == ["model", "vectors"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such files")
+@pytest.mark.parametrize("name", ["arrays.npz", "bundle.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_file_of_another_kind_is_refused_unread(kind, name, saved):
+    file = saved[1] / name
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        with file.open("wb") as opened:
+            opened.truncate(1 << 40)
+    with pytest.raises(ArtifactError, match=r"Expected a bundle|regular file|at most"):
+        zeroshot.load(saved[1])
+
+
+def test_file_above_the_limit_of_the_environment_is_refused(saved, monkeypatch):
+    monkeypatch.setenv("ZEROSHOT_MAX_BUNDLE", "1KB")
+    with pytest.raises(ArtifactError, match="at most 1024 bytes"):
+        zeroshot.load(saved[1])
+    monkeypatch.setenv("ZEROSHOT_MAX_BUNDLE", "9" * 4300)
+    with pytest.raises(ArtifactError, match="ZEROSHOT_MAX_BUNDLE"):
+        zeroshot.load(saved[1])
+
+
+def test_vocabulary_with_a_class_that_has_no_vector_can_be_loaded(features, tmp_path):
+    X, labels, seen = features
+    clf = ZeroShotClassifier(None, Attributes(*shape_attributes()), projection="visual")
+    with pytest.warns(ZeroShotWarning, match="no word vector"):
+        clf.fit(X[seen], labels[seen]).partial_fit(X[:1], ["okapi"])
+    candidates = [*UNSEEN, "okapi"]
+    clf.set_params(candidate_labels=candidates)
+    clf.save(tmp_path / "model", vocabulary=[])
+    loaded = zeroshot.load(tmp_path / "model")
+    assert loaded.predict(X).tolist() == clf.predict(X).tolist()
+    assert loaded.predict(X, candidates).tolist() == clf.predict(X, candidates).tolist()
+
+
+def test_projection_that_would_not_be_loaded_is_not_saved(features, tmp_path):
+    X, labels, seen = features
+    table = Attributes(*shape_attributes())
+    clf = ZeroShotClassifier(None, table, projection=Visual(gamma=1e-9))
+    clf.fit(X[seen], labels[seen])
+    with pytest.raises(ArtifactError, match=r"loaded again.*gamma"):
+        clf.save(tmp_path / "model")
+    assert not os.listdir(tmp_path)

@@ -5,7 +5,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -164,17 +163,47 @@ with getattr(cache, sys.argv[1])(Path("target.x")) as temporary:
 
 
 @FORMS
-def test_replace_removes_what_a_killed_process_left_once_it_is_old(
+def test_replace_removes_what_a_killed_process_left_and_nothing_else(
     replace, write, read, tmp_path
 ):
     command = [sys.executable, "-c", KILLED, replace.__name__]
+    others = {tmp_path / ".target-settings.x", tmp_path / ".target-unfinished-work.x"}
+    for other in others:
+        other.write_text("dear")
     for _ in range(2):
         subprocess.run(command, cwd=tmp_path, check=False)
-    young, old = sorted(tmp_path.iterdir())
-    other = tmp_path / ".target-settings.x"
-    other.write_text("dear")
-    for path in (old, other):
-        os.utime(path, (time.time() - 90_000,) * 2)
-    write(tmp_path / "target.x", "whole")
-    assert read(tmp_path / "target.x") == {"whole"}
-    assert set(tmp_path.iterdir()) == {tmp_path / "target.x", young, other}
+    assert len(set(tmp_path.iterdir())) == 3  # the second has removed the first one's
+    with replace(tmp_path / "target.x") as begun:
+        if replace is replace_directory:
+            (begun / "one").write_text("one")
+            (begun / "two").write_text("one")
+        else:
+            begun.write_text("one")
+        assert set(tmp_path.iterdir()) == {*others, begun}
+        write(tmp_path / "target.x", "two")  # what a live one writes to is not touched
+        assert begun.exists()
+    assert read(tmp_path / "target.x") == {"one"}
+    assert set(tmp_path.iterdir()) == {tmp_path / "target.x", *others}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others cannot exchange folders")
+def test_replace_directory_leaves_no_instant_without_a_whole_one(tmp_path):
+    target = tmp_path / "target"
+    write_directory(target, "0")
+    code = """
+import sys
+from pathlib import Path
+seen = 0
+while not Path("done").exists():
+    opened = (Path("target") / "one").open()  # fails where there is none
+    seen += 1
+print(seen)
+"""
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    for number in range(300):
+        write_directory(target, str(number))
+    (tmp_path / "done").touch()
+    assert int(reader.communicate(timeout=30)[0]) > 100
+    assert reader.returncode == 0

@@ -264,6 +264,15 @@ def test_backbone_that_a_bundle_must_not_name_is_refused(
     assert len(named.predict(images[:2])) == 2
 
 
+def test_weights_that_a_bundle_names_are_not_downloaded(shapes, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    edit_backbone(shapes, tmp_path, "color-hog+mobilenet-v2:96")
+    message = r"not on this machine.*backbone='color-hog\+mobilenet-v2:96'.*--backbone"
+    with pytest.raises(zeroshot.errors.ArtifactError, match=message):
+        zeroshot.load(tmp_path / "model")
+    assert not (tmp_path / "keras").exists()
+
+
 def test_bundle_of_images_decoded_otherwise_is_warned_of(shapes, tmp_path):
     edit_backbone(shapes, tmp_path, "color-hog", pixels="of old")
     with pytest.warns(zeroshot.errors.ZeroShotWarning, match="pixels 'of old'"):

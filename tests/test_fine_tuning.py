@@ -418,6 +418,18 @@ def test_bundle_names_no_file_outside_itself(tuned, tmp_path):
         zeroshot.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize("more", ["+tfhub:/module", ".more", "/../other.keras"])
+def test_bundle_names_nothing_beside_its_own_network(more, tuned, tmp_path):
+    tuned.save(tmp_path / "model")
+    file = tmp_path / "model" / "bundle.json"
+    record = json.loads(file.read_text())
+    del record["sha256"]
+    record["backbone"]["weights"]["spec"] = f"keras:backbone.keras{more}"
+    file.write_text(json.dumps(record | {"sha256": record_digest(record)}))
+    with pytest.raises(ArtifactError, match="is a program"):
+        zeroshot.load(tmp_path / "model")
+
+
 def test_network_with_code_is_refused_before_training(shapes):
     import keras
 

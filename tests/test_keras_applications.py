@@ -297,9 +297,12 @@ def test_missing_weights_file_raises_artifact_error():
 def test_weights_of_another_network_raise_artifact_error(tmp_path, published):
     broken = tmp_path / "broken.h5"
     broken.write_bytes(published.no_top.read_bytes()[:50_000])
-    for weights, model in [(broken, "mobilenet-v2"), (published.no_top, "mobilenet")]:
+    for weights, model, reason in [
+        (broken, "mobilenet-v2", "which is broken"),
+        (published.no_top, "mobilenet", "which Keras cannot load into it"),
+    ]:
         backbone = KerasApplication(model, weights=weights, input_size=64)
-        with pytest.raises(ArtifactError, match="which Keras cannot load into it"):
+        with pytest.raises(ArtifactError, match=reason):
             backbone.embed(make_images(1))
 
 
@@ -357,21 +360,23 @@ def test_published_weights_are_downloaded_once_and_silently(
     path = published_weights("local.bin", f"{server}/remote.bin", MD5)
     assert path == tmp_path / "home" / "models" / "local.bin"
     assert path.read_bytes() == b"0123456789"
-    assert [each.name for each in path.parent.iterdir()] == ["local.bin"]
+    names = {each.name for each in path.parent.iterdir()}
+    assert names == {"local.bin", "local.bin.sha256", ".local.bin.lock"}
     assert capfd.readouterr().out == ""
     (tmp_path / "www" / "remote.bin").unlink()
     assert published_weights("local.bin", f"{server}/remote.bin", MD5) == path
 
 
-def test_published_weights_replace_a_file_of_other_content(
+def test_published_weights_of_other_content_are_refused_and_stay(
     tmp_path, server, monkeypatch
 ):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     old = tmp_path / "home" / "models" / "local.bin"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"01234")
-    assert published_weights("local.bin", f"{server}/remote.bin", MD5) == old
-    assert old.read_bytes() == b"0123456789"
+    with pytest.raises(ArtifactError, match="other content"):
+        published_weights("local.bin", f"{server}/remote.bin", MD5)
+    assert old.read_bytes() == b"01234"
 
 
 @pytest.mark.parametrize("reachable", [True, False])
@@ -381,15 +386,13 @@ def test_failed_download_says_where_to_put_which_file(
     # Either a file of other content is served, or nobody answers.
     url = f"{server}/remote.bin" if reachable else "http://127.0.0.1:1/remote.bin"
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    old = tmp_path / "home" / "models" / "local.bin"
-    old.parent.mkdir(parents=True)
-    old.write_bytes(b"mine")
+    place = tmp_path / "home" / "models" / "local.bin"
     with pytest.raises(ArtifactError) as caught:
         published_weights("local.bin", url, "0" * 32)
-    for part in (url, "'local.bin'", str(old.parent), "KERAS_HOME"):
+    for part in (url, "'local.bin'", str(place.parent), "KERAS_HOME"):
         assert part in str(caught.value)
     assert 'weights="/path/to/local.bin"' in str(caught.value)
-    assert [each.read_bytes() for each in old.parent.iterdir()] == [b"mine"]
+    assert [each.name for each in place.parent.iterdir()] == [".local.bin.lock"]
 
 
 @pytest.mark.parametrize(

@@ -565,8 +565,8 @@ def load(
 ) -> ZeroShotClassifier:
     """Read a fitted classifier from a bundle.
 
-    Nothing in a bundle is run, and nothing that it names is fetched: a backbone that is
-    a program (``tfhub:``, ``keras:``, an address) must be named here.
+    Nothing in a bundle is run, nothing that it names is fetched: a backbone that is a
+    program (``tfhub:``, ``keras:``) or is not on this machine must be named here.
 
     Parameters
     ----------

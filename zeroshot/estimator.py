@@ -29,6 +29,7 @@ from zeroshot.labels import Candidates, CandidateSet
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
 from zeroshot.scoring import Scores, ScoreSettings
+from zeroshot.storage.addresses import hide_secrets
 from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
 
 __all__ = ["Embeddings", "FittedEstimator", "check_count"]
@@ -80,6 +81,10 @@ class FittedEstimator(
         # What cross-validation trains are clones of one estimator: see `_candidates`.
         copy.__dict__["_trained_on"] = self.__dict__.setdefault("_trained_on", set())
         return copy
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return scikit-learn's text, without the secrets of an address."""
+        return hide_secrets(super().__repr__(N_CHAR_MAX))
 
     @property
     def classes_(self) -> NDArray[Any]:

@@ -25,6 +25,7 @@ from zeroshot.errors import (
     ZeroShotError,
 )
 from zeroshot.projections.base import Projection
+from zeroshot.storage.addresses import shown_spec
 
 __all__ = [
     "Kind",
@@ -286,16 +287,16 @@ def _vector_file(spec: str) -> Path | None:
     if near and not os.path.dirname(spec):
         raise UnknownPluginError(
             f"Expected a registered name of embeddings, the name of published vectors "
-            f"or a file. Got '{spec}'.{_did_you_mean(near)} Registered: "
+            f"or a file. Got '{shown_spec(spec)}'.{_did_you_mean(near)} Registered: "
             f"{', '.join(names('embeddings'))}; published: see `zeroshot embeddings "
             f"list`."
         )
     name = spec.partition(":")[0]
     if os.path.dirname(name) or os.path.splitext(name)[1]:
         raise ArtifactError(
-            f"Expected a vector file or the name of text embeddings. Got '{spec}', "
-            f"which is neither. Check the path; registered names: "
-            f"{', '.join(names('embeddings'))}."
+            f"Expected a vector file or the name of text embeddings. Got "
+            f"'{shown_spec(spec)}', which is neither. Check the path; registered "
+            f"names: {', '.join(names('embeddings'))}."
         )
     return None
 
@@ -349,38 +350,61 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
     Returns
     -------
     reason : str
-        Empty for an installed plugin, and for files of mere numbers and words.
+        Empty for an installed plugin, and for files of mere numbers and words that are
+        here; else with what to do about it.
+
+    Raises
+    ------
+    PluginError
+        If it names no backbone that can be made.
 
     Examples
     --------
     >>> why_untrusted("backbone", "color-hog+tfhub:/some/folder")
     "which is a program ('tfhub:')"
-    >>> why_untrusted("backbone", "mobilenet-v2")
+    >>> why_untrusted("backbone", "color-hog:32")
     ''
     """
-    if "://" in spec:
-        return "which is fetched from an address"
     group: Kind = "backbones" if kind == "backbone" else "embeddings"
     for part in _parts(spec) if kind == "backbone" else [spec]:
         name, argument = _name(part), part.removeprefix("int8:").partition(":")[2]
+        place = argument if name in _entries(group) else part
+        # Of Windows, a path that begins so is on another machine.
+        if "://" in part or place.startswith(("//", "\\\\")):
+            return "which is fetched from an address"
         if name not in _entries(group):
-            if kind == "embeddings" and _is_here(spec):
+            if kind == "embeddings":
+                if reason := _why_no_vectors(spec):
+                    return reason
                 continue
-            return "which is no installed plugin and no file here"
+            return "which is no installed plugin"
         if name in PROGRAMS:
             return f"which is a program ('{name}:')"
         if argument and distribution_of(group, name) != "zeroshot":
-            return f"which the plugin '{name}' may run ('{argument}')"
+            return f"which the plugin '{name}' may run ('{shown_spec(argument)}')"
+        if kind == "backbone" and _would_download(part.removeprefix("int8:")):
+            return f"whose weights are not on this machine ('{name}')"
     return ""
 
 
-def _is_here(spec: str) -> bool:
-    """Tell whether a vector file, or published vectors, need not be downloaded."""
+def _would_download(spec: str) -> bool:
+    from zeroshot.backbones.base import SupportsDownload
+
+    backbone = _resolve("backbones", spec)
+    return isinstance(backbone, SupportsDownload) and backbone.would_download()
+
+
+def _why_no_vectors(spec: str) -> str:
+    """Return why a vector file, or published vectors, would have to be fetched."""
     from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
 
-    if spec in catalogue_names():
-        return catalogue_entry(spec).path.is_file()
-    return os.path.isfile(os.path.expanduser(spec))
+    if os.path.isfile(os.path.expanduser(spec)):
+        return ""
+    if spec not in catalogue_names():
+        return "which is no installed plugin and no file here"
+    if os.path.isfile(catalogue_entry(spec).path):
+        return ""
+    return f"which is not on this machine (run: zeroshot embeddings download {spec})"
 
 
 def _parts(spec: str) -> list[str]:
@@ -401,7 +425,7 @@ def _name(part: str) -> str:
 def _resolve(kind: Kind, spec: Any) -> object:
     if isinstance(spec, str):
         name = spec.partition(":")[0]
-        origin = f"'{spec}' of '{distribution_of(kind, name)}'"
+        origin = f"'{shown_spec(spec)}' of '{distribution_of(kind, name)}'"
         plugin = _make(load(kind, name), spec, origin)
     elif isinstance(spec, type):
         origin = f"class '{spec.__qualname__}'"
@@ -432,7 +456,7 @@ def _make(factory: Any, spec: str | None, origin: str) -> object:
     except ZeroShotError:
         raise
     except Exception as error:  # a stranger's plugin may raise anything
-        given = f"the argument '{argument}'" if colon else "no argument"
+        given = f"the argument '{shown_spec(argument)}'" if colon else "no argument"
         hint = f" An argument follows a colon: '{name}:argument'." if spec else ""
         raise PluginContractError(
             f"Expected to make a plugin from {origin} with {given}. Got "
@@ -453,8 +477,8 @@ def _entry(kind: Kind, name: str) -> EntryPoint:
     if name not in entries:
         near = difflib.get_close_matches(name.lower(), entries, n=3)
         raise UnknownPluginError(
-            f"Expected a registered name of {kind}. Got '{name}'.{_did_you_mean(near)} "
-            f"Registered: {', '.join(sorted(entries))}."
+            f"Expected a registered name of {kind}. Got '{shown_spec(name)}'."
+            f"{_did_you_mean(near)} Registered: {', '.join(sorted(entries))}."
         )
     if len(entries[name]) > 1:
         owners = ", ".join(sorted(f"'{_distribution(e)}'" for e in entries[name]))

@@ -15,6 +15,7 @@ __all__ = [
     "Resize",
     "SupportsCard",
     "SupportsClassifierHead",
+    "SupportsDownload",
     "SupportsExactCounterpart",
     "SupportsFineTuning",
     "SupportsLogits",
@@ -233,6 +234,14 @@ class SupportsLogits(Protocol):
             `ClassifierHead.logits` of the features, where the classifier has weights.
             A constant for each image may be added: log-probabilities are logits.
         """
+
+
+@runtime_checkable
+class SupportsDownload(Protocol):
+    """A backbone that fetches its weights when they are first needed."""
+
+    def would_download(self) -> bool:
+        """Tell whether they are not on this machine yet."""
 
 
 @runtime_checkable

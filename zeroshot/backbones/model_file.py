@@ -39,6 +39,7 @@ from zeroshot.backbones.spec_options import (
 )
 from zeroshot.errors import NoClassifierError, PluginContractError
 from zeroshot.per_process import LOADING
+from zeroshot.storage.addresses import shown_spec
 from zeroshot.storage.large_files import file_digest
 
 __all__ = ["ModelFile", "Run", "choose", "in_batches", "pooled", "size_of"]
@@ -208,8 +209,9 @@ class ModelFile(NetworkBackbone):
         if ((scores >= 0) & (scores <= 1)).all():
             raise PluginContractError(
                 f"Expected logits or their softmax. Got '{self._logits}' of "
-                f"'{self.path}', which gives numbers from 0 to 1 that do not sum to 1, "
-                f"as a sigmoid does, or a softmax in 8 bits. Name the output before it."
+                f"'{self._shown}', which gives numbers from 0 to 1 that do not sum to "
+                f"1, as a sigmoid does, or a softmax in 8 bits. Name the output before "
+                f"it."
             )
         return head, whole.embed
 
@@ -244,6 +246,11 @@ class ModelFile(NetworkBackbone):
         named = [option for option in self.OPTIONS if option != "size"]
         return {option: getattr(self, option) for option in named} | {"size": size}
 
+    @property
+    def _shown(self) -> str:
+        """The path for a message."""
+        return shown_spec(self.path)
+
     def _place(self) -> str:
         return absolute(self.path)
 
@@ -261,13 +268,13 @@ class ModelFile(NetworkBackbone):
         if (self._logits is None) != (self.classes is None):
             lacking = "logits" if self._logits is None else "classes"
             raise PluginContractError(
-                f"Expected both logits= and classes=, or neither, for '{self.path}'. "
+                f"Expected both logits= and classes=, or neither, for '{self._shown}'. "
                 f"Got no {lacking}=. The one names the output of the classifier, the "
                 f"other its classes: '{IMAGENET}' or a file with a name on each line."
             )
         if self.scaling is None:
             raise PluginContractError(
-                f"Expected scaling= for '{self.path}': what the network was trained "
+                f"Expected scaling= for '{self._shown}': what the network was trained "
                 f"with is not in the file. Got none. Say 'torch' (most of PyTorch's), "
                 f"'tf' (-1 to 1), 'unit' (0 to 1), 'identity' (0 to 255) or 'caffe'; "
                 f"in a spec string '{self.NAME}:PATH?scaling=torch'."
@@ -280,7 +287,7 @@ class ModelFile(NetworkBackbone):
             )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r}, scaling={self.scaling!r})"
+        return f"{type(self).__name__}({self._shown!r}, scaling={self.scaling!r})"
 
 
 def choose(

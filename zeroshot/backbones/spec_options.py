@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import numpy as np
 
 from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.storage.addresses import shown_spec
 
 __all__ = [
     "absolute",
@@ -52,8 +53,8 @@ def parse_argument(
     ):
         raise PluginContractError(
             f"Expected '{name}:/path', with options {', '.join(options)}, each once "
-            f"as in '?scaling=tf&size=224'. Got '{name}:{argument}'. Correct the path "
-            f"or the options."
+            f"as in '?scaling=tf&size=224'. Got '{name}:{shown_spec(argument)}'. "
+            f"Correct the path or the options."
         )
     if "size" in values:
         values["input_size"] = parse_size(values.pop("size"))
@@ -128,7 +129,8 @@ def existing_file(path: object, wanted: str) -> Path:
     expanded = os.path.expanduser(str(path))
     if not os.path.isfile(expanded):
         raise ArtifactError(
-            f"Expected {wanted}. Got '{path}', which is not a file. Check the path."
+            f"Expected {wanted}. Got '{shown_spec(path)}', which is not a file. Check "
+            f"the path."
         )
     return Path(expanded)
 

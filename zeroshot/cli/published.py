@@ -137,7 +137,7 @@ def _download(name: Annotated[str, NAME]) -> None:
 def _cached(entry: "CatalogueEntry") -> Path | None:
     """Return the file of published vectors, or the packed one, if it is there."""
     places = (entry.path, entry.archive)
-    return next((p for p in places if p is not None and p.is_file()), None)
+    return next((p for p in places if p is not None and os.path.isfile(p)), None)
 
 
 def _row(entry: "CatalogueEntry") -> dict[str, Any]:

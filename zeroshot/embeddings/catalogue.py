@@ -64,7 +64,7 @@ class CatalogueEntry:
     @property
     def size_text(self) -> str:
         """Size of the download for people; empty where it is not published."""
-        from zeroshot.storage.large_files import readable_size  # loads filelock
+        from zeroshot.storage.large_files import readable_size
 
         size = self.size or self.size_about
         about = "" if self.size else "about "
@@ -153,19 +153,19 @@ def find_vectors(name: str) -> Path:
     download cannot be unpacked; says where to put which file.
     """
     entry = catalogue_entry(name)
-    if entry.path.is_file():
+    if os.path.isfile(entry.path):
         return entry.path
     if entry.archive is None:
         _fetch(entry, entry.path)
         return entry.path
-    from zeroshot.storage.large_files import exclusive  # loads filelock
+    from zeroshot.storage.large_files import exclusive
     from zeroshot.storage.unpacking import unpack_member
 
     # One lock around both steps: a second process must not fetch again what the first
     # has just unpacked and deleted.
     with exclusive(entry.archive.with_name(f"{entry.archive.name}.unpacked")):
-        if not entry.path.is_file():
-            by_hand = entry.archive.is_file()
+        if not os.path.isfile(entry.path):
+            by_hand = os.path.isfile(entry.archive)
             _fetch(entry, entry.archive)
             unpack_member(entry.archive, entry.path, member=entry.member)
             if not by_hand and not entry.shared:
@@ -174,10 +174,11 @@ def find_vectors(name: str) -> Path:
 
 
 def _fetch(entry: CatalogueEntry, destination: Path) -> None:
-    if destination.is_file():
+    if os.path.isfile(destination):
         return
+    from zeroshot.storage.addresses import shown_url
     from zeroshot.storage.download import LARGEST, download, offline
-    from zeroshot.storage.large_files import remark, shown_url
+    from zeroshot.storage.large_files import remark
 
     if offline():
         places = " or ".join(f"'{p}'" for p in (entry.archive, entry.path) if p)

@@ -132,10 +132,11 @@ class ProjectionEstimator(BaseEstimator):
                 f"Expected y within 0..{len(T) - 1}, the rows of class_embeddings. Got "
                 f"{y.min()}..{y.max()}."
             )
-        self._check_parameters()
+        self.check_parameters()
         return X, y.astype(np.int64), T
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
+        """Raise ValueError for a parameter that is out of range."""
         for name, (fits, expected) in self._rules:
             value = getattr(self, name)
             try:

@@ -7,13 +7,16 @@
     README.md      a model card for people
     backbone.*     a fine-tuned backbone's weights, if there is one
 
-Read with ``allow_pickle=False``. A bundle is written beside its place and renamed, so
-a killed process leaves the old one as it was.
+The record carries a digest of itself and of every other file but the model card. A
+bundle is written beside its place and put there in one step, so a reader finds the old
+one or the new one, and a killed process leaves the old one as it was.
 """
 
 import hashlib
 import io
 import json
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +29,13 @@ from zeroshot import registry
 from zeroshot.errors import ArtifactError
 from zeroshot.escaping import for_json
 from zeroshot.projections.base import Projection
-from zeroshot.storage.cache import replace_directory
+from zeroshot.saving.record_form import ATTRIBUTE, RECORD_FORM, check_form, is_file_name
+from zeroshot.saving.stored_arrays import check_kinds, read_arrays
+from zeroshot.storage.addresses import shown_spec
+from zeroshot.storage.cache import is_being_replaced, replace_directory
+from zeroshot.storage.limits import size_limit
+from zeroshot.storage.regular_files import read_limited
+from zeroshot.storage.strict_json import parse_json
 
 __all__ = [
     "Bundle",
@@ -44,6 +53,10 @@ __all__ = [
 # centred before they were scaled, and labels had no map.
 FORMAT_VERSION = 4
 RECORD, ARRAYS, CARD = "bundle.json", "arrays.npz", "README.md"
+# Bytes of one file of a bundle, unless ZEROSHOT_MAX_BUNDLE says otherwise. A million
+# words of 300 dimensions take 1.2e9. JSON takes up to 30 times as much once it is read.
+MOST_BYTES, MOST_OF_RECORD = 4 << 30, 256 << 20
+PATIENCE = 5.0  # seconds in which a bundle may be replaced under a reader's hands
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class Bundle:
 
 def is_bundle(path: Path) -> bool:
     """Tell whether a bundle lies there; whether it is whole, reading will tell."""
-    return (path / RECORD).is_file()
+    return os.path.isfile(path / RECORD)  # which is False for what no path can hold
 
 
 def check_place(path: Path) -> None:
@@ -76,8 +89,8 @@ def check_place(path: Path) -> None:
     ``path``: the folder to make. Raises ArtifactError if something other than a bundle
     lies there.
     """
-    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if not is_free and not (path / RECORD).is_file():
+    is_free = not os.path.exists(path) or (path.is_dir() and not any(path.iterdir()))
+    if not is_free and not is_bundle(path):
         raise ArtifactError(
             f"Expected a new folder, or an older bundle to replace. Got '{path}', "
             f"which holds something else. Choose another path."
@@ -93,33 +106,37 @@ def write_bundle(path: Path, bundle: Bundle, card: str) -> None:
     JSON cannot.
     """
     check_place(path)
+    stored = io.BytesIO()
     try:
-        with replace_directory(path) as folder:
-            np.savez(folder / ARRAYS, allow_pickle=False, **bundle.arrays)
-            digest = hashlib.sha256((folder / ARRAYS).read_bytes()).hexdigest()
-            record = {
-                "format_version": FORMAT_VERSION,
-                "arrays_sha256": digest,
-                "files_sha256": {
-                    name: hashlib.sha256(content).hexdigest()
-                    for name, content in bundle.files.items()
-                },
-                **bundle.record,
-            }
-            record["sha256"] = record_digest(json.loads(for_json(record)))
-            for name, content in bundle.files.items():
-                (folder / name).write_bytes(content)
-            (folder / RECORD).write_text(for_json(record) + "\n", encoding="utf-8")
-            (folder / CARD).write_text(card, encoding="utf-8")
+        check_kinds(bundle.arrays)
+        np.savez(stored, allow_pickle=False, **bundle.arrays)
+        files = {ARRAYS: stored.getvalue(), **bundle.files}
+        digests = {name: hashlib.sha256(files[name]).hexdigest() for name in files}
+        record = {
+            "format_version": FORMAT_VERSION,
+            "arrays_sha256": digests.pop(ARRAYS),
+            "files_sha256": digests,
+            **bundle.record,
+        }
+        written = json.loads(for_json(record))
+        check_form(written, RECORD_FORM)
+        record["sha256"] = record_digest(written)
+        files[RECORD] = f"{for_json(record)}\n".encode()
     except (TypeError, ValueError) as error:
         raise ArtifactError(
             f"Expected labels and parameters that are strings or numbers. Got {error}. "
             f"Only those can be saved."
         ) from error
-    except OSError as error:
+    try:
+        with replace_directory(path) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            (folder / CARD).write_text(card, encoding="utf-8")
+    except (OSError, ValueError) as error:  # a NUL, or what no name of a file has
         raise ArtifactError(
-            f"Expected a place to write the bundle '{path}'. Got {error}. Check "
-            f"permissions and free space."
+            f"Expected a place to write the bundle '{shown_spec(path)}'. Got "
+            f"{type(error).__name__}: {error}. Check the path, permissions and free "
+            f"space."
         ) from error
 
 
@@ -129,35 +146,62 @@ def read_bundle(path: Path) -> Bundle:
     ``path``: A folder that `write_bundle` made. Raises ArtifactError if it is missing,
     broken, or of another format.
     """
-    if not (path / RECORD).is_file():
+    end = time.monotonic() + PATIENCE
+    while True:
+        before = _identity(path)
+        try:
+            return _read(path)
+        except ArtifactError:
+            is_same = before == _identity(path)
+            if is_same and (before is not None or not is_being_replaced(path)):
+                raise
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.01)  # another process has saved it anew meanwhile
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a folder from the one that takes its place."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _read(path: Path) -> Bundle:
+    if not is_bundle(path):
         raise ArtifactError(
             f"Expected a bundle: a folder with '{RECORD}', as `save` makes it. Got "
-            f"'{path}', which {'has none' if path.exists() else 'does not exist'}."
+            f"'{shown_spec(path)}', which "
+            f"{'has none' if os.path.exists(path) else 'does not exist'}."
         )
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        version, digest = record["format_version"], record["arrays_sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        record = parse_json(_content(path / RECORD, MOST_OF_RECORD))
+        version = record["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
         raise _broken(path / RECORD, error) from error
     if version != FORMAT_VERSION:
         raise ArtifactError(
             f"Expected a bundle of format {FORMAT_VERSION}. Got '{path}' of format "
-            f"{version!r}. Fit again, or read it with the version of zeroshot that "
-            f"wrote it."
+            f"{str(version)[:20]}. Fit again, or read it with the version of zeroshot "
+            f"that wrote it."
         )
-    if record.pop("sha256", None) != record_digest(record):
-        raise _broken(path / RECORD, ValueError("its content is not what was saved"))
-    content = _read_checked(path / ARRAYS, digest)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        is_whole = record.pop("sha256", None) == record_digest(record)
+        check_form(record, RECORD_FORM)
+    except (ValueError, RecursionError) as error:
+        raise _broken(path / RECORD, error) from error
+    if not is_whole:
+        raise _broken(path / RECORD, ValueError("its content is not what was saved"))
+    content = _read_checked(path / ARRAYS, record["arrays_sha256"])
+    try:
+        arrays = read_arrays(content)
     # zipfile and NumPy raise a dozen types for a broken file.
     except Exception as error:
         raise _broken(path / ARRAYS, error) from error
-    digests = record.get("files_sha256", {})
-    if not isinstance(digests, dict) or any(
-        Path(name).name != name for name in digests
-    ):
+    digests = record["files_sha256"]
+    if any(not is_file_name(name) for name in digests):
         raise _broken(path / RECORD, ValueError("names of files that are none"))
     files = {name: _read_checked(path / name, digests[name]) for name in digests}
     return Bundle(record, arrays, files)
@@ -229,17 +273,27 @@ def projection_from_state(
     projection: Projection = registry.load("projections", state["name"])(
         **state["parameters"]
     )
-    for attribute, value in state["fitted"].items():
-        if isinstance(value, dict) and value.keys() == {"arrays"}:
-            value = [
-                arrays[f"projection/{attribute}/{number}"]
-                for number in range(value["arrays"])
-            ]
-        setattr(projection, attribute, value)
+    fitted = dict(state["fitted"])
+    lists = {
+        attribute: value["arrays"]
+        for attribute, value in fitted.items()
+        if isinstance(value, dict) and value.keys() == {"arrays"}
+    }
     for key, array in arrays.items():
         prefix, _, attribute = key.partition("/")
-        if prefix == "projection" and "/" not in attribute:
-            setattr(projection, attribute, array)
+        if prefix == "projection" and attribute.partition("/")[0] not in lists:
+            fitted[attribute] = array
+    n_listed = sum(key.count("/") == 2 for key in arrays)
+    if n_listed != sum(lists.values()):
+        raise ValueError("arrays of lists that are longer or shorter")
+    for attribute, length in lists.items():
+        fitted[attribute] = [
+            arrays[f"projection/{attribute}/{number}"] for number in range(length)
+        ]
+    for attribute, value in fitted.items():
+        if not ATTRIBUTE.fullmatch(attribute):
+            raise ValueError(f"'{attribute[:80]}', which no projection learns")
+        setattr(projection, attribute, value)
     return projection
 
 
@@ -256,13 +310,14 @@ def _is_list_of_arrays(value: object) -> bool:
 
 
 def _read_checked(file: Path, digest: object) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise _broken(file, error) from error
+    content = _content(file, MOST_BYTES)
     if hashlib.sha256(content).hexdigest() != digest:
         raise _broken(file, ValueError("its content is not what was saved"))
     return content
+
+
+def _content(file: Path, most: int) -> bytes:
+    return read_limited(file, size_limit("ZEROSHOT_MAX_BUNDLE", most))
 
 
 def _broken(file: Path, error: Exception) -> ArtifactError:

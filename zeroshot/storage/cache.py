@@ -1,19 +1,26 @@
 """Where files are kept, and how they are written: whole or not at all."""
 
+import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
-__all__ = ["cache_root", "replace_directory", "replace_file"]
+__all__ = ["cache_root", "is_being_replaced", "replace_directory", "replace_file"]
 
-LEFT_OVER = 24 * 3600.0  # seconds after which nobody writes to a temporary file
+# Seconds after which nobody writes to a temporary file, where no lock can tell.
+LEFT_OVER = 24 * 3600.0
+PATIENCE = 5.0  # seconds with the lock of a folder, which is held for milliseconds
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 def cache_root() -> Path:
@@ -22,9 +29,9 @@ def cache_root() -> Path:
     ``ZEROSHOT_CACHE`` where that is set, else the platform's cache folder.
     """
     named = os.environ.get("ZEROSHOT_CACHE")
-    return (
-        Path(named).expanduser() if named else platformdirs.user_cache_path("zeroshot")
-    )
+    if not named:
+        return platformdirs.user_cache_path("zeroshot")
+    return Path(os.path.expanduser(named))  # pathlib's raises for "~nobody"
 
 
 @contextmanager
@@ -32,32 +39,27 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it there after the block.
 
     Two processes may do it at once (the last one wins), and a killed one leaves the old
-    file as it was. What it had begun is removed a day later, when ``path`` is written
-    again. The folder of ``path`` is made.
+    file as it was. What it had begun is removed when ``path`` is written again; a day
+    later where files cannot be locked. The folder of ``path`` is made.
     """
-    temporary = _beside(path, path.suffix)
-    temporary.touch(exist_ok=False)
-    try:
+    with _temporary(path, path.suffix, _touch) as temporary:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync_names(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replace_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; rename it there after the block.
+    """Give a temporary folder beside ``path``; put it there after the block.
 
     Two processes may do it at once (the last one wins). One that is killed while it
-    writes leaves the old folder as it was; in the instant between the two renames, the
-    old one is in a hidden folder beside it. What it had begun is removed a day later,
-    when ``path`` is written again.
+    writes leaves the old folder as it was, and what it had begun, as for
+    `replace_file`. On Linux the two folders change places in one step; elsewhere, and
+    on a network's disk, the old one steps aside first, and there is an instant with
+    none (`is_being_replaced`).
     """
-    temporary = _beside(path)
-    temporary.mkdir()
-    try:
+    with _temporary(path, "", Path.mkdir) as temporary:
         yield temporary
         for written in temporary.rglob("*"):
             if written.is_file():
@@ -65,45 +67,155 @@ def replace_directory(path: Path) -> Iterator[Path]:
         while not _put(temporary, path):  # another process was faster: replace its own
             pass
         _sync_names(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_being_replaced(path: Path) -> bool:
+    """Tell whether another process may be about to put a file or folder here."""
+    with suppress(OSError, ValueError):
+        return any(True for _ in _unfinished(path))
+    return False
 
 
 def _put(new: Path, path: Path) -> bool:
-    """Rename a folder to ``path``; False if another came there in the meantime."""
+    """Put a folder at ``path``; False if another came there in the meantime.
+
+    The old one, if any, is removed, or lies at ``new`` then.
+    """
+    with suppress(OSError):  # there is none yet
+        new.rename(path)
+        return True
+    if _exchange(new, path):
+        return True
     # A folder cannot be renamed over a full one: the old one steps aside first.
-    aside = _beside(path)
-    aside.mkdir()
-    old = aside / path.name
+    aside = new.with_name(f"{new.name}{secrets.token_hex(1)}")
     with suppress(FileNotFoundError):
-        path.replace(old)
+        path.replace(aside)
     try:
         new.replace(path)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            if old.exists():
-                old.replace(path)
-            aside.rmdir()
-            raise
-        placed = False
-    else:
-        placed = True
-    shutil.rmtree(aside)
-    return placed
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            shutil.rmtree(aside, ignore_errors=True)
+            return False
+        if aside.exists():
+            aside.replace(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
 
 
-def _beside(path: Path, ending: str = "") -> Path:
-    """Make the folder of a path, remove what is left over there, and name our own."""
+def _exchange(new: Path, path: Path) -> bool:
+    """Let two folders change places in one step, where the system can."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # glibc 2.28, musl 1.2
+    if rename is None:
+        return False
+    names = (os.fsencode(new.absolute()), os.fsencode(path.absolute()))
+    done = rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
+    return bool(done == 0)
+
+
+@contextmanager
+def _temporary(path: Path, ending: str, make: Any) -> Iterator[Path]:
+    """Give what ``make`` made, a file or folder of our own beside a path; remove it.
+
+    It is locked as long as this process lives. So are the folder's names while what
+    others left there is removed and this one is made: nobody takes a new one for an old
+    one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.stem[:40]}-unfinished-"
-    with os.scandir(path.parent) as entries:
-        ours = [Path(one.path) for one in entries if one.name.startswith(prefix)]
-    for left in ours:
-        with suppress(OSError):  # another process removes it, too
-            if left.stat().st_mtime < time.time() - LEFT_OVER:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
     # Not by `tempfile`, which makes files that only their owner can read.
-    return path.with_name(f"{prefix}{secrets.token_hex(4)}{ending}")
+    temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}{ending}")
+    with _names_locked(path.parent):
+        for left in [*_unfinished(path)]:
+            _remove_left(left)
+        make(temporary)
+        lock = _Lock(temporary)
+    with lock:
+        try:
+            yield temporary
+        finally:
+            _remove(temporary)
+
+
+@contextmanager
+def _names_locked(folder: Path) -> Iterator[None]:
+    """Lock a folder for an instant, unless something else holds it for long."""
+    lock: _Lock | None = None
+    end = time.monotonic() + PATIENCE
+    while lock is None and time.monotonic() < end:
+        try:
+            lock = _Lock(folder)
+        except BlockingIOError:
+            time.sleep(0.005)
+    with lock or nullcontext():
+        yield
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.stem[:40]}-unfinished-"
+
+
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Yield what was begun, and perhaps left, beside a path for the like of it."""
+    ours = re.compile(rf"{re.escape(_prefix(path))}[0-9a-f]{{8,10}}(\..*)?")
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            if ours.fullmatch(entry.name):
+                yield Path(entry.path)
+
+
+def _remove_left(left: Path) -> None:
+    # OSError: it is in use, or another process removes it, too
+    with suppress(OSError), _Lock(left) as lock:
+        if lock.is_held or left.lstat().st_mtime < time.time() - LEFT_OVER:
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _touch(path: Path) -> None:
+    path.touch(exist_ok=False)
+
+
+class _Lock:
+    """A lock on a file or folder itself, which frees itself when its process dies.
+
+    ``is_held`` is False where the system has none, as on Windows and on some disks.
+    BlockingIOError, an OSError, says that another process has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file, self.is_held = -1, False
+        try:
+            import fcntl
+        except ImportError:
+            return
+        with suppress(OSError):  # it may be read only, or its disk cannot lock
+            self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if self._file < 0:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.is_held = True
+        except BlockingIOError:
+            self.__exit__()
+            raise
+        except OSError:
+            pass
+
+    def __enter__(self) -> "_Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def _sync(file: Path) -> None:

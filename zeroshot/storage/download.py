@@ -8,14 +8,19 @@ the server still has the same file. Neither files nor messages hold the user, th
 password or the query of an address, which may be secrets.
 
 The tries are counted here and not by ``urllib3.Retry``: that resumes nothing, logs the
-address with its query, and reads the body of a 503 to its end, however long.
+address with its query, and reads the body of a 503 to its end, however long. Nor is a
+timeout of requests enough: it ends a silence, and a server that drips headers, or never
+ends them, is never silent.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,9 +31,11 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from requests.exceptions import SSLError
 
 from zeroshot.errors import ArtifactError
+from zeroshot.storage.addresses import shown_url
 from zeroshot.storage.large_files import (
     exclusive,
     file_digest,
@@ -38,17 +45,23 @@ from zeroshot.storage.large_files import (
     recorded_hash,
     remark,
     show_bytes,
-    shown_url,
     storage_error,
 )
+from zeroshot.storage.limits import size_limit
+from zeroshot.storage.regular_files import read_limited
+from zeroshot.storage.strict_json import parse_json
 
 __all__ = ["LARGEST", "download", "offline"]
 
 LARGEST = 32 << 30  # bytes; the largest published vectors have some 7 GiB
 CHUNK = 64 << 10  # bytes at most in one read
 SLOWEST = 1 << 10  # bytes in a second or a try; who drips would keep us for ever
+LONGEST = 24 * 3600.0  # seconds for all tries at an address; the next call goes on
 LONGEST_WAIT = 60.0  # seconds between two tries
 MOST_REDIRECTS = 20
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_OF_NOTE = 4096  # bytes
+TOO_SLOW = "it sends less than 1 KiB a second"
 # RFC 9110: passing troubles of a server, and 408, 425 and 429, which ask for patience.
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 PASSING = (requests.ConnectionError, requests.Timeout)
@@ -79,16 +92,18 @@ def download(
     same file, tried in turn when one fails for good. ``sha256``, ``md5``: published
     hash, hexadecimal. Without one the hash of the first download counts, which lies in
     ``NAME.sha256`` beside the file. ``size``: published size in bytes. ``largest``:
-    bytes at which a file is given up whose size is not published. ``attempts``: tries
+    bytes at which a file is given up whose size is not published, unless the
+    environment variable ``ZEROSHOT_MAX_DOWNLOAD`` says otherwise. ``attempts``: tries
     in a row that bring less than 1 KiB before an address is given up. ``timeout``:
     seconds without a byte after which the connection counts as dead. A server that
     sends less than 1 KiB a second for so long is given up. ``pause``: seconds before
     the second try; doubled for each further one, up to a minute. A server that asks for
-    more (``Retry-After``) is given up. Raises ArtifactError if ``ZEROSHOT_OFFLINE`` is
-    set, no address gives the file, what comes is not it (a web page, another size or
-    hash), or it cannot be stored; says what came and what to do.
+    more (``Retry-After``) is given up, and so is an address that takes a day. Raises
+    ArtifactError if ``ZEROSHOT_OFFLINE`` is set, no address gives the file, what comes
+    is not it (a web page, another size or hash), or it cannot be stored; says what came
+    and what to do.
     """
-    if destination.is_file():
+    if os.path.isfile(destination):
         return destination
     if offline():
         raise ArtifactError(
@@ -98,14 +113,15 @@ def download(
         )
     failures = []
     with exclusive(destination):
-        if destination.is_file():
+        if os.path.isfile(destination):
             return destination
         recorded = None if sha256 or md5 else recorded_hash(destination)
+        largest = size or size_limit("ZEROSHOT_MAX_DOWNLOAD", largest)
         is_archive = destination.suffix in (".gz", ".zip")
         checkable = bool(sha256 or md5 or recorded or size or is_archive)
         for address in (url, *mirrors):
             source = _Source(
-                *(address, destination, size, size or largest),
+                *(address, destination, size, largest),
                 *(attempts, timeout, pause, checkable),
             )
             try:
@@ -115,6 +131,8 @@ def download(
             except _RefusedError as error:
                 failures.append(f"{shown_url(address)}: {error}.")
             except OSError as error:
+                if error.errno in FULL:
+                    source.free_disk()
                 raise storage_error(destination, error) from error
             else:
                 return destination
@@ -155,8 +173,85 @@ class _TryAgainError(Exception):
 class _Session(requests.Session):
     """Leaves redirects to us: requests would read their bodies, however long."""
 
+    def __init__(self, watch: "_Watch") -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(watch))
+
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Find none."""
+
+
+class _Adapter(HTTPAdapter):
+    """Shows each connection that is made to a `_Watch`."""
+
+    def __init__(self, watch: "_Watch") -> None:
+        self._watch = watch
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._show(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        self._show(manager)
+        return manager
+
+    def _show(self, manager: Any) -> None:
+        watch = self._watch
+
+        def shown(pool: Any) -> Any:
+            class Connection(pool.ConnectionCls):
+                def _new_conn(self) -> socket.socket:
+                    made: socket.socket = super()._new_conn()
+                    watch.add(made)
+                    return made
+
+            return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+
+        pools = manager.pool_classes_by_scheme.items()
+        manager.pool_classes_by_scheme = {name: shown(pool) for name, pool in pools}
+
+
+class _Watch:
+    """Cuts the connections of a try that brings too little, whatever it waits for.
+
+    ``period``: seconds in which `SLOWEST` bytes for each of half of them must come.
+    ``got``: bytes that have come.
+    """
+
+    def __init__(self, period: float) -> None:
+        self.period, self.got, self.has_cut = period, 0, False
+        self._connections: list[socket.socket] = []
+        self._lock, self._done = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def add(self, connection: socket.socket) -> None:
+        # A copy: TLS takes the connection itself apart.
+        with self._lock:
+            self._connections.append(connection.dup())
+
+    def __enter__(self) -> "_Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        for connection in self._connections:
+            connection.close()
+
+    def _run(self) -> None:
+        mark = 0
+        while not self._done.wait(self.period):
+            if self.has_cut or self.got - mark < SLOWEST * self.period / 2:
+                self.has_cut = True
+                with self._lock:
+                    for connection in self._connections:
+                        with suppress(OSError):  # it is closed already
+                            connection.shutdown(socket.SHUT_RDWR)
+            mark = self.got
 
 
 @dataclass
@@ -181,7 +276,9 @@ class _Source:
         self.note = self.destination.with_name(f"{self.destination.name}.part.json")
         # A hash, so that the note holds no secret of the address.
         address = re.sub("//[^/]*@", "//", self.url)
-        self.key = hashlib.sha256(address.encode()).hexdigest()
+        text = address.encode("utf-8", "surrogatepass")
+        self.key = hashlib.sha256(text).hexdigest()
+        self.end = time.monotonic() + LONGEST
 
     def fetch_checked(self, sha256: str | None, md5: str | None) -> str:
         """Fetch the file into ``part``, check it, and return its SHA-256.
@@ -207,29 +304,44 @@ class _Source:
             if not (self._have() and resumable):
                 self._discard()
 
+    def free_disk(self) -> None:
+        """Delete a part of which nobody knows how much is missing."""
+        if self._read_note().get("total") is None:
+            with suppress(OSError):
+                self._discard()
+
     def _fetch(self) -> None:
         most, failures = self._have(), 0
-        with _Session() as session:
-            while not self._is_whole():
-                problem, wait = "the connection was cut", 0.0
-                try:
-                    self._ask(session)
-                except _TryAgainError as error:
-                    problem, wait = str(error), error.wait
-                if self._is_whole():
-                    break
-                have = self._have()
-                failures += 1
-                if have - most >= SLOWEST:
-                    most, failures = have, 0
-                problem += f" after {readable_size(have)}"
-                if failures >= self.attempts:
-                    raise _RefusedError(f"{problem}, {failures} times in a row")
-                wait = max(wait, self.pause * 2 ** max(failures - 1, 0))
-                wait = min(wait, LONGEST_WAIT)
-                name = self.destination.name
-                remark(f"{name}: {problem}; trying again in {wait:.0f} s")
-                time.sleep(wait)
+        while not self._is_whole():
+            problem, wait = "the connection was cut", 0.0
+            try:
+                self._ask_watched()
+            except _TryAgainError as error:
+                problem, wait = str(error), error.wait
+            if self._is_whole():
+                break
+            have = self._have()
+            failures += 1
+            if have - most >= SLOWEST:
+                most, failures = have, 0
+            problem += f" after {readable_size(have)}"
+            if failures >= self.attempts:
+                raise _RefusedError(f"{problem}, {failures} times in a row")
+            wait = max(wait, self.pause * 2 ** max(failures - 1, 0))
+            wait = min(wait, LONGEST_WAIT)
+            name = self.destination.name
+            remark(f"{name}: {problem}; trying again in {wait:.0f} s")
+            time.sleep(wait)
+
+    def _ask_watched(self) -> None:
+        # Twice the timeout, within which a server that thinks long may begin.
+        with _Watch(2 * self.timeout) as self.watch, _Session(self.watch) as session:
+            try:
+                self._ask(session)
+            except _TryAgainError as error:
+                if self.watch.has_cut:
+                    raise _RefusedError(TOO_SLOW) from error
+                raise
 
     def _ask(self, session: requests.Session) -> None:
         """Ask once for what is missing, and store what comes."""
@@ -254,6 +366,8 @@ class _Source:
             self._check_size(total, have)
             self._write_note(validator, total)
             have = self._store(response.raw, have, total)
+            if self.watch.has_cut:  # or its end would count as that of the file
+                raise _RefusedError(TOO_SLOW)
             if total is None:  # its end was said, or it would count as cut
                 self._write_note(validator, have)
 
@@ -346,6 +460,7 @@ class _Source:
             advance(have)
             while chunk := _read(raw):
                 have += len(chunk)
+                self.watch.got += len(chunk)
                 if have > self.largest:
                     self._discard()
                     raise _RefusedError(f"it has more than {self.largest} bytes")
@@ -353,9 +468,11 @@ class _Source:
                 while view:
                     view = view[file.write(view) :]
                 advance(len(chunk))
-                if (now := time.monotonic()) - since > self.timeout:
+                if (now := time.monotonic()) > self.end:
+                    raise _RefusedError(f"it took {LONGEST / 3600:.0f} hours")
+                if now - since > self.timeout:
                     if have - mark < SLOWEST * self.timeout:
-                        raise _RefusedError("it sends less than 1 KiB a second")
+                        raise _RefusedError(TOO_SLOW)
                     mark, since = have, now
         return have
 
@@ -393,8 +510,8 @@ class _Source:
 
     def _read_note(self) -> dict[str, Any]:
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # torn by a kill: fetched anew
+            note = parse_json(read_limited(self.note, MOST_OF_NOTE))
+        except ValueError:  # there is none, or a kill has torn it: fetched anew
             return {}
         valid = (
             isinstance(note, dict)

@@ -2,16 +2,17 @@
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
 from zeroshot.errors import ArtifactError
 from zeroshot.progress import progress_bar, say
+from zeroshot.storage.regular_files import open_regular, read_limited
 
 __all__ = [
     "exclusive",
@@ -22,12 +23,12 @@ __all__ = [
     "recorded_hash",
     "remark",
     "show_bytes",
-    "shown_url",
     "storage_error",
     "verify",
 ]
 
 MIB = 1 << 20
+MOST_OF_RECORD = 4096  # bytes; the name of the file is in it
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def verify(path: Path) -> None:
         )
     try:
         got = file_digest(path, "sha256")
-    except OSError as error:
+    except OSError as error:  # a disk that fails while it is read
         raise ArtifactError(
             f"Expected a readable file. Got '{path}': {error}. Check the path."
         ) from error
@@ -92,17 +93,20 @@ def record_hash(path: Path, digest: str) -> None:
 
 def recorded_hash(path: Path) -> str | None:
     """Return the SHA-256 recorded for a file, in lower case, or None."""
-    try:
-        text = record_path(path).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    record = record_path(path)
+    if not os.path.isfile(record):
         return None
+    text = read_limited(record, MOST_OF_RECORD).decode("utf-8", "replace")
     match = re.match(r"[0-9a-fA-F]{64}\b", text)
     return match[0].lower() if match else None
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Return the "sha256" or "md5" of a file, in lower case; about 1 GB/s."""
-    with path.open("rb") as file:  # MD5 tells damage, not malice
+    """Return the "sha256" or "md5" of a file, in lower case; about 1 GB/s.
+
+    Raises ArtifactError if it is no regular file, or cannot be opened.
+    """
+    with open_regular(path) as file:  # MD5 tells damage, not malice
         return hashlib.file_digest(
             file, lambda: hashlib.new(algorithm, usedforsecurity=False)
         ).hexdigest()
@@ -142,30 +146,6 @@ def readable_size(n_bytes: int) -> str:
         value, units = value / 1024, units[1:]
     digits = 0 if units[0] == "B" or value >= 10 else 1
     return f"{value:.{digits}f} {units[0]}"
-
-
-def shown_url(url: str) -> str:
-    """Return an address without user, password, query and fragment.
-
-    Nothing is shown of a text that is no address of a web server: what is secret in it
-    cannot be told from the rest.
-
-    Examples
-    --------
-    >>> shown_url("https://me:secret@host/vectors.zip?token=secret")
-    'https://host/vectors.zip?...'
-    """
-    try:
-        parts = urlsplit(url)
-        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises where that is no number
-    except ValueError:
-        is_web = False
-    if not is_web:
-        return "(no address of a web server)"
-    host = parts.netloc.rpartition("@")[2]
-    query = "..." if parts.query or parts.fragment else ""
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))
 
 
 def storage_error(path: Path, error: OSError) -> ArtifactError:

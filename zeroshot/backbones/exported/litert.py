@@ -1,5 +1,6 @@
 """LiteRT (TensorFlow Lite) files as backbones."""
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -57,23 +58,24 @@ class LiteRTModel(ModelFile):
     FILE = "a .tflite file"
 
     def _read(self) -> tuple[Run, tuple[int, int]]:
-        content = self._file().read_bytes()
+        content = self._file_content()
         try:
             interpreter = interpreter_of(content)
         except Exception as error:  # ValueError and RuntimeError, also for what it runs
             raise ArtifactError(
-                f"Expected a LiteRT model. Got '{self.path}', which TensorFlow cannot "
-                f"load: {error}. Check the file."
+                f"Expected a LiteRT model. Got '{self._shown}', which TensorFlow "
+                f"cannot load: {error}. Check the file."
             ) from error
         inputs = interpreter.get_input_details()
         if len(inputs) != 1 or inputs[0]["dtype"] not in TYPES:
             kinds = [f"{i['name']}: {np.dtype(i['dtype'])}" for i in inputs]
             raise PluginContractError(
                 f"Expected a network with one input, RGB images of float32, uint8 or "
-                f"int8. Got '{self.path}' with {', '.join(kinds)}. Use one for images."
+                f"int8. Got '{self._shown}' with {', '.join(kinds)}. Use one for "
+                f"images."
             )
         shape = [None if n < 0 else int(n) for n in inputs[0]["shape_signature"]]
-        size = size_of(shape, self._input_size, self.path)
+        size = size_of(shape, self._input_size, self._shown)
         outputs = interpreter.get_output_details()
         places = {output["name"]: i for i, output in enumerate(outputs)}
         self._outputs = list(places)
@@ -87,8 +89,20 @@ class LiteRTModel(ModelFile):
 
         return run, size
 
+    def _file_content(self) -> bytes:
+        content = self._file().read_bytes()
+        # Operations of TensorFlow itself write files, too. Those of LiteRT compute.
+        if found := re.search(rb"Flex[A-Z][A-Za-z0-9]+\0", content):
+            name = found[0].strip(b"\0").decode()
+            raise ArtifactError(
+                f"Expected a LiteRT model that only computes. Got '{self._shown}', "
+                f"whose operation '{name}' is one of TensorFlow itself, which may do "
+                f"anything. Convert it with TFLITE_BUILTINS alone."
+            )
+        return content
+
     def _constants(self, n: int) -> Iterable[NDArray[Any]]:
-        interpreter = interpreter_of(self._file().read_bytes())
+        interpreter = interpreter_of(self._file_content())
         for tensor in interpreter.get_tensor_details():
             if n in tensor["shape"] and tensor["dtype"] == np.float32:
                 with suppress(ValueError):  # not a constant, and nothing computed yet

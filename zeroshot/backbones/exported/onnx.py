@@ -1,6 +1,6 @@
 """ONNX files as backbones, run by ONNX Runtime, which is an extra."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from zeroshot.per_process import PerProcess
 
 __all__ = ["ONNXModel"]
 
+# Runs operations that send images to an address which the file names.
+REMOTE = {"AzureExecutionProvider"}
 TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -77,8 +79,10 @@ class ONNXModel(ModelFile):
             ) from error
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
-        content = self._file().read_bytes()
-        providers = runtime.get_available_providers()
+        content = self._file_content()
+        providers = [
+            each for each in runtime.get_available_providers() if each not in REMOTE
+        ]
         own = PerProcess(
             lambda: runtime.InferenceSession(content, options, providers=providers)
         )
@@ -86,13 +90,13 @@ class ONNXModel(ModelFile):
             session = own()
         except Exception as error:  # of its own, without a common base
             raise ArtifactError(
-                f"Expected an ONNX model in one file. Got '{self.path}', which ONNX "
+                f"Expected an ONNX model in one file. Got '{self._shown}', which ONNX "
                 f"Runtime cannot load: {error}. Export it again, its weights within."
             ) from error
         inputs = session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in TYPES:
             raise PluginContractError(
-                f"Expected a network with one input, RGB images. Got '{self.path}' "
+                f"Expected a network with one input, RGB images. Got '{self._shown}' "
                 f"with {', '.join(f'{i.name}: {i.type}' for i in inputs)}. Use one "
                 f"for images."
             )
@@ -101,7 +105,7 @@ class ONNXModel(ModelFile):
         channels_first = len(shape) == 4 and shape[1] == 3 and shape[3] != 3
         if channels_first:
             shape = [shape[0], shape[2], shape[3], shape[1]]
-        size = size_of(shape, self._input_size, self.path)
+        size = size_of(shape, self._input_size, self._shown)
         self._outputs = [each.name for each in session.get_outputs()]
         output = choose("output", self._outputs, self.output, option=self._option)
         place = inputs[0].name
@@ -114,15 +118,36 @@ class ONNXModel(ModelFile):
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
 
-    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+    def _file_content(self) -> bytes:
+        """Return the file, which must hold all its weights.
+
+        ONNX Runtime would follow a path in it, or an address in memory; and what lies
+        elsewhere is no part of the fingerprint.
+        """
+        content = self._file().read_bytes()
+        if b"location" in content:  # how such a path is called, in UTF-8
+            external = _onnx().TensorProto.EXTERNAL
+            for tensor in _tensors(self._parsed(content)):
+                if tensor.data_location == external or tensor.external_data:
+                    raise ArtifactError(
+                        f"Expected an ONNX model in one file. Got '{self._shown}', "
+                        f"whose '{tensor.name}' lies in another file. Export it "
+                        f"again, its weights within."
+                    )
+        return content
+
+    def _parsed(self, content: bytes) -> Any:
+        onnx = _onnx()
         try:
-            import onnx
-        except ImportError as error:
-            raise MissingExtraError(
-                "Expected the package onnx, which reads the classifier of ONNX files. "
-                "Got no such package. Run: pip install 'zeroshot[onnx]'"
+            return onnx.load_model_from_string(content)
+        except Exception as error:  # of protobuf, without a common base
+            raise ArtifactError(
+                f"Expected an ONNX model. Got '{self._shown}', which cannot be read: "
+                f"{error}. Check the file."
             ) from error
-        graph = onnx.load(self._file()).graph
+
+    def _constants(self, n: int) -> Iterable[NDArray[Any]]:
+        onnx, graph = _onnx(), self._parsed(self._file_content()).graph
         factors: dict[str, float] = {}
         for node in graph.node:
             if node.op_type == "Gemm":  # alpha A B + beta C
@@ -139,3 +164,25 @@ class ONNXModel(ModelFile):
             if n in tensor.dims and tensor.data_type in floats:
                 array = onnx.numpy_helper.to_array(tensor)
                 yield array * np.float32(factors.get(name, 1))
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "Expected the package onnx, which reads ONNX files. Got no such package. "
+            "Run: pip install 'zeroshot[onnx]'"
+        ) from error
+    return onnx
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield all tensors in a message of ONNX, also those of graphs within graphs."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in value if isinstance(value, Sequence) else [value]:
+                yield from _tensors(each)

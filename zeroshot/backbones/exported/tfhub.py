@@ -24,7 +24,7 @@ from zeroshot.backbones.model_file import (
     size_of,
 )
 from zeroshot.errors import ArtifactError, PluginContractError
-from zeroshot.storage.large_files import shown_url
+from zeroshot.storage.addresses import shown_url
 from zeroshot.tensorflow_import import import_tensorflow
 
 __all__ = ["TFHub"]
@@ -103,6 +103,16 @@ class TFHub(ModelFile):
         self.signature = signature
 
     @property
+    def spec(self) -> str | None:
+        """Spec string from which an equal backbone is made; its path is absolute.
+
+        None where no string can name it, or the address holds what may be a secret: a
+        user, a password or a query.
+        """
+        handle = str(self.path)
+        return None if is_url(handle) and shown_url(handle) != handle else super().spec
+
+    @property
     def card(self) -> BackboneCard:
         """Where it was fetched; nothing else is known of its origin."""
         url = shown_url(str(self.path)) if is_url(str(self.path)) else ""
@@ -123,7 +133,7 @@ class TFHub(ModelFile):
             return tf.saved_model.load(str(folder), tags=[] if hub_format else None)
         except Exception as error:  # TensorFlow raises many kinds for a foreign file
             raise ArtifactError(
-                f"Expected a SavedModel. Got '{self.path}', which TensorFlow cannot "
+                f"Expected a SavedModel. Got '{self._shown}', which TensorFlow cannot "
                 f"load: {error}. Fetch it again."
             ) from error
 
@@ -136,8 +146,8 @@ class TFHub(ModelFile):
     def _read(self) -> tuple[Run, tuple[int, int]]:
         tf = import_tensorflow()
         module = self._module()
-        call, shape, kind = _function(tf, module, self.signature, str(self.path))
-        size = size_of(shape, self._input_size, self.path)
+        call, shape, kind = _function(tf, module, self.signature, self._shown)
+        size = size_of(shape, self._input_size, self._shown)
 
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
             tf = import_tensorflow()  # which refuses in a forked process

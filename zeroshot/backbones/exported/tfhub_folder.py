@@ -11,19 +11,16 @@ import os
 from pathlib import Path
 
 from zeroshot.errors import ArtifactError
+from zeroshot.storage.addresses import shown_spec, shown_url
 from zeroshot.storage.cache import cache_root
-from zeroshot.storage.large_files import (
-    exclusive,
-    file_digest,
-    record_path,
-    shown_url,
-)
+from zeroshot.storage.large_files import exclusive, file_digest, record_path
 from zeroshot.storage.unpacking import unpack_folder
 
 __all__ = ["folder_sha256", "is_url", "module_folder"]
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 MODEL = "saved_model.pb"
+LARGEST = 4 << 30  # bytes of an archive; their sizes are not published
 
 
 def is_url(handle: str) -> bool:
@@ -41,18 +38,19 @@ def module_folder(handle: str) -> Path:
     it cannot be fetched or unpacked, or is no SavedModel.
     """
     named = os.environ.get("TFHUB_CACHE_DIR")
-    cache = Path(named).expanduser() if named else cache_root() / "tfhub"
+    cache = Path(os.path.expanduser(named)) if named else cache_root() / "tfhub"
     if is_url(handle):
         return _of_url(handle, cache)
-    path = Path(handle).expanduser()
-    if path.is_dir():
+    # os.path, because Path raises for "~nobody" and for too long names.
+    path = Path(os.path.expanduser(handle))
+    if os.path.isdir(path):
         return _with_model(path, handle)
-    if path.is_file():
+    if os.path.isfile(path):
         place = cache / file_digest(path, "sha256")[:40]
         return _with_model(unpack_folder(path, place, origin=handle), handle)
     raise ArtifactError(
-        f"Expected a TF-Hub module: a folder, a tar archive or a URL. Got '{handle}', "
-        f"which is none of them. Check the path."
+        f"Expected a TF-Hub module: a folder, a tar archive or a URL. Got "
+        f"'{shown_spec(handle)}', which is none of them. Check the path."
     )
 
 
@@ -79,7 +77,7 @@ def _of_url(url: str, cache: Path) -> Path:
     # has just unpacked and deleted.
     with exclusive(folder.with_name(f"{folder.name}.module")):
         if not folder.is_dir():
-            download(_address(url), archive)
+            download(_address(url), archive, largest=LARGEST)
             try:
                 unpack_folder(archive, folder, origin=shown_url(url))
             finally:  # also a broken one, or it would be taken for the file for ever

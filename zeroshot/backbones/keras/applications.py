@@ -1,6 +1,7 @@
 """Every network of `keras.applications`, by name, without its classifier."""
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from zeroshot.backbones.keras.weights import (
     build_with_top,
     build_without_top,
     content_of,
+    published_place,
     published_weights,
 )
 from zeroshot.backbones.spec_options import (
@@ -48,7 +50,7 @@ class KerasApplication(KerasBackbone):
         Name of the network, such as ``"resnet50"``; `applications` has them all.
     weights : "imagenet", path or None, default="imagenet"
         ``"imagenet"`` is the file that Keras publishes, from Keras' own cache or
-        downloaded by Keras. A path is a weights file with or without the classifier,
+        downloaded to it. A path is a weights file with or without the classifier,
         in any form that Keras loads (``.h5``, ``.weights.h5``, ``.keras``). None gives
         random weights, the same ones each time.
     input_size : int or (int, int), optional
@@ -196,6 +198,16 @@ class KerasApplication(KerasBackbone):
             "resize": self.card.resize,
         }
         return f"{self.model}-{digest_of(facts)}"
+
+    def would_download(self) -> bool:
+        """Tell whether the published weights are wanted, and not on this machine.
+
+        Returns
+        -------
+        would_download : bool
+        """
+        is_published = self._tuned is None and self.weights == "imagenet"
+        return is_published and not os.path.isfile(published_place(self._row.file))
 
     def network(self) -> Network:
         """Build the network anew, with its weights.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zeroshot.backbones.base import ClassifierHead, Resize
 from zeroshot.backbones.checked import Route
 from zeroshot.backbones.class_list import Classes
+from zeroshot.backbones.keras.model_content import check_model_content
 from zeroshot.backbones.keras.network import (
     Network,
     PixelScaling,
@@ -239,6 +240,7 @@ def _is_path(model: object) -> bool:
 
 
 def _load(path: Path) -> Any:
+    check_model_content(path)
     keras = import_keras()
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)

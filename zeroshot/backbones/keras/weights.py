@@ -1,23 +1,22 @@
 """Weights of `keras.applications`: found, fetched, and put into a network."""
 
 import hashlib
-import io
 import math
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from zeroshot.backbones.keras.model_content import check_model_content
 from zeroshot.backbones.keras.network import TORCH_DEVIATION
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.errors import ArtifactError, PluginContractError
-from zeroshot.progress import terminal
 from zeroshot.storage.large_files import file_digest
 from zeroshot.tensorflow_import import import_keras
 
@@ -27,43 +26,62 @@ __all__ = [
     "build_with_top",
     "build_without_top",
     "content_of",
+    "published_place",
     "published_weights",
 ]
 
+LARGEST = 4 << 30  # bytes; the largest published weights have 1.4e9
 WEIGHTS = "a weights file, 'imagenet' or None"  # for an error
 TUNED_FILE = "backbone.weights.h5"  # Keras chooses the form by the ending
+
+
+def published_place(name: str) -> Path:
+    """Return where a file of published weights lies, or would lie.
+
+    ``name``: in ``$KERAS_HOME/models``, else ``~/.keras/models``, as for Keras.
+    """
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    return Path(os.path.expanduser(home)) / "models" / name
 
 
 def published_weights(name: str, url: str, digest: str | None) -> Path:
     """Return the local file of published weights, downloading it if need be.
 
-    A file that is there needs no TensorFlow; a download is Keras' own
-    (``keras.utils.get_file``), into a temporary folder first, so that a killed one
-    leaves nothing half-made.
-
-    ``name``: in ``$KERAS_HOME/models``, else ``~/.keras/models``. ``digest``: MD5 or
-    SHA-256 that Keras demands, hexadecimal; None where it demands none. Raises
-    ArtifactError if the file is not there, or is not the published one, and cannot be
-    downloaded; says where to put which file.
+    ``name``: see `published_place`. ``digest``: MD5 or SHA-256 that Keras demands,
+    hexadecimal; None where it demands none. Raises ArtifactError if the file is not
+    there and cannot be downloaded, or is there and is not the published one; says where
+    to put which file.
     """
-    home = os.environ.get("KERAS_HOME") or "~/.keras"
-    path = Path(home).expanduser() / "models" / name
-    state = "no such file"
-    if path.is_file():
-        algorithm = "sha256" if digest and len(digest) == 64 else "md5"
+    path = published_place(name)
+    advice = (
+        f"Get {url} and put it there under that name (the environment variable "
+        f"KERAS_HOME names the folder above it), or pass "
+        f'weights="/path/to/{path.name}".'
+    )
+    algorithm = "sha256" if digest and len(digest) == 64 else "md5"
+    if os.path.isfile(path):
         if digest is None or file_digest(path, algorithm) == digest:
             return path
-        state = "a file of other content"
-    try:
-        _download(url, digest, path)
-    except Exception as error:  # Keras raises plain Exception when it is offline
         raise ArtifactError(
-            f"Expected the weights '{path.name}' in '{path.parent}'. Got {state}, and "
-            f"the download failed: {error}. Get {url} and put it there under that name "
-            f"(the environment variable KERAS_HOME names the folder above it), or pass "
-            f'weights="/path/to/{path.name}".'
+            f"Expected the weights '{path.name}' in '{path.parent}'. Got a file of "
+            f"other content. Delete it, and it will be fetched again. Or: {advice}"
+        )
+    from zeroshot.storage.download import download  # requests takes 0.12 s
+
+    try:
+        return download(
+            url,
+            path,
+            sha256=digest if algorithm == "sha256" else None,
+            md5=digest if algorithm == "md5" else None,
+            largest=LARGEST,
+            attempts=3,
+        )
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"Expected the weights '{path.name}' in '{path.parent}'. Got no such file, "
+            f"and the download failed: {error} {advice}"
         ) from error
-    return path
 
 
 def build_without_top(
@@ -155,21 +173,6 @@ def _without_names(path: Path) -> bytes:
     return copied.read_bytes()
 
 
-def _download(url: str, digest: str | None, path: Path) -> None:
-    keras = import_keras()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Keras prints its progress on stdout, which is for results.
-    shown = terminal() or io.StringIO()
-    with (
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder,
-        redirect_stdout(shown),
-    ):
-        fetched = keras.utils.get_file(
-            path.name, url, cache_dir=folder, cache_subdir="", file_hash=digest
-        )
-        Path(fetched).replace(path)
-
-
 @contextmanager
 def _keras_defaults() -> Iterator[ModuleType]:
     """Give Keras with float32 and channels last, whatever the user has configured."""
@@ -201,6 +204,7 @@ def _set_random_weights(model: Any, seed: str) -> None:
 
 
 def _load_weights(keras: ModuleType, model: Any, row: Application, path: Path) -> None:
+    check_model_content(path)
     try:
         model.load_weights(path)
     except Exception as error:  # h5py and Keras raise many kinds for a foreign file
