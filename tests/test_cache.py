@@ -207,3 +207,12 @@ print(seen)
     (tmp_path / "done").touch()
     assert int(reader.communicate(timeout=30)[0]) > 100
     assert reader.returncode == 0
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="Not a regular file"):
+        with replace_file(tmp_path / "pipe"):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 1

@@ -40,8 +40,12 @@ def replace_file(path: Path) -> Iterator[Path]:
 
     Two processes may do it at once (the last one wins), and a killed one leaves the old
     file as it was. What it had begun is removed when ``path`` is written again; a day
-    later where files cannot be locked. The folder of ``path`` is made.
+    later where files cannot be locked. The folder of ``path`` is made. A device or a
+    pipe, which renaming would replace for everybody, is refused with an OSError.
     """
+    if path.exists() and not path.is_file():
+        kind = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(kind, "Not a regular file", str(path))
     with _temporary(path, path.suffix, _touch) as temporary:
         yield temporary
         _sync(temporary)
