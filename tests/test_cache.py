@@ -211,8 +211,8 @@ print(seen)
 
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="Not a regular file"):
-        with replace_file(tmp_path / "pipe"):
-            pass
+    refused = pytest.raises(OSError, match="Not a regular file")
+    with refused, replace_file(tmp_path / "pipe"):
+        pass
     assert (tmp_path / "pipe").is_fifo()
     assert len(list(tmp_path.iterdir())) == 1
