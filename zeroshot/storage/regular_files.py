@@ -6,7 +6,6 @@ in this package opens a model, a bundle, vectors or a matrix that was given by a
 
 import os
 import stat
-from pathlib import Path
 from typing import BinaryIO
 
 from zeroshot.errors import ArtifactError
