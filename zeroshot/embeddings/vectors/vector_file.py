@@ -81,17 +81,9 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
     """
     with ExitStack() as stack:
         plain = stack.enter_context(open_file(path))
-        unpacked: Any = None
         try:
-            start = plain.peek(16)[:16]
-            if start.startswith(b"\x1f\x8b"):
-                unpacked = gzip.GzipFile(fileobj=plain)
-            elif _BZIP2_START.match(start):
-                unpacked = _Streams(plain, bz2.BZ2Decompressor)
-            elif start.startswith(b"\xfd7zXZ\x00"):
-                unpacked = _Streams(plain, _xz)
-            elif start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-                unpacked = _only_member(open_archive(plain, path), path)
+            with _told(path):
+                unpacked = _unpacker(plain, path)
             if unpacked is None:
                 yield plain, plain
                 return
@@ -100,6 +92,20 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
             yield stack.enter_context(io.BufferedReader(reader, BLOCK)), plain
         except OSError as error:
             raise unreadable(path, error) from error
+
+
+def _unpacker(plain: io.BufferedReader, path: Path) -> Any:
+    """Return what reads a packed file, or None where it is not packed."""
+    start = plain.peek(16)[:16]
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=plain)
+    if _BZIP2_START.match(start):
+        return _Streams(plain, bz2.BZ2Decompressor)
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return _Streams(plain, _xz)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _only_member(open_archive(plain, path), path)
+    return None
 
 
 class _Streams:
