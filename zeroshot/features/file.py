@@ -65,6 +65,7 @@ FORMAT = 2
 # more would take 64 MiB.
 MOST_BLOCK = 64 << 20
 MOST_DIM = 1 << 20
+TEXT_TYPES = {"string", "large_string"}  # of pyarrow; not dictionaries, long if decoded
 # A Parquet file can claim a million rows in a few bytes.
 LARGEST_RATIO, NEVER_A_BOMB = 50, 16 << 20  # the second in bytes
 
@@ -338,6 +339,8 @@ def _open_parquet(path: Path) -> FeatureFile:
         if 4 * n * dim > limit:
             raise ValueError(f"{n} rows of {dim} numbers in so few bytes")
         names = [name for name in ("path", "label", "error") if name in schema.names]
+        if not {str(schema.field(name).type) for name in names} <= TEXT_TYPES:
+            raise ValueError("paths, labels or errors that are no text")
         texts: dict[str, list[str | None]] = {name: [] for name in names}
         for batch in file.iter_batches(BLOCK_ROWS, columns=names):
             limit -= batch.nbytes

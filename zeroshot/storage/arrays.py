@@ -65,9 +65,10 @@ class ArrayFile:
                 read = np.lib.format.read_array_header_2_0
             shape, in_columns, dtype = read(file)
             claimed, held = math.prod(shape) * dtype.itemsize, info.file_size
+            if dtype.hasobject:
+                raise ValueError(f"'{name}' holds Python objects, which need pickle")
             if (
-                dtype.hasobject
-                or min(shape, default=0) < 0
+                min(shape, default=0) < 0
                 or claimed != held - file.tell()
                 or (claimed == 0 and 0 not in shape)  # texts of no letter, any number
             ):
