@@ -7,7 +7,8 @@ images were decoded. A ``.parquet`` holds the columns ``path``, ``label``, ``err
 metadata. Neither can run code.
 
 Since format 2 ``about`` has ``sums``, a CRC-32 of every 1024 rows of features, and
-``sha256``, of all of ``about`` and the texts: what is read is what was written. A file
+``sha256``, of all of ``about`` and the texts: what is read is what was written. (Of an
+``.npz`` the archive's own checksum of the features is compared, at their end.) A file
 of format 1, or that another program wrote so, is taken as it is.
 """
 
@@ -195,7 +196,7 @@ class FeatureFile:
         read = _npz_rows if self.path.suffix.lower() == ".npz" else _parquet_rows
         start = done = 0
         with _whole(self.path):
-            for matrix in self._checked(read(self.path, self.dim)):
+            for matrix in read(self.path, self.dim, self.sums):
                 stop = start + len(matrix)
                 end = int(np.searchsorted(self.rows, stop))
                 positions = np.arange(done, end)
@@ -207,19 +208,6 @@ class FeatureFile:
                 yield as_asked(Features(wanted, errors, positions), on_error)
             if done != len(self):
                 raise ValueError(f"it has {start} rows")
-
-    def _checked(
-        self, blocks: Iterator[NDArray[np.float32]]
-    ) -> Iterator[NDArray[np.float32]]:
-        """Pass blocks on whose checksum is that of the file, where it has any."""
-        number = -1
-        for number, matrix in enumerate(blocks):
-            sums = self.sums
-            if sums is not None and sums[number : number + 1] != (crc32(matrix.data),):
-                raise ValueError(f"other features from row {number * len(matrix)} on")
-            yield matrix
-        if self.sums is not None and number + 1 != len(self.sums):
-            raise ValueError("features are missing")
 
 
 def open_if_features(images: Any) -> Any:
@@ -331,7 +319,8 @@ def _open_npz(path: Path) -> FeatureFile:
 
 
 def _open_parquet(path: Path) -> FeatureFile:
-    with _parquet(path) as file:
+    parquet = import_parquet()
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         about = file.metadata.metadata[ABOUT.encode()].decode()
         n, dim = file.metadata.num_rows, schema.field("features").type.list_size
@@ -403,7 +392,10 @@ def _shape(arrays: ArrayFile) -> tuple[int, ...]:
         return shape
 
 
-def _npz_rows(path: Path, dim: int) -> Iterator[NDArray[np.float32]]:
+def _npz_rows(
+    path: Path, dim: int, sums: tuple[int, ...] | None
+) -> Iterator[NDArray[np.float32]]:
+    # No sums: zipfile compares its own at the end, and both take as long as reading.
     step = block_rows(dim)
     with open_arrays(path) as arrays:
         n, _ = _shape(arrays)
@@ -415,19 +407,28 @@ def _npz_rows(path: Path, dim: int) -> Iterator[NDArray[np.float32]]:
             file.read(1)  # at its end, the checksum is compared
 
 
-def _parquet_rows(path: Path, dim: int) -> Iterator[NDArray[np.float32]]:
-    step, kept = block_rows(dim), np.empty((0, dim), np.float32)
-    with _parquet(path) as file:
+def _parquet_rows(
+    path: Path, dim: int, sums: tuple[int, ...] | None
+) -> Iterator[NDArray[np.float32]]:
+    step, number = block_rows(dim), -1
+    for number, matrix in enumerate(_parquet_blocks(path, dim, step)):
+        if sums is not None and sums[number : number + 1] != (crc32(matrix.data),):
+            raise ValueError(f"other features from row {number * step} on")
+        yield matrix
+    if sums is not None and number + 1 != len(sums):
+        raise ValueError("features are missing")
+
+
+def _parquet_blocks(path: Path, dim: int, step: int) -> Iterator[NDArray[np.float32]]:
+    """Yield features, ``step`` rows each time but the last."""
+    kept = np.empty((0, dim), np.float32)
+    with import_parquet().ParquetFile(path) as file:
         for batch in file.iter_batches(step, columns=["features"]):
             flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
-            kept = np.concatenate([kept, np.asarray(flat, "<f4").reshape(-1, dim)])
+            rows = np.asarray(flat, "<f4").reshape(-1, dim)
+            kept = np.concatenate([kept, rows]) if len(kept) else rows
             while len(kept) >= step:  # batches end where groups of rows do
                 yield kept[:step]
                 kept = kept[step:]
-        if len(kept):
-            yield kept
-
-
-def _parquet(path: Path) -> Any:
-    parquet = import_parquet()
-    return parquet.ParquetFile(path, page_checksum_verification=True)
+    if len(kept):
+        yield kept
