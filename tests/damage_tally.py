@@ -29,7 +29,7 @@ class Tally:
     def add(
         self, use: Callable[[], object], right: object, case: object = None
     ) -> None:
-        """Use an input, which must give the right answer or an error of ours."""
+        """Use an input: it must give the right answer, or an error of ours."""
         start = time.perf_counter()
         result = "refused"
         with warnings.catch_warnings(), suppress(ZeroShotError):
@@ -44,9 +44,9 @@ class Tally:
         """Print the counts; fail if an answer changed that must not, or for the cost."""
         grown = _peak() - self._start
         counts = ", ".join(f"{n} {result}" for result, n in self.counts.most_common())
-        print(
+        sys.stdout.write(
             f"\n{self.kind}: {counts}; slowest {self.slowest:.2f} s, peak memory "
-            f"+{grown >> 20} MiB"
+            f"+{grown >> 20} MiB\n"
         )
         assert may_change or not self.others, (self.kind, self.others[:10])
         assert self.slowest < SLOWEST

@@ -155,7 +155,10 @@ def test_npz_with_a_password_or_members_of_one_name_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="password"):
         read_features(path)
     forged(path)
-    with pytest.warns(UserWarning), zipfile.ZipFile(path, "a") as archive:
+    with (
+        pytest.warns(UserWarning, match="Duplicate name"),
+        zipfile.ZipFile(path, "a") as archive,
+    ):
         archive.writestr("features.npy", header("(1, 3)") + bytes(12))
     with pytest.raises(ArtifactError, match="own name"):
         read_features(path)

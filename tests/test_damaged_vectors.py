@@ -7,7 +7,6 @@ tests/test_damaged_vectors.py -s`` tries 80,000 and prints what became of them.
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np

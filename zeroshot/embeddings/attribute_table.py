@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ MATRIX_NAMES = ("class_vectors", "matrix", "vectors", "attributes")
 SAMPLE = 1 << 20
 # Bytes of a CSV and of a line of it: 30,000 numbers of 32 digits.
 LARGEST, LONGEST_LINE = 1 << 30, 1 << 20
+MOST_LINES = 500_000  # 1 MB can unpack to ten million rows of a number
 
 
 def read_table(path: Path) -> Table:
@@ -129,7 +131,7 @@ def _read_csv(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         ):
             reader = csv.reader(_lines(path, text), delimiter=delimiter)
             for cells in reader:
-                if not any(cell.strip() for cell in cells):
+                if not any(map(str.strip, cells)):
                     continue
                 line = reader.line_num
                 if width is None:
@@ -141,12 +143,13 @@ def _read_csv(path: Path) -> tuple[list[str], NDArray[np.float32]]:
                         continue  # a header
                 if len(cells) != width:
                     _fail(path, f"{width} cells in line {line}", f"{len(cells)}")
-                for column, cell in enumerate(cells[1:], start=2):
-                    if not _is_number(cell):
-                        expected = f"a number in line {line}, column {column}"
-                        _fail(path, expected, f"{cell[:60]!r}")
                 labels.append(cells[0].strip())
-                numbers.extend(map(float, cells[1:]))
+                try:
+                    numbers.extend(map(float, cells[1:]))
+                except ValueError:
+                    column = [*map(_is_number, cells[1:]), False].index(False) + 1
+                    expected = f"a number in line {line}, column {column + 1}"
+                    _fail(path, expected, f"{cells[column][:60]!r}")
     except UnicodeDecodeError as error:
         _fail(path, "a CSV file in UTF-8", f"another encoding ({error.reason})", error)
     except csv.Error as error:
@@ -160,10 +163,13 @@ def _read_csv(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
     """Yield the lines of a text; none without end, nor any number of them."""
     left = LARGEST
-    while line := text.readline(LONGEST_LINE):
+    for count in itertools.count():
+        if not (line := text.readline(LONGEST_LINE)):
+            return
         left -= len(line)
-        if left < 0 or (len(line) == LONGEST_LINE and not line.endswith(("\n", "\r"))):
-            expected = f"lines of less than {LONGEST_LINE} letters, {LARGEST} in all"
+        ended = len(line) < LONGEST_LINE or line.endswith(("\n", "\r"))
+        if not ended or left < 0 or count >= MOST_LINES:
+            expected = f"at most {MOST_LINES} lines of {LONGEST_LINE} letters"
             _fail(path, expected, "more")
         yield line
 

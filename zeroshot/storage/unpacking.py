@@ -80,8 +80,9 @@ def unpack_folder(archive: Path, destination: Path, *, origin: str) -> Path:
     """Unpack a tar archive, plain or by gzip, to a folder, unless it is there already.
 
     The SHA-256 of each file is recorded in ``NAME.sha256`` beside the folder, see
-    `recorded_files`. ``origin``: what error messages call the archive. Returns ``destination``. Raises
-    ArtifactError as `unpack_member`; also for more than 1,000 files.
+    `recorded_files`. ``origin``: what error messages call the archive. Returns
+    ``destination``. Raises ArtifactError as `unpack_member`; also for more than 1,000
+    files.
     """
 
     def write(file: BinaryIO, temporary: Path) -> None:

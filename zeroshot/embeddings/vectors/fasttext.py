@@ -241,7 +241,7 @@ class FastTextModel:
 
     @cached_property
     def _tables(self) -> tuple[NDArray[np.float32], dict[int, int] | None, int]:
-        """The rows; for a pruned dictionary the row of each bucket; where rows begin."""
+        """The rows; of a pruned dictionary the row of each bucket; where rows begin."""
         at = int(self._index.offsets[-1])
         pruned = None
         if self._n_pruned >= 0:

@@ -318,7 +318,7 @@ def unpacked_file(path: Path) -> Source:
 
 
 def _plain(path: Path) -> Source:
-    """Return a file that is not packed; in the cache, with checksums if it has a hash."""
+    """Return a file that is not packed; with checksums if it was fetched."""
     record = path.with_name(f"{path.name}.sha256")
     if path.parent != Path(os.path.abspath(cache_root() / "vectors")) or not (
         record.is_file()

@@ -36,7 +36,7 @@ __all__ = [
 BLOCK = 1 << 20  # bytes read at once
 SMALL = 1 << 13  # of packed streams: of a thousand tiny ones, each copies the rest
 # Against bombs. Published vectors are 2 to 4 times as large unpacked.
-MOST_TIMES, LEAST_REFUSED = 50, 8 << 20
+MOST_TIMES, LEAST_REFUSED = 50, 4 << 20
 MOST_XZ_MEMORY = 256 << 20  # bytes; "xz -9" asks for 65 MiB
 FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")  # fasttext.cc
 
@@ -77,7 +77,7 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
     itself if it is not packed. Raises ArtifactError if the file is missing or not
     regular, the archive holds no or several files, or, while the block reads, the
     packed data ends early, is damaged, or is more than 50 times as large unpacked (and
-    more than 8 MiB).
+    more than 4 MiB).
     """
     with ExitStack() as stack:
         plain = stack.enter_context(open_file(path))
@@ -185,8 +185,12 @@ def open_file(path: Path) -> io.BufferedReader:
     """
     if os.path.isdir(path) or not os.path.lexists(path):
         raise unreadable(path)
-    file: Any = open_regular(path)
-    return io.BufferedReader(file.detach(), BLOCK)
+    opened: Any = open_regular(path)
+    file = io.BufferedReader(opened.detach(), BLOCK)
+    if file.peek(1) is None:  # a "regular" file of the system that would wait
+        file.close()
+        raise unreadable(path)
+    return file
 
 
 def unreadable(path: Path, error: object = "it cannot be read") -> ArtifactError:
@@ -283,5 +287,11 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> Any:
     if members[0].flag_bits & 1:
         raise ArtifactError(
             f"Expected a zip archive without a password. Got '{path}'. Unpack it first."
+        )
+    # zipfile unpacks the other methods without a limit of memory.
+    if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArtifactError(
+            f"Expected a zip archive packed by deflate. Got '{path}', packed by "
+            f"another method. Unpack it first."
         )
     return archive.open(members[0])

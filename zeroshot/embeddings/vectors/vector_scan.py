@@ -101,7 +101,8 @@ def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> Scan:
         find, at = buffer.find, 0
         heads, begins = [], []
         while (end := find(b"\n", at)) >= 0:  # kept short, as in `scan_records`
-            heads.append(buffer[at : find(b" ", at, end)])
+            space = find(b" ", at, end)
+            heads.append(buffer[at:space] if space > 0 else b"")
             begins.append(at)
             at = end + 1
         n_lines = len(begins)
