@@ -44,7 +44,12 @@ from zeroshot.features.block import (
     refuse_other,
 )
 from zeroshot.images.decoding import PIXELS
-from zeroshot.storage.arrays import ArrayFile, open_arrays
+from zeroshot.storage.arrays import (
+    LARGEST_RATIO,
+    NEVER_A_BOMB,
+    ArrayFile,
+    open_arrays,
+)
 
 __all__ = [
     "ABOUT",
@@ -67,8 +72,6 @@ FORMAT = 2
 MOST_BLOCK = 64 << 20
 MOST_DIM = 1 << 20
 TEXT_TYPES = {"string", "large_string"}  # of pyarrow; not dictionaries, long if decoded
-# A Parquet file can claim a million rows in a few bytes.
-LARGEST_RATIO, NEVER_A_BOMB = 50, 16 << 20  # the second in bytes
 
 
 @dataclass(frozen=True)
@@ -324,6 +327,7 @@ def _open_parquet(path: Path) -> FeatureFile:
         schema = file.schema_arrow
         about = file.metadata.metadata[ABOUT.encode()].decode()
         n, dim = file.metadata.num_rows, schema.field("features").type.list_size
+        # A Parquet file can claim a million rows in a few bytes.
         limit = max(NEVER_A_BOMB, LARGEST_RATIO * path.stat().st_size)
         if 4 * n * dim > limit:
             raise ValueError(f"{n} rows of {dim} numbers in so few bytes")

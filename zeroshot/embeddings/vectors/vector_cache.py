@@ -222,7 +222,7 @@ class Source:
                 with self.content.open("rb", buffering=0) as file:
                     yield file if self.sums is None else _Checked(file, self)
         except OSError as error:
-            if self.content is not self.path:
+            if isinstance(error, FileNotFoundError) and self.content is not self.path:
                 raise self.damaged() from error
             raise unreadable(self.path, error) from error
 
