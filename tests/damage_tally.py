@@ -41,7 +41,7 @@ class Tally:
             self.others.append(case)
 
     def check(self, *, may_change: bool = False) -> None:
-        """Print the counts; fail if an answer changed that must not, or it cost much."""
+        """Print the counts; fail for another answer that may not be, or for cost."""
         grown = _peak() - self._start
         counts = ", ".join(f"{n} {result}" for result, n in self.counts.most_common())
         sys.stdout.write(

@@ -91,6 +91,16 @@ def test_file_whose_rows_or_texts_were_exchanged_is_refused(exported, tmp_path):
     assert content_of(path) == content_of(exported)
 
 
+def test_file_replaced_while_it_is_open_is_refused(exported, tmp_path):
+    path = tmp_path / exported.name
+    path.write_bytes(exported.read_bytes())
+    file = read_features(path)
+    images = [np.full((8, 8, 3), 9, np.uint8)] * 40
+    export_features(images, MeanColor(), path, labels=["x"] * 40, cache=False)
+    with pytest.raises(ArtifactError, match="changed since"):
+        next(file.blocks(on_error="nan"))
+
+
 def header(shape: str, kind: str = "<f4", version: bytes = b"\x01\x00") -> bytes:
     text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}\n"
     size = struct.pack("<H" if version == b"\x01\x00" else "<I", len(text))

@@ -7,8 +7,7 @@ images were decoded. A ``.parquet`` holds the columns ``path``, ``label``, ``err
 metadata. Neither can run code.
 
 Since format 2 ``about`` has ``sums``, a CRC-32 of every 1024 rows of features, and
-``sha256``, of all of ``about`` and the texts: what is read is what was written. (Of an
-``.npz`` the archive's own checksum of the features is compared, at their end.) A file
+``sha256``, of all of ``about`` and the texts: what is read is what was written. A file
 of format 1, or that another program wrote so, is taken as it is.
 """
 
@@ -101,6 +100,8 @@ class FeatureFile:
         Which rows of the file these are, increasing; see `take`.
     sums : tuple of int, or None
         CRC-32 of each block of rows of the file; None if it has no checksums.
+    stamp : tuple of int, or None
+        Size, time of change and inode of the file when it was opened.
     """
 
     path: Path
@@ -113,6 +114,7 @@ class FeatureFile:
     pixels: str | None
     rows: NDArray[np.int64]
     sums: tuple[int, ...] | None = None
+    stamp: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -199,7 +201,10 @@ class FeatureFile:
         read = _npz_rows if self.path.suffix.lower() == ".npz" else _parquet_rows
         start = done = 0
         with _whole(self.path):
-            for matrix in read(self.path, self.dim, self.sums):
+            if self.stamp is not None and self.stamp != _stamp(self.path):
+                raise ValueError("it was changed since it was opened")
+            blocks = read(self.path, self.dim, checked=self.sums is None)
+            for matrix in _same(blocks, self.sums):
                 stop = start + len(matrix)
                 end = int(np.searchsorted(self.rows, stop))
                 positions = np.arange(done, end)
@@ -244,8 +249,10 @@ def read_features(path: str | Path) -> FeatureFile:
         raise ArtifactError(
             f"Expected a file of features. Got '{path}': no such file. Check the path."
         )
+    open_file = _open_npz if path.suffix.lower() == ".npz" else _open_parquet
     with _whole(path):
-        return _open_npz(path) if path.suffix.lower() == ".npz" else _open_parquet(path)
+        stamp = _stamp(path)
+        return replace(open_file(path), stamp=stamp)
 
 
 def take(
@@ -280,6 +287,11 @@ def _whole(path: Path) -> Iterator[None]:
             f"Expected a file of features that 'zeroshot embed' wrote. Got '{path}', "
             f"which is damaged or something else ({error}). Write it anew."
         ) from error
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def block_rows(dim: int) -> int:
@@ -396,14 +408,24 @@ def _shape(arrays: ArrayFile) -> tuple[int, ...]:
         return shape
 
 
-def _npz_rows(
-    path: Path, dim: int, sums: tuple[int, ...] | None
+def _same(
+    blocks: Iterator[NDArray[np.float32]], sums: tuple[int, ...] | None
 ) -> Iterator[NDArray[np.float32]]:
-    # No sums: zipfile compares its own at the end, and both take as long as reading.
+    """Pass on blocks of which each has its checksum, where there are any."""
+    number = -1
+    for number, matrix in enumerate(blocks):
+        if sums is not None and sums[number : number + 1] != (crc32(matrix.data),):
+            raise ValueError(f"other features from row {number * len(matrix)} on")
+        yield matrix
+    if sums is not None and number + 1 != len(sums):
+        raise ValueError("features are missing")
+
+
+def _npz_rows(path: Path, dim: int, *, checked: bool) -> Iterator[NDArray[np.float32]]:
     step = block_rows(dim)
     with open_arrays(path) as arrays:
         n, _ = _shape(arrays)
-        with arrays.opened("features") as (_, file):
+        with arrays.opened("features", checked=checked) as (_, file):
             for start in range(0, n, step):
                 rows = min(step, n - start)
                 content = file.read(4 * dim * rows)
@@ -412,19 +434,10 @@ def _npz_rows(
 
 
 def _parquet_rows(
-    path: Path, dim: int, sums: tuple[int, ...] | None
+    path: Path, dim: int, *, checked: bool
 ) -> Iterator[NDArray[np.float32]]:
-    step, number = block_rows(dim), -1
-    for number, matrix in enumerate(_parquet_blocks(path, dim, step)):
-        if sums is not None and sums[number : number + 1] != (crc32(matrix.data),):
-            raise ValueError(f"other features from row {number * step} on")
-        yield matrix
-    if sums is not None and number + 1 != len(sums):
-        raise ValueError("features are missing")
-
-
-def _parquet_blocks(path: Path, dim: int, step: int) -> Iterator[NDArray[np.float32]]:
-    """Yield features, ``step`` rows each time but the last."""
+    del checked  # the pages' own checksums are not
+    step = block_rows(dim)
     kept = np.empty((0, dim), np.float32)
     with import_parquet().ParquetFile(path) as file:
         for batch in file.iter_batches(step, columns=["features"]):
