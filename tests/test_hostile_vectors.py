@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damage_tally import Tally
-from vector_files import model_file
+from scipy.io import savemat
+from vector_files import model_file, written
 
 from zeroshot.backbones.class_list import class_names
 from zeroshot.embeddings import Attributes, open_vectors
@@ -184,17 +185,32 @@ def test_second_stream_whose_start_is_damaged_is_no_end(tmp_path):
             open_vectors(path).lookup(["a"])
 
 
-def test_model_of_which_a_copy_in_the_cache_is_cut_while_open_is_unpacked_anew(
-    tmp_path, cache_folder
+@pytest.mark.parametrize("form", ["fasttext", "binary"])
+def test_copy_in_the_cache_that_is_cut_while_open_is_unpacked_anew(
+    form, tmp_path, cache_folder
 ):
     words = [f"w{i}" for i in range(1500)]
-    path = tmp_path / "model.gz"
-    path.write_bytes(gzip.compress(model_file(words, dim=200), 1))
+    content = model_file(words, dim=200)
+    if form == "binary":
+        vectors = np.random.default_rng(0).normal(size=(1500, 200))
+        content = written(words, vectors, "binary")
+    path = tmp_path / "vectors.gz"
+    path.write_bytes(gzip.compress(content, 1))
     embeddings = open_vectors(path)
     right = embeddings.lookup(["w1", "w1400"])[0]
     (kept,) = cache_folder.rglob("*.unpacked")
-    os.truncate(kept, 5000)
+    os.truncate(kept, 4096 * 30)
     with pytest.warns(UserWarning, match="damaged"):
-        again = embeddings.lookup(["w1400x", "w1399"])[1]
+        again = embeddings.lookup(["w1398", "w1399"])[1]
     assert again.all()
     np.testing.assert_array_equal(open_vectors(path).lookup(["w1", "w1400"])[0], right)
+
+
+def test_matlab_file_that_unpacks_to_too_much_is_refused(tmp_path):
+    path, tally = tmp_path / "table.mat", Tally("MATLAB")
+    table = {"att": np.zeros((100, 50_000)), "allclasses_names": np.array(["a"], "O")}
+    savemat(path, table, do_compression=True)
+    assert path.stat().st_size < MIB
+    tally.add(lambda: Attributes(path).lookup(["a"]), None)
+    tally.check()
+    assert tally.counts == {"refused": 1}

@@ -220,7 +220,8 @@ class Source:
                 yield io.BytesIO(self.content)
             else:
                 with self.content.open("rb", buffering=0) as file:
-                    yield file if self.sums is None else _Checked(file, self)
+                    sums = self.sums
+                    yield file if sums is None else _Checked(file, self, sums)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and self.content is not self.path:
                 raise self.damaged() from error
@@ -263,8 +264,10 @@ class Source:
 class _Checked:
     """A file of which every byte that is read is checked."""
 
-    def __init__(self, file: io.FileIO, source: Source) -> None:
-        self._file, self._source = file, source
+    def __init__(
+        self, file: io.FileIO, source: Source, sums: NDArray[np.uint32]
+    ) -> None:
+        self._file, self._source, self._sums = file, source, sums
         self._at = 0
 
     def seek(self, at: int) -> int:
@@ -276,8 +279,9 @@ class _Checked:
         self._file.seek(first)
         end = self._at + n
         content = self._file.read(end - first + -end % SUMMED)
-        found = min(end, first + len(content))
-        self._source.check(content, self._at, found, first)
+        # Also what is missing from a file that was cut: not what is beyond its end.
+        whole = len(self._sums) * SUMMED
+        self._source.check(content, self._at, min(end, whole), first)
         piece = content[self._at - first : end - first]
         self._at += len(piece)
         return piece
@@ -303,9 +307,8 @@ def unpacked_file(path: Path) -> Source:
     kept, key = cached_path(path, ".unpacked"), content_key(path, "packed")
     try:
         if (sums := _sums_of(kept, key)) is None:
-            from filelock import (
-                FileLock,
-            )  # takes 30 ms, which a plain file need not wait
+            # It takes 30 ms to import, which a plain file need not wait.
+            from filelock import FileLock
 
             kept.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(cached_path(path, ".lock")):
