@@ -27,7 +27,7 @@ from zeroshot.storage.large_files import (
     show_bytes,
     storage_error,
 )
-from zeroshot.storage.regular_files import open_regular
+from zeroshot.storage.regular_files import open_regular, read_limited
 
 __all__ = ["recorded_files", "unpack_folder", "unpack_member"]
 
@@ -36,6 +36,7 @@ BLOCK = 64 << 10  # bytes read at once; a longer name or header in a tar is refu
 LARGEST_RATIO = 50
 NEVER_A_BOMB = 64 << 20  # bytes
 MOST_FILES = 1_000  # in a folder; a SavedModel has a dozen
+MOST_OF_RECORD = MOST_FILES << 13  # bytes: a path has 4096 at most
 TAR_END = bytes(tarfile.BLOCKSIZE)
 # Bytes of a header with a name or times, and digits in a row in it: tarfile of Python
 # 3.11.7 takes 18 s for one of 64 KiB of digits. A path has at most 4096.
@@ -118,10 +119,10 @@ def recorded_files(folder: Path) -> dict[Path, str]:
     ``folder``: the one that was made, or one in it.
     """
     try:
-        lines = record_path(folder).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        text = read_limited(record_path(folder), MOST_OF_RECORD).decode()
+    except (ArtifactError, UnicodeDecodeError):
         return {}
-    pairs = (line.split(" *", 1) for line in lines if " *" in line)
+    pairs = (line.split(" *", 1) for line in text.split("\n") if " *" in line)
     return {folder.parent / name: digest for digest, name in pairs}
 
 
