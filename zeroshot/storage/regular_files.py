@@ -6,7 +6,7 @@ in this package opens a model, a bundle, vectors or a matrix that was given by a
 
 import os
 import stat
-from typing import BinaryIO
+from io import BufferedReader
 
 from zeroshot.errors import ArtifactError
 from zeroshot.escaping import escaped
@@ -22,7 +22,7 @@ _KINDS = (
 )
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, to be read.
 
     Raises ArtifactError if ``path`` names none, or it cannot be opened.
