@@ -10,15 +10,19 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from contextlib import closing
 
 import numpy as np
 import pytest
 from cli_runs import run, succeed
 
+from zeroshot.embeddings import open_vectors
 from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
+from zeroshot.embeddings.vectors.neighbours import nearest
 from zeroshot.features.store import FeatureStore
 from zeroshot.storage.large_files import readable_size
+from zeroshot.storage.unpacking import unpack_folder
 
 NAME = "glove.6B.50d"
 WORDS = {
@@ -392,6 +396,30 @@ def test_cache_verify_names_damaged_files_and_exits_1(filled):
     assert f"'{database}'" in message
     table = run("cache", "verify").stdout
     assert table.count("damaged") >= 2
+
+
+def test_cache_verify_names_damaged_copies_indexes_and_modules(cache_folder, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(10**8, 10**9, (1000, 600))
+    text = "\n".join(f"w{i} {' '.join(map(str, row))}" for i, row in enumerate(rows))
+    packed = tmp_path / "vectors.gz"
+    packed.write_bytes(gzip.compress(text.encode(), 1))
+    nearest(open_vectors(packed), "w1", 1)
+    with tarfile.open(tmp_path / "module.tar", "w") as archive:
+        archive.add(packed, "saved_model.pb")
+    module = cache_folder / "tfhub" / ("0f" * 20)
+    unpack_folder(tmp_path / "module.tar", module, origin="module")
+    kept = [*cache_folder.rglob("*.index"), *cache_folder.rglob("*.un[!i]*ed")]
+    kept += [*cache_folder.rglob("*.units"), module / "saved_model.pb"]
+    assert len(kept) == 4
+    assert [row["state"] for row in rows_of("cache", "verify")] == ["ok"] * 4
+    for file in kept:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    message = error_of("cache", "verify")
+    assert "4 damaged" in message
+    assert all(f"'{file}'" in message for file in kept)
 
 
 @pytest.mark.parametrize("kind", ["features", "vectors"])

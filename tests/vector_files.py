@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import struct
 import subprocess
 import sys
 import zipfile
@@ -54,6 +55,18 @@ def written(words: list[str], vectors: np.ndarray, form: str) -> bytes:
     ]
     text = end.join(rows)
     return text if form == "glove" else header + text + end
+
+
+def model_file(words: list[str], dim: int) -> bytes:
+    """Return a fastText ``.bin`` of words and 40 buckets of n-grams."""
+    rows = np.random.default_rng(0).normal(size=(len(words) + 40, dim))
+    n = len(words)
+    arguments = (dim, 5, 5, 1, 5, 1, 1, 2, 40, 3, 5, 100)
+    head = struct.pack("<ii12id", 793712314, 12, *arguments, 1e-4)
+    entries = [word.encode() + b"\0" + struct.pack("<qb", 1, 0) for word in words]
+    dictionary = struct.pack("<3i2q", n, n, 0, n, -1) + b"".join(entries)
+    shape = struct.pack("<?2q", False, *rows.shape)
+    return head + dictionary + shape + rows.astype("<f4").tobytes()
 
 
 def start_lookup(path: Path, *words: str, before: str = "") -> subprocess.Popen[str]:

@@ -9,10 +9,14 @@ import numpy as np
 from zeroshot.backbones.imagenet_classes import imagenet_classes
 from zeroshot.backbones.spec_options import existing_file
 from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.storage.regular_files import read_limited
 
 __all__ = ["IMAGENET", "Classes", "class_names"]
 
 IMAGENET = "imagenet-1k"
+LARGEST = (
+    16 << 20
+)  # bytes of a file; the names of ImageNet's 21,841 classes take 0.8 MB
 
 Classes: TypeAlias = str | Path | Sequence[str]
 """``"imagenet-1k"``, the path of a text file, or names."""
@@ -43,10 +47,9 @@ def class_names(classes: Classes) -> tuple[tuple[str, ...], ...]:
 def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        for number, line in enumerate(read_limited(path, LARGEST).splitlines(True), 1):
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
         raise ArtifactError(
             f"Expected UTF-8 text, one class on each line. Got line {max(number, 1)} "
             f"of '{path}': {error}. Save the file as UTF-8."

@@ -1,6 +1,7 @@
 """The commands about the cache: list, verify, clear."""
 
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,11 +62,11 @@ def _list(output: Annotated[Format, FORMAT] = Format.table) -> None:
 
 
 def _verify(output: Annotated[Format, FORMAT] = Format.table) -> None:
-    """Read downloads and features again and tell which are damaged.
+    """Read all that is kept again and tell which files are damaged.
 
     Downloads are compared with the hash recorded when they were fetched ("unrecorded":
-    put there by hand, so there is none), features with their checksum. What was worked
-    out from vector files is checked at every use. Exit code 1 if something is damaged.
+    put there by hand, so there is none), files of modules with that of their unpacking,
+    all others with their own checksums. Exit code 1 if something is damaged.
     """
     from zeroshot.progress import progress_bar
     from zeroshot.storage.contents import list_cache
@@ -74,8 +75,7 @@ def _verify(output: Annotated[Format, FORMAT] = Format.table) -> None:
         (entry.kind, path)
         for entry in list_cache()
         for path in entry.paths
-        if path.parent.name == "vectors"
-        or (entry.kind == "features" and path.suffix == ".sqlite")
+        if entry.kind != "other" or path.parent.name == "vectors"
     ]
     rows = []
     with progress_bar("checking files", len(todo)) as advance:
@@ -96,21 +96,39 @@ def _verify(output: Annotated[Format, FORMAT] = Format.table) -> None:
 
 
 def _check(kind: str, path: Path) -> tuple[str, str] | None:
-    """Return state and reason of a file; None where it tells of itself when used."""
+    """Return state and reason of a file; None where there is nothing to tell of it."""
+    from zeroshot.embeddings.vectors.vector_cache import damage_of
     from zeroshot.features.store import FeatureStore
-    from zeroshot.storage.large_files import recorded_hash, verify
+    from zeroshot.storage.cache import cache_root
+    from zeroshot.storage.contents import is_worked_out
+    from zeroshot.storage.large_files import file_digest, recorded_hash, verify
+    from zeroshot.storage.unpacking import recorded_files
 
-    if kind == "features":
-        with closing(FeatureStore(path, 0)) as store:
-            reason = store.damage()
-        return ("damaged", reason) if reason else ("ok", "")
-    if recorded_hash(path) is None:
-        return ("unrecorded", "") if kind == "other" else None
+    reason = ""
     try:
-        verify(path)
-    except ArtifactError as error:
-        return "damaged", str(error)
-    return "ok", ""
+        if kind == "features" and path.suffix == ".sqlite":
+            with closing(FeatureStore(path, 0)) as store:
+                reason = store.damage()
+        elif kind == "networks" and path.suffix == ".tflite":
+            content = path.read_bytes()
+            if sha256(content[32:]).digest() != content[:32]:
+                reason = "its checksum is another"
+        elif kind == "tfhub":
+            module = path.relative_to(cache_root() / kind).parts[0]
+            recorded = recorded_files(cache_root() / kind / module)
+            if path not in recorded:
+                return None
+            if file_digest(path, "sha256") != recorded[path]:
+                reason = "it is not what was unpacked"
+        elif is_worked_out(path):
+            reason = damage_of(path)
+        elif kind != "features" and recorded_hash(path) is not None:
+            verify(path)
+        else:
+            return ("unrecorded", "") if kind == "other" else None
+    except (ArtifactError, OSError) as error:
+        reason = str(error)
+    return ("damaged", reason) if reason else ("ok", "")
 
 
 def _clear(

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -13,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from zeroshot.embeddings.matlab_file import read_matlab
 from zeroshot.embeddings.vectors.vector_file import (
-    check_regular,
     describe_content,
     open_archive,
+    open_file,
     open_stream,
 )
 from zeroshot.errors import ArtifactError
+from zeroshot.storage.arrays import open_arrays
 
 __all__ = ["Table", "checked_table", "read_table", "recognise_table"]
 
@@ -26,7 +29,9 @@ Table = tuple[tuple[str, ...], NDArray[np.float32]]
 LABEL_NAMES = ("class_names", "labels", "words")
 MATRIX_NAMES = ("class_vectors", "matrix", "vectors", "attributes")
 SAMPLE = 1 << 20
-LARGEST = 1 << 30  # bytes of a CSV, unpacked: a small file can unpack to zeros for ever
+# Bytes of a CSV and of a line of it: 30,000 numbers of 32 digits.
+LARGEST, LONGEST_LINE = 1 << 30, 1 << 20
+MOST_LINES = 500_000  # 1 MB can unpack to ten million rows of a number
 
 
 def read_table(path: Path) -> Table:
@@ -47,11 +52,12 @@ def recognise_table(path: Path) -> Literal["npz", "mat", "csv"] | None:
 
     Raises ArtifactError if the file cannot be read.
     """
-    if _is_archive(path):
-        with open_archive(path, path) as archive:
-            names = archive.namelist()
-        if names and all(name.endswith(".npy") for name in names):
-            return "npz"
+    with open_file(path) as file:
+        if file.peek(2)[:2] == b"PK":
+            with open_archive(file, path) as archive:
+                names = archive.namelist()
+            if names and all(name.endswith(".npy") for name in names):
+                return "npz"
     with open_stream(path) as stream:
         sample = stream.read(SAMPLE)
     if sample.startswith(b"MATLAB "):
@@ -78,24 +84,21 @@ def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table
             matrix = np.ma.filled(matrix.astype(np.float64), np.nan)
         given = np.asarray(matrix)
         # Text would be parsed, and parts of complex numbers lost: "same_kind" refuses.
-        is_real = given.dtype == object and all(isinstance(v, Real) for v in given.flat)
-        with np.errstate(invalid="ignore"):  # a signalling NaN, refused below
-            exact = given.astype(
-                np.float64, casting="unsafe" if is_real else "same_kind"
-            )
+        if given.dtype == object and all(isinstance(v, Real) for v in given.flat):
+            given = given.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            table = given.astype(np.float32, casting="same_kind")
     except (TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(
             f"Expected a matrix of numbers for {where}. Got something else: {error}. "
             f"Give rows of equal length."
         ) from error
-    if exact.ndim != 2 or exact.shape[0] != len(labels) or exact.size == 0:
+    if table.ndim != 2 or table.shape[0] != len(labels) or table.size == 0:
         raise ArtifactError(
             f"Expected a matrix of shape ({len(labels)}, dim), a row for each label, "
-            f"for {where}. Got shape {exact.shape}. Give at least one label and one "
+            f"for {where}. Got shape {table.shape}. Give at least one label and one "
             f"number for each."
         )
-    with np.errstate(over="ignore", invalid="ignore"):  # becomes inf, refused below
-        table = exact.astype(np.float32)
     no_direction = "a vector that is not all zeros (such a one has no direction)"
     for expected, bad in (
         ("finite float32 numbers", ~np.isfinite(table).all(axis=1)),
@@ -111,59 +114,64 @@ def checked_table(labels: Sequence[str], matrix: ArrayLike, where: str) -> Table
     return tuple(labels), table
 
 
-def _is_archive(path: Path) -> bool:
-    check_regular(path)
-    try:
-        with path.open("rb") as file:
-            return file.read(2) == b"PK"
-    except OSError:
-        return False  # told by open_stream, in the same words for every kind of file
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[list[float]]]:
+def _read_csv(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+    labels: list[str] = []
+    numbers = array("f")  # a small file can hold millions of "0," or unpack to them
+    width, reader = None, None
     with open_stream(path) as stream:
-        content = stream.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        _fail(path, f"at most {LARGEST >> 20} MiB of text", "more")
-    foreign = describe_content(content)
-    if foreign is not None:
+        start = stream.read(SAMPLE)
+    if (foreign := describe_content(start)) is not None:
         _fail(path, "a CSV, .npz or .mat file of class attributes", foreign)
+    first_line = start.lstrip().partition(b"\n")[0]
+    delimiter = max(",;\t", key=lambda mark: first_line.count(mark.encode()))
     try:
-        text = content.decode("utf-8-sig")
+        with (
+            open_stream(path) as stream,
+            io.TextIOWrapper(stream, "utf-8-sig", newline="") as text,
+        ):
+            reader = csv.reader(_lines(path, text), delimiter=delimiter)
+            for cells in reader:
+                if not any(map(str.strip, cells)):
+                    continue
+                line = reader.line_num
+                if width is None:
+                    width = len(cells)
+                    if width < 2:
+                        expected = "a label and numbers in each line"
+                        _fail(path, expected, f"{cells[0][:60]!r}")
+                    if not cells[0].strip() or not all(map(_is_number, cells[1:])):
+                        continue  # a header
+                if len(cells) != width:
+                    _fail(path, f"{width} cells in line {line}", f"{len(cells)}")
+                labels.append(cells[0].strip())
+                try:
+                    numbers.extend(map(float, cells[1:]))
+                except ValueError:
+                    column = [*map(_is_number, cells[1:]), False].index(False) + 1
+                    expected = f"a number in line {line}, column {column + 1}"
+                    _fail(path, expected, f"{cells[column][:60]!r}")
     except UnicodeDecodeError as error:
         _fail(path, "a CSV file in UTF-8", f"another encoding ({error.reason})", error)
-    first_line = text.lstrip().partition("\n")[0]
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=max(",;\t", key=first_line.count)
-    )
-    labels: list[str] = []
-    rows: list[list[float]] = []
-    width = None
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            line = reader.line_num
-            if width is None:
-                width = len(cells)
-                if width < 2:
-                    expected = "a label and numbers in each line"
-                    _fail(path, expected, f"{cells[0][:60]!r}")
-                if not cells[0].strip() or not all(map(_is_number, cells[1:])):
-                    continue  # a header
-            if len(cells) != width:
-                _fail(path, f"{width} cells in line {line}", f"{len(cells)}")
-            for column, cell in enumerate(cells[1:], start=2):
-                if not _is_number(cell):
-                    expected = f"a number in line {line}, column {column}"
-                    _fail(path, expected, f"{cell[:60]!r}")
-            labels.append(cells[0].strip())
-            rows.append([float(cell) for cell in cells[1:]])
     except csv.Error as error:
-        _fail(path, "a CSV file", f"line {reader.line_num}: {error}", error)
-    if not rows:
+        line = reader.line_num if reader else 1
+        _fail(path, "a CSV file", f"line {line}: {error}", error)
+    if width is None or not labels:
         _fail(path, "a line with a label and numbers", "none")
-    return labels, rows
+    return labels, np.frombuffer(numbers, np.float32).reshape(-1, width - 1)
+
+
+def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+    """Yield the lines of a text; none without end, nor any number of them."""
+    left = LARGEST
+    for count in itertools.count():
+        if not (line := text.readline(LONGEST_LINE)):
+            return
+        left -= len(line)
+        ended = len(line) < LONGEST_LINE or line.endswith(("\n", "\r"))
+        if not ended or left < 0 or count >= MOST_LINES:
+            expected = f"at most {MOST_LINES} lines of {LONGEST_LINE} letters"
+            _fail(path, expected, "more")
+        yield line
 
 
 def _is_number(cell: str) -> bool:
@@ -176,8 +184,8 @@ def _is_number(cell: str) -> bool:
 
 def _read_npz(path: Path) -> tuple[list[str], NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            inside = list(archive.files)
+        with open_arrays(path) as archive:
+            inside = archive.names
             label_name = next((name for name in LABEL_NAMES if name in inside), None)
             matrix_name = next((name for name in MATRIX_NAMES if name in inside), None)
             if label_name is None or matrix_name is None:
@@ -185,9 +193,9 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[Any]]:
                     path,
                     f"an array of labels named {' or '.join(map(repr, LABEL_NAMES))} "
                     f"and a matrix named {' or '.join(map(repr, MATRIX_NAMES))}",
-                    f"the arrays {', '.join(map(repr, inside))}",
+                    f"the arrays {', '.join(map(repr, inside[:20]))}",
                 )
-            names, matrix = archive[label_name], archive[matrix_name]
+            names, matrix = archive.read(label_name), archive.read(matrix_name)
     except ArtifactError:
         raise
     # A damaged header may cause anything: NumPy parses it as Python.
@@ -200,7 +208,10 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[Any]]:
         _fail(path, f"numbers in '{matrix_name}'", f"type {matrix.dtype}")
     if names.dtype.kind == "S":
         return [str(n, "utf-8", "surrogateescape") for n in names.tolist()], matrix
-    return names.tolist(), matrix
+    try:
+        return names.tolist(), matrix
+    except ValueError as error:  # no characters
+        _fail(path, f"a list of text in '{label_name}'", str(error), error)
 
 
 def _read_mat(path: Path) -> tuple[list[str], NDArray[Any]]:

@@ -153,10 +153,14 @@ class Attributes(WordTable, SupportsClassIds):
         labels, matrix = self.table
         row_of: dict[str, int] = {}
         ambiguous: dict[str, list[int]] = {}
-        for row, label in enumerate(labels):
-            first = row_of.setdefault(label, row)
-            if not np.array_equal(matrix[first], matrix[row]):
-                ambiguous.setdefault(label, [first + 1]).append(row + 1)
+        first = np.fromiter(
+            (row_of.setdefault(label, row) for row, label in enumerate(labels)),
+            np.intp,
+            len(labels),
+        )
+        for row in np.flatnonzero((matrix[first] != matrix).any(axis=1)).tolist():
+            rows = ambiguous.setdefault(labels[row], [int(first[row]) + 1])
+            rows.append(row + 1)
         for label in ambiguous:
             del row_of[label]
         return row_of, ambiguous

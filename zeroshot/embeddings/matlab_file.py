@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.errors import ArtifactError
+from zeroshot.storage.arrays import LARGEST_RATIO, NEVER_A_BOMB, open_arrays
 
 __all__ = ["read_matlab"]
 
-TIME_LIMIT = 600  # seconds
-MEMORY_LIMIT = 2 << 30  # bytes, and 20 for each one of the file, which may be packed
+TIME_LIMIT = 60  # seconds, and one for each MB of the file
+MEMORY_LIMIT = 1 << 30  # bytes, and 20 for each one of the file, which may be packed
 
 
 def read_matlab(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -47,7 +48,7 @@ def read_matlab(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
                 command,
                 capture_output=True,
                 env={**os.environ, **search},
-                timeout=TIME_LIMIT,
+                timeout=TIME_LIMIT + path.stat().st_size // 1_000_000,
                 check=True,
             )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
@@ -57,8 +58,15 @@ def read_matlab(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
                 f"SciPy cannot read ({said.rpartition(chr(10))[2] or 'it crashes'}). "
                 f"Save it in MATLAB with the option '-v7', or fetch it again."
             ) from None
-        with np.load(out, allow_pickle=False) as variables:
-            return dict(variables)
+        size, largest = path.stat().st_size, out.stat().st_size
+        if largest > max(NEVER_A_BOMB, LARGEST_RATIO * size):
+            raise ArtifactError(
+                f"Expected a MATLAB file some times as large unpacked. Got "
+                f"{largest >> 20} MiB in '{path}', packed in {size} bytes. Save it "
+                f"again with the option '-v6' if you trust it."
+            )
+        with open_arrays(out) as variables:
+            return {name: variables.read(name) for name in variables.names}
 
 
 def _extract(path: Path, out: str, names: list[str]) -> None:

@@ -4,12 +4,14 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,14 @@ from zeroshot.backbones.base import Backbone
 from zeroshot.errors import ArtifactError, LabelError
 from zeroshot.escaping import escaped
 from zeroshot.features.block import Features, OnError
-from zeroshot.features.file import ABOUT, FORMAT, SUFFIXES, import_parquet
+from zeroshot.features.file import (
+    ABOUT,
+    FORMAT,
+    SUFFIXES,
+    block_rows,
+    digest,
+    import_parquet,
+)
 from zeroshot.features.pipeline import iter_features, warn_of_bad_images
 from zeroshot.images.decoding import PIXELS
 from zeroshot.images.sources import ImageSource, image_sources
@@ -149,14 +158,38 @@ class _Rows:
     about: dict[str, Any]
     positions: list[int] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
+    sums: list[int] = field(default_factory=list)
 
     def noted(self, blocks: Iterable[Features]) -> Iterator[Features]:
         """Pass blocks on; at the end there must be as many images as labels."""
+        step, check = block_rows(self.dim), 0
         for block in blocks:
+            matrix = np.ascontiguousarray(block.matrix, "<f4")
+            first = len(self.positions)  # among all rows
+            borders = range(first - first % step, first + len(matrix) + step, step)
+            for start, stop in pairwise(borders):
+                rows = matrix[max(start - first, 0) : stop - first]
+                check = crc32(rows.data, check)
+                if stop <= first + len(matrix):
+                    self.sums.append(check)
+                    check = 0
             self.positions += block.positions.tolist()
             self.errors |= block.errors
             yield block
+        if len(self.positions) % step:
+            self.sums.append(check)
         _check_labels(self.labels, len(self.names))
+
+    def record(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[str | None] | None,
+        errors: Mapping[int, str],
+    ) -> str:
+        """Return what is told about the rows, with checksums of all that is written."""
+        about = self.about | {"sums": self.sums}
+        paths = paths if any(paths) else []
+        return json.dumps(about | {"sha256": digest(about, paths, labels, errors)})
 
     def texts(self, positions: list[int]) -> dict[str, list[str | None]]:
         """Return the columns of text of some images."""
@@ -223,13 +256,23 @@ def _write_npz(out: Path, rows: _Rows, blocks: Iterable[Features]) -> None:
             else np.empty(shape, "<f4"),
             "error_rows": np.array(list(errors), "<i8"),
             "errors": np.array(list(errors.values()), np.str_),
-            "about": np.array(json.dumps(rows.about)),
         }
         if any(texts["path"]):
             arrays["paths"] = np.array([path or "" for path in texts["path"]], np.str_)
         if "label" in texts:
             arrays["labels"] = np.array(texts["label"], np.str_)
-        np.savez(file, **arrays)
+        # As they are read again: arrays of text lose zeros at the end.
+        as_read = {
+            name: array.tolist()
+            for name, array in arrays.items()
+            if array.dtype.kind == "U"
+        }
+        about = rows.record(
+            as_read.get("paths", []),
+            as_read.get("labels"),
+            dict(zip(errors, as_read["errors"], strict=True)),
+        )
+        np.savez(file, **arrays, about=np.array(about))
 
 
 def _write_parquet(out: Path, rows: _Rows, blocks: Iterable[Features]) -> None:
@@ -240,16 +283,21 @@ def _write_parquet(out: Path, rows: _Rows, blocks: Iterable[Features]) -> None:
     if rows.labels is None:
         del columns["label"]
     columns["features"] = pa.list_(pa.float32(), rows.dim)
-    schema = pa.schema(columns, {ABOUT: json.dumps(rows.about)})
+    schema = pa.schema(columns)
     # Floats of features do not compress; decoding them costs a second a GB.
     with parquet.ParquetWriter(
-        out, schema, compression="none", use_dictionary=False
+        out, schema, compression="none", use_dictionary=False, write_page_checksum=True
     ) as file:
         for block in blocks:
             flat = pa.array(block.matrix.ravel(), pa.float32())
             cells = {
-                name: [None if text is None else escaped(text) for text in texts]
-                for name, texts in rows.texts(block.positions.tolist()).items()
+                name: [None if text is None else escaped(text) for text in column]
+                for name, column in rows.texts(block.positions.tolist()).items()
             }
             cells["features"] = pa.FixedSizeListArray.from_arrays(flat, rows.dim)
             file.write_table(pa.table(cells, schema=schema))
+        texts = rows.texts(rows.positions)
+        errors = {i: e for i, e in enumerate(texts["error"]) if e is not None}
+        paths = [path or "" for path in texts["path"]]
+        about = rows.record(paths, texts.get("label"), errors)
+        file.add_key_value_metadata({ABOUT: about})

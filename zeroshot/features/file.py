@@ -5,18 +5,23 @@ An ``.npz`` holds ``features`` (n, dim), ``paths``, ``labels`` (where there are 
 images were decoded. A ``.parquet`` holds the columns ``path``, ``label``, ``error``
 (texts as `zeroshot.escaping.escaped` gives them) and ``features``, and ``about`` in its
 metadata. Neither can run code.
+
+Since format 2 ``about`` has ``sums``, a CRC-32 of every 1024 rows of features, and
+``sha256``, of all of ``about`` and the texts: what is read is what was written. A file
+of format 1, or that another program wrote so, is taken as it is.
 """
 
+import hashlib
 import json
 import os
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 from warnings import warn
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +43,20 @@ from zeroshot.features.block import (
     refuse_other,
 )
 from zeroshot.images.decoding import PIXELS
+from zeroshot.storage.arrays import (
+    LARGEST_RATIO,
+    NEVER_A_BOMB,
+    ArrayFile,
+    open_arrays,
+)
 
 __all__ = [
     "ABOUT",
     "FORMAT",
     "SUFFIXES",
     "FeatureFile",
+    "block_rows",
+    "digest",
     "import_parquet",
     "open_if_features",
     "read_features",
@@ -52,7 +65,12 @@ __all__ = [
 
 SUFFIXES = (".npz", ".parquet")
 ABOUT = "about"
-FORMAT = 1
+FORMAT = 2
+# Of this size their checksums are compared; fewer rows than `BLOCK_ROWS` only where
+# more would take 64 MiB.
+MOST_BLOCK = 64 << 20
+MOST_DIM = 1 << 20
+TEXT_TYPES = {"string", "large_string"}  # of pyarrow; not dictionaries, long if decoded
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,10 @@ class FeatureFile:
         How its images were decoded, see `zeroshot.images.decoding.PIXELS`.
     rows : ndarray of shape (n,), int64
         Which rows of the file these are, increasing; see `take`.
+    sums : tuple of int, or None
+        CRC-32 of each block of rows of the file; None if it has no checksums.
+    stamp : tuple of int, or None
+        Size, time of change and inode of the file when it was opened.
     """
 
     path: Path
@@ -91,6 +113,8 @@ class FeatureFile:
     versions: dict[str, str]
     pixels: str | None
     rows: NDArray[np.int64]
+    sums: tuple[int, ...] | None = None
+    stamp: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -177,7 +201,10 @@ class FeatureFile:
         read = _npz_rows if self.path.suffix.lower() == ".npz" else _parquet_rows
         start = done = 0
         with _whole(self.path):
-            for matrix in read(self.path, self.dim):
+            if self.stamp is not None and self.stamp != _stamp(self.path):
+                raise ValueError("it was changed since it was opened")
+            blocks = read(self.path, self.dim, checked=self.sums is None)
+            for matrix in _same(blocks, self.sums):
                 stop = start + len(matrix)
                 end = int(np.searchsorted(self.rows, stop))
                 positions = np.arange(done, end)
@@ -222,8 +249,10 @@ def read_features(path: str | Path) -> FeatureFile:
         raise ArtifactError(
             f"Expected a file of features. Got '{path}': no such file. Check the path."
         )
+    open_file = _open_npz if path.suffix.lower() == ".npz" else _open_parquet
     with _whole(path):
-        return _open_npz(path) if path.suffix.lower() == ".npz" else _open_parquet(path)
+        stamp = _stamp(path)
+        return replace(open_file(path), stamp=stamp)
 
 
 def take(
@@ -260,14 +289,42 @@ def _whole(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def block_rows(dim: int) -> int:
+    """Return how many rows of features a checksum is of."""
+    return min(BLOCK_ROWS, max(1, MOST_BLOCK // (4 * dim)))
+
+
+def digest(
+    about: Mapping[str, Any],
+    paths: Sequence[str],
+    labels: Sequence[str | None] | None,
+    errors: Mapping[int, str],
+) -> str:
+    """Return the SHA-256 of what a file holds beside its features.
+
+    ``about`` without ``"sha256"``. ``paths``: empty where all of them are.
+    """
+    hashed = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for texts in (paths, labels, [str(row) for row in errors], list(errors.values())):
+        hashed.update(b"-" if texts is None else b"%d" % len(texts))
+        for text in texts or ():
+            content = str(text).encode("utf-8", "surrogatepass")
+            hashed.update(b" %d " % len(content) + content)
+    return hashed.hexdigest()
+
+
 def _open_npz(path: Path) -> FeatureFile:
-    with zipfile.ZipFile(path) as archive, archive.open("features.npy") as file:
-        shape = _array_shape(file)
-    with np.load(path, allow_pickle=False) as arrays:
-        names = [name for name in ("paths", "labels", "errors") if name in arrays]
-        texts = {name: arrays[name] for name in names}
-        about, rows = arrays[ABOUT].item(), arrays["error_rows"].tolist()
-    if any(cells.dtype.kind != "U" for cells in texts.values()):
+    with open_arrays(path) as arrays:
+        shape = _shape(arrays)
+        names = [name for name in ("paths", "labels", "errors") if name in arrays.names]
+        texts = {name: arrays.read(name) for name in names}
+        about, rows = arrays.read(ABOUT).item(), arrays.read("error_rows").tolist()
+    if any(cells.dtype.kind != "U" or cells.ndim != 1 for cells in texts.values()):
         raise ValueError("paths, labels or errors that are no text")
     lists = {name: cells.tolist() for name, cells in texts.items()}
     errors = dict(zip(rows, lists["errors"], strict=True))
@@ -277,18 +334,31 @@ def _open_npz(path: Path) -> FeatureFile:
 
 
 def _open_parquet(path: Path) -> FeatureFile:
-    with import_parquet().ParquetFile(path) as file:
+    parquet = import_parquet()
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
-        about = schema.metadata[ABOUT.encode()].decode()
-        shape = file.metadata.num_rows, schema.field("features").type.list_size
-        columns = file.read([name for name in schema.names if name != "features"])
-    texts = {
-        name: [unescaped(text) if text else text for text in cells]
-        for name, cells in columns.to_pydict().items()
-    }
+        about = file.metadata.metadata[ABOUT.encode()].decode()
+        n, dim = file.metadata.num_rows, schema.field("features").type.list_size
+        # A Parquet file can claim a million rows in a few bytes.
+        limit = max(NEVER_A_BOMB, LARGEST_RATIO * path.stat().st_size)
+        if 4 * n * dim > limit:
+            raise ValueError(f"{n} rows of {dim} numbers in so few bytes")
+        names = [name for name in ("path", "label", "error") if name in schema.names]
+        if not {str(schema.field(name).type) for name in names} <= TEXT_TYPES:
+            raise ValueError("paths, labels or errors that are no text")
+        texts: dict[str, list[str | None]] = {name: [] for name in names}
+        for batch in file.iter_batches(BLOCK_ROWS, columns=names):
+            limit -= batch.nbytes
+            if limit < 0:
+                raise ValueError("longer texts than so few bytes hold")
+            for name, cells in batch.to_pydict().items():
+                texts[name] += [unescaped(text) if text else text for text in cells]
     paths = [text or "" for text in texts["path"]]
     errors = {i: text for i, text in enumerate(texts["error"]) if text is not None}
-    return _assembled(path, about, shape, paths, texts.get("label"), errors)
+    labels = None
+    if "label" in texts:
+        labels = [text for text in texts["label"] if text is not None]
+    return _assembled(path, about, (n, dim), paths, labels, errors)
 
 
 def _assembled(
@@ -307,45 +377,75 @@ def _assembled(
         )
     n, dim = shape
     fits = len(paths) in (0, n) and (labels is None or len(labels) == n)
-    if not fits or not all(0 <= row < n for row in errors):
+    if not fits or not all(0 <= row < n for row in errors) or not 0 < dim <= MOST_DIM:
         raise ValueError("paths, labels and features are of different lengths")
+    paths = paths if any(paths) else []
+    sums = None
+    if record["format"] > 1 or "sha256" in record:
+        recorded = record.pop("sha256")
+        if recorded != digest(record, paths, labels, errors):
+            raise ValueError("its texts or its record are not as they were written")
+        sums = tuple(record["sums"])
     return FeatureFile(
         path,
         dim,
-        paths if any(paths) else [],
+        paths,
         None if labels is None else np.array(labels, np.str_),
         errors,
         {key: record["backbone"][key] for key in ("name", "spec", "fingerprint")},
         record["versions"],
         record.get("pixels"),
         np.arange(n),
+        sums,
     )
 
 
-def _array_shape(file: Any) -> tuple[int, ...]:
-    """Read the header of an array and leave the file at its first number."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        read = np.lib.format.read_array_header_2_0
-    shape, in_columns, dtype = read(file)
-    if dtype != np.float32 or in_columns or len(shape) != 2:
-        raise ValueError(f"features of {dtype} and shape {shape}")
-    return tuple(shape)
+def _shape(arrays: ArrayFile) -> tuple[int, ...]:
+    with arrays.opened("features") as (form, _):
+        shape = tuple(form["shape"])
+        if form["dtype"] != np.float32 or form["order"] != "C" or len(shape) != 2:
+            raise ValueError(f"features of {form['dtype']} and shape {shape}")
+        return shape
 
 
-def _npz_rows(path: Path, dim: int) -> Iterator[NDArray[np.float32]]:
-    with zipfile.ZipFile(path) as archive, archive.open("features.npy") as file:
-        n, _ = _array_shape(file)
-        for start in range(0, n, BLOCK_ROWS):
-            rows = min(BLOCK_ROWS, n - start)
-            content = file.read(4 * dim * rows)
-            yield np.frombuffer(content, "<f4").reshape(rows, dim)
-        file.read(1)  # at its end, the checksum is compared
+def _same(
+    blocks: Iterator[NDArray[np.float32]], sums: tuple[int, ...] | None
+) -> Iterator[NDArray[np.float32]]:
+    """Pass on blocks of which each has its checksum, where there are any."""
+    number = -1
+    for number, matrix in enumerate(blocks):
+        if sums is not None and sums[number : number + 1] != (crc32(matrix.data),):
+            raise ValueError(f"other features from row {number * len(matrix)} on")
+        yield matrix
+    if sums is not None and number + 1 != len(sums):
+        raise ValueError("features are missing")
 
 
-def _parquet_rows(path: Path, dim: int) -> Iterator[NDArray[np.float32]]:
+def _npz_rows(path: Path, dim: int, *, checked: bool) -> Iterator[NDArray[np.float32]]:
+    step = block_rows(dim)
+    with open_arrays(path) as arrays:
+        n, _ = _shape(arrays)
+        with arrays.opened("features", checked=checked) as (_, file):
+            for start in range(0, n, step):
+                rows = min(step, n - start)
+                content = file.read(4 * dim * rows)
+                yield np.frombuffer(content, "<f4").reshape(rows, dim)
+            file.read(1)  # at its end, the checksum is compared
+
+
+def _parquet_rows(
+    path: Path, dim: int, *, checked: bool
+) -> Iterator[NDArray[np.float32]]:
+    del checked  # the pages' own checksums are not
+    step = block_rows(dim)
+    kept = np.empty((0, dim), np.float32)
     with import_parquet().ParquetFile(path) as file:
-        for batch in file.iter_batches(BLOCK_ROWS, columns=["features"]):
+        for batch in file.iter_batches(step, columns=["features"]):
             flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
-            yield np.asarray(flat, np.float32).reshape(-1, dim)
+            rows = np.asarray(flat, "<f4").reshape(-1, dim)
+            kept = np.concatenate([kept, rows]) if len(kept) else rows
+            while len(kept) >= step:  # batches end where groups of rows do
+                yield kept[:step]
+                kept = kept[step:]
+    if len(kept):
+        yield kept

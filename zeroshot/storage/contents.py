@@ -15,14 +15,21 @@ from pathlib import Path
 from zeroshot.errors import ArtifactError
 from zeroshot.storage.cache import cache_root
 
-__all__ = ["KINDS", "CachedFiles", "clear_cache", "free_space", "list_cache"]
+__all__ = [
+    "KINDS",
+    "CachedFiles",
+    "clear_cache",
+    "free_space",
+    "is_worked_out",
+    "list_cache",
+]
 
 _DIGEST = "[0-9a-f]{16,64}"
 KINDS = {
     "features": rf".+-{_DIGEST}\.sqlite|{_DIGEST}/({_DIGEST}\.features|backbone\.txt)",
     "networks": rf"{_DIGEST}\.tflite",
     "tfhub": rf"{_DIGEST}([.-][^/]*)?(/.*)?",
-    "vectors": rf".+-{_DIGEST}\.(index|unpacked|units)",
+    "vectors": rf".+-{_DIGEST}\.(index|sums|unpacked|units)",
 }
 """The folders in the cache, and how the files in each that we make are named: by a
 digest. What was fetched has its name from elsewhere, and a record of its hash beside
@@ -98,6 +105,13 @@ def clear_cache(*kinds: str) -> int:
             with suppress(OSError):  # something that is not ours lies there
                 emptied.rmdir()
     return sum(files.size for files in wanted)
+
+
+def is_worked_out(path: Path) -> bool:
+    """Return whether a file was made from one of word vectors, by its path."""
+    return path.parent.name == "vectors" and bool(
+        re.fullmatch(KINDS["vectors"], path.name)
+    )
 
 
 def free_space(folder: Path) -> int:

@@ -15,7 +15,7 @@ import mmap
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,8 +24,12 @@ from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import check_words
 from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
-from zeroshot.embeddings.vectors.vector_cache import open_source, unpacked_file
-from zeroshot.embeddings.vectors.vector_file import FASTTEXT_MAGIC, is_fasttext
+from zeroshot.embeddings.vectors.vector_cache import unpacked_file
+from zeroshot.embeddings.vectors.vector_file import (
+    FASTTEXT_MAGIC,
+    is_fasttext,
+    open_file,
+)
 from zeroshot.embeddings.vectors.vector_layout import MOST_DIMS, RowError
 from zeroshot.embeddings.vectors.vector_rows import BLOCK_WORDS, VectorRows, as_tokens
 from zeroshot.embeddings.vectors.vector_scan import Scan, scan_records
@@ -36,6 +40,7 @@ __all__ = ["FastText", "FastTextModel"]
 
 VERSIONS = (11, 12)
 SUPERVISED = 3  # args.h, model_name::sup
+LONGEST_NGRAM = 30  # characters; fastText's default is 6
 END_OF_SENTENCE = b"</s>"
 
 _HEAD = struct.Struct("<ii12id")
@@ -87,12 +92,16 @@ class FastText(WordVectors):
             For ``.vec`` the same as ``found`` of `lookup`.
         """
         words = check_words(words)
-        rows = self._rows
-        if isinstance(rows, VectorRows):
-            return self.lookup(words)[1]
         self._check_unchanged()
-        stored = rows.stored(words)
-        return np.array([word in stored for word in words], dtype=np.bool_)
+
+        def stored() -> set[str] | None:
+            rows = self._rows
+            return rows.stored(words) if isinstance(rows, FastTextModel) else None
+
+        known = self._healed(stored)
+        if known is None:
+            return self.lookup(words)[1]
+        return np.array([word in known for word in words], dtype=np.bool_)
 
     @cached_property
     def _rows(self) -> "VectorRows | FastTextModel":
@@ -114,10 +123,10 @@ class FastTextModel:
         self.path = path
         self._source = source = unpacked_file(path)
         self._bytes: mmap.mmap | bytes
-        if isinstance(source, bytes):
-            self._bytes = source
+        if isinstance(source.content, bytes):
+            self._bytes = source.content
         else:
-            with source.open("rb") as file:
+            with open_file(source.content) as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _, version, *arguments = self._unpack(_HEAD, 0)
         if self._bytes[:4] != FASTTEXT_MAGIC or version not in VERSIONS:
@@ -136,11 +145,12 @@ class FastTextModel:
             and self._entries * _AFTER_WORD <= len(self._bytes)
             and -1 <= self._n_pruned <= len(self._bytes) // 8
             and (self.maxn <= 0 or self.bucket > 0)
+            and self.maxn <= LONGEST_NGRAM
         ):
             self._fail(
                 "a possible header",
                 f"dim {self.dim}, {self._entries} entries, {self.n_words} words, "
-                f"{n_labels} labels, {self.bucket} buckets",
+                f"{n_labels} labels, {self.bucket} buckets, n-grams of {self.maxn}",
             )
 
     def __len__(self) -> int:
@@ -148,11 +158,13 @@ class FastTextModel:
 
     def words(self) -> Iterator[str]:
         """Yield the words of the dictionary (no labels), most frequent first."""
-        at = int(self._index.offsets[0])
-        for end in self._index.offsets[1 : self.n_words + 1].tolist():
-            word = self._bytes[at : end - _AFTER_WORD]
-            yield word.decode("utf-8", "surrogateescape")
-            at = end
+        for first in range(0, self.n_words, BLOCK_WORDS):
+            last = min(first + BLOCK_WORDS, self.n_words)
+            ends = self._index.offsets[first : last + 1].tolist()
+            content = self._read(ends[0], ends[-1])
+            for at, end in pairwise(ends):
+                word = content[at - ends[0] : end - ends[0] - _AFTER_WORD]
+                yield word.decode("utf-8", "surrogateescape")
 
     def blocks(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         """Yield all words (no labels) and vectors, some thousand at once."""
@@ -176,7 +188,7 @@ class FastTextModel:
         if not tokens:
             return {}
         known = self._rows_of(tokens)
-        matrix = self._tables[0]
+        matrix, start = self._tables[0], self._tables[2]
         found = {}
         for token, word in tokens.items():
             rows = [known[token]] if token in known else []
@@ -184,6 +196,8 @@ class FastTextModel:
                 rows += self._ngram_rows(token)
             if not rows:
                 continue
+            for row in rows:
+                self._check(start + row * matrix[0].nbytes, matrix[0].nbytes)
             share = np.float32(1 / len(rows))
             with np.errstate(over="ignore", invalid="ignore"):  # refused below
                 vector = matrix[rows].sum(axis=0, dtype=np.float32) * share
@@ -199,7 +213,7 @@ class FastTextModel:
         rows: dict[bytes, int] = {}
         for row, token in self._index.candidates(list(tokens)):
             at, end = self._index.offsets[row : row + 2].tolist()
-            if row < self.n_words and self._bytes[at : end - _AFTER_WORD] == token:
+            if row < self.n_words and self._read(at, end - _AFTER_WORD) == token:
                 rows.setdefault(token, row)
         return rows
 
@@ -212,11 +226,11 @@ class FastTextModel:
 
     @cached_property
     def _index(self) -> TokenIndex:
-        return cached_index(self.path, self._source, self.form, self._scan)
+        return cached_index(self._source, self.form, self._scan)
 
     def _scan(self) -> Scan:
         start, length = _HEAD.size + _DICTIONARY.size, _AFTER_WORD - 1
-        with open_source(self.path, self._source) as raw:
+        with self._source.opened() as raw:
             raw.seek(start)
             try:
                 return scan_records(
@@ -226,15 +240,15 @@ class FastTextModel:
                 self._fail(f"{self._entries} words and labels", error)
 
     @cached_property
-    def _tables(self) -> tuple[NDArray[np.float32], dict[int, int] | None]:
-        """The rows, and for a pruned dictionary the row of each n-gram bucket."""
+    def _tables(self) -> tuple[NDArray[np.float32], dict[int, int] | None, int]:
+        """The rows; of a pruned dictionary the row of each bucket; where rows begin."""
         at = int(self._index.offsets[-1])
         pruned = None
         if self._n_pruned >= 0:
             end = at + 8 * self._n_pruned
             if end > len(self._bytes):
                 self._fail(f"{self._n_pruned} pruned n-grams", "the end of the file")
-            pairs = np.frombuffer(self._bytes, "<i4", 2 * self._n_pruned, at)
+            pairs = np.frombuffer(self._read(at, end), "<i4")
             pruned = dict(pairs.reshape(-1, 2).tolist())
             at = end
         quantised, n_rows, dim = self._unpack(_SHAPE, at)
@@ -258,12 +272,23 @@ class FastTextModel:
             expected = f"{4 * n_rows * dim} bytes of vectors from byte {at} on"
             self._fail(expected, len(self._bytes) - at)
         matrix = np.frombuffer(self._bytes, "<f4", n_rows * dim, at)
-        return matrix.reshape(n_rows, dim), pruned
+        return matrix.reshape(n_rows, dim), pruned, at
 
     def _unpack(self, layout: struct.Struct, at: int) -> tuple[int, ...]:
         if at + layout.size > len(self._bytes):
             self._fail(f"{layout.size} bytes at byte {at}", len(self._bytes) - at)
-        return layout.unpack_from(self._bytes, at)
+        return layout.unpack(self._read(at, at + layout.size))
+
+    def _read(self, at: int, end: int) -> bytes:
+        self._check(at, end - at)
+        return self._bytes[at:end]
+
+    def _check(self, at: int, n: int) -> None:
+        """Compare bytes with the checksums of a copy; a user's own file has none."""
+        if self._source.sums is not None:
+            if self._source.size != len(self._bytes):  # to read beyond it is a crash
+                raise self._source.damaged()
+            self._source.check(self._bytes, at, at + n, 0)
 
     def _fail(self, expected: str, got: object) -> NoReturn:
         raise ArtifactError(

@@ -12,7 +12,6 @@ share theirs with another): who uses a row compares the token that stands at its
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -77,29 +76,27 @@ class TokenIndex:
         return frozenset(rows.tolist())
 
 
-def cached_index(
-    path: Path, source: Source, form: str, scan: Callable[[], Scan]
-) -> TokenIndex:
+def cached_index(source: Source, form: str, scan: Callable[[], Scan]) -> TokenIndex:
     """Return the index of a file from the cache, or scan the file and keep it there.
 
     Two processes may do so at once: each writes a file of its own and renames it. Where
     the cache cannot be written, the index is made anew and a warning says so.
 
-    ``path``: the file that the user named, absolute. ``source``: the same unpacked;
-    ``path`` where it is not packed. ``form``: what the file was recognised as.
-    ``scan``: scans ``source``.
+    ``source``: the file unpacked. ``form``: what it was recognised as. ``scan``: scans
+    it.
     """
-    if isinstance(source, bytes) or file_stamp(source)[0] < LEAST_KEPT:
+    content = source.content
+    if isinstance(content, bytes) or source.size < LEAST_KEPT:
         return TokenIndex.from_scan(scan())
-    before = file_stamp(source)
-    key = content_key(source, f"index {form}")
-    kept = cached_path(path, ".index")
+    before = file_stamp(content)
+    key = content_key(content, f"index {form}")
+    kept = cached_path(source.path, ".index")
     tables = load_tables(kept, key)
     if tables is not None and len(tables) == 2:
         return TokenIndex(*(np.frombuffer(table, np.uint64) for table in tables))
     index = TokenIndex.from_scan(scan())
     # A file that was changed while it was scanned has no index that fits it.
-    if file_stamp(source) == before:
+    if file_stamp(content) == before:
         try:
             save_tables(kept, key, [[index.keys.data], [index.offsets.data]])
         except OSError as error:

@@ -5,6 +5,9 @@ exact near 0.06, a usual size. And as fast as float32: NumPy turns int16 into fl
 times as fast as float16 (measured over 1M x 300, product with one vector in blocks:
 int16 0.05 to 0.07 s, float16 0.4 to 0.6 s, a float32 matrix at once 0.06 s).
 
+A damaged matrix might hide a near word, so it is checked when it is opened: once for
+each provider, at 1 GB/s.
+
 The tables in the file: the matrix, row by row; where each word starts, uint64; the
 words; one byte, whether these are all words.
 """
@@ -128,9 +131,7 @@ def cached_units(
         return units
     try:
         tables = _tables(blocks(), n_words, total)
-        # No checksum of the matrix: at 600 MB that takes long, and what it gives is
-        # computed again from the vectors themselves.
-        save_tables(path, key, tables, unchecked=1)
+        save_tables(path, key, tables)
         if (units := _load(path, key, dim)) is not None:
             return units
     except OSError as error:
@@ -178,7 +179,7 @@ def _tables(
 
 
 def _load(path: Path, key: bytes, dim: int) -> UnitMatrix | None:
-    tables = load_tables(path, key, unchecked=1)
+    tables = load_tables(path, key)
     if tables is None or len(tables) != 4:
         return None
     content, starts, words, complete = tables

@@ -9,37 +9,35 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import re
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from zeroshot.errors import ArtifactError
+from zeroshot.storage.regular_files import open_regular
 
 __all__ = [
     "BLOCK",
     "FASTTEXT_MAGIC",
-    "check_regular",
     "content_fingerprint",
     "describe_content",
     "is_fasttext",
     "open_archive",
+    "open_file",
     "open_packed",
     "open_stream",
     "unreadable",
 ]
 
 BLOCK = 1 << 20  # bytes read at once
-# What a packed file raises that ends early or is damaged; the last of them for a method
-# of packing that zipfile does not know.
-DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, lzma.LZMAError)
-DAMAGE += (zipfile.BadZipFile, NotImplementedError)
-# The same of what a zip archive contains; ValueError also for a name that is no UTF-8.
-ARCHIVE_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, ValueError, struct.error)
+SMALL = 1 << 13  # of packed streams: of a thousand tiny ones, each copies the rest
+# Against bombs. Published vectors are 2 to 4 times as large unpacked.
+MOST_TIMES, LEAST_REFUSED = 50, 4 << 20
+MOST_XZ_MEMORY = 256 << 20  # bytes; "xz -9" asks for 65 MiB
 FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")  # fasttext.cc
 
 _BZIP2_START = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
@@ -76,43 +74,133 @@ def open_packed(path: Path) -> Iterator[tuple[io.BufferedReader, io.BufferedRead
 
     ``path``: A plain file, gzip, bzip2, xz, or a zip archive with one member. Yields
     stream: unpacked; packed: the file as it is stored, for its position; ``stream``
-    itself if it is not packed. Raises ArtifactError if the file is missing or a
-    directory, the archive holds no or several files, or, while the block reads, the
-    packed data ends early or is damaged.
+    itself if it is not packed. Raises ArtifactError if the file is missing or not
+    regular, the archive holds no or several files, or, while the block reads, the
+    packed data ends early, is damaged, or is more than 50 times as large unpacked (and
+    more than 4 MiB).
     """
-    check_regular(path)
-    try:
-        with ExitStack() as stack:
-            plain: Any = stack.enter_context(path.open("rb", buffering=BLOCK))
-            start = plain.peek(16)[:16]
-            unpacked: Any
-            if start.startswith(b"\x1f\x8b"):
-                unpacked = gzip.GzipFile(fileobj=plain)
-            elif _BZIP2_START.match(start):
-                unpacked = bz2.BZ2File(plain)
-            elif start.startswith(b"\xfd7zXZ\x00"):
-                unpacked = lzma.LZMAFile(plain)  # noqa: SIM115 - on the stack below
-            elif start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-                archive = stack.enter_context(open_archive(plain, path))
-                unpacked = _only_member(archive, path)
-            else:
+    with ExitStack() as stack:
+        plain = stack.enter_context(open_file(path))
+        try:
+            with _told(path):
+                unpacked = _unpacker(plain, path)
+            if unpacked is None:
                 yield plain, plain
                 return
-            stack.enter_context(unpacked)
-            yield stack.enter_context(io.BufferedReader(unpacked, BLOCK)), plain
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise unreadable(path, error) from error
-    except DAMAGE as error:
+            size = os.fstat(plain.fileno()).st_size
+            reader = _Unpacked(unpacked, path, size)
+            yield stack.enter_context(io.BufferedReader(reader, BLOCK)), plain
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+
+def _unpacker(plain: io.BufferedReader, path: Path) -> Any:
+    """Return what reads a packed file, or None where it is not packed."""
+    start = plain.peek(16)[:16]
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=plain)
+    if _BZIP2_START.match(start):
+        return _Streams(plain, bz2.BZ2Decompressor)
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return _Streams(plain, _xz)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _only_member(open_archive(plain, path), path)
+    return None
+
+
+class _Streams:
+    """Packed streams one after the other, as bzip2 and xz may be.
+
+    Python's own readers take a damaged beginning of the second for the end.
+    """
+
+    def __init__(self, file: BinaryIO, new: Callable[[], Any]) -> None:
+        self._file, self._new = file, new
+        self._stream = new()
+
+    def read(self, n: int) -> bytes:
+        while True:
+            packed = b""
+            if self._stream.eof:
+                packed = self._stream.unused_data.lstrip(b"\0")  # padding
+                while not packed:
+                    if not (block := self._file.read(SMALL)):
+                        return b""
+                    packed = block.lstrip(b"\0")
+                self._stream = self._new()
+            elif self._stream.needs_input and not (packed := self._file.read(SMALL)):
+                raise EOFError("no end of the packed stream")
+            if content := self._stream.decompress(packed, n):
+                return bytes(content)
+
+
+def _xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_XZ_MEMORY)
+
+
+class _Unpacked(io.RawIOBase):
+    """What a packed file of so many bytes holds, up to a limit."""
+
+    def __init__(self, stream: BinaryIO, path: Path, size: int) -> None:
+        self._stream, self._path, self._size = stream, path, size
+        self._limit = max(LEAST_REFUSED, MOST_TIMES * size)
+        self._done = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _told(self._path):
+            content = self._stream.read(len(buffer))
+        n = len(content)
+        buffer[:n] = content
+        self._done += n
+        if self._done > self._limit:
+            raise ArtifactError(
+                f"Expected a packed file, some times as large unpacked. Got more than "
+                f"{self._limit >> 20} MiB in '{self._path}', packed in {self._size} "
+                f"bytes. If you trust it, unpack it yourself and name the unpacked "
+                f"file."
+            )
+        return n
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn whatever the libraries raise for a damaged packed file into our error."""
+    try:
+        yield
+    except ArtifactError:
+        raise
+    # EOFError, zlib.error, LZMAError, BadZipFile, struct.error, OverflowError for a
+    # damaged header, RuntimeError for a password, MemoryError for a claimed size.
+    except Exception as error:
         raise _damaged(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> ArtifactError:
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a regular file as it is stored.
+
+    Raises ArtifactError if there is none, or it cannot be opened.
+    """
+    if os.path.isdir(path) or not os.path.lexists(path):
+        raise unreadable(path)
+    opened: Any = open_regular(path)
+    file = io.BufferedReader(opened.detach(), BLOCK)
+    if file.peek(1) is None:  # a "regular" file of the system that would wait
+        file.close()
+        raise unreadable(path)
+    return file
+
+
+def unreadable(path: Path, error: object = "it cannot be read") -> ArtifactError:
     """Return the error for a file that cannot be read at all."""
-    text = f"Expected a readable file. Got '{path}': {error}. Check the path."
-    if isinstance(error, FileNotFoundError):
-        text = f"Expected a file at '{path}'. Got nothing there. Check the path."
-    elif isinstance(error, IsADirectoryError):
+    if os.path.isdir(path):
         text = f"Expected a file at '{path}'. Got a directory. Name the file inside it."
+    elif os.path.lexists(path):
+        text = f"Expected a readable file. Got '{path}': {error}. Check the path."
+    else:
+        text = f"Expected a file at '{path}'. Got nothing there. Check the path."
     return ArtifactError(text)
 
 
@@ -122,24 +210,10 @@ def is_fasttext(path: Path) -> bool:
         return stream.read(len(FASTTEXT_MAGIC)) == FASTTEXT_MAGIC
 
 
-def check_regular(path: Path) -> None:
-    """Refuse a pipe or a device, which may never end; what is not there may pass.
-
-    Raises ArtifactError.
-    """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ArtifactError(
-            f"Expected a file, which can be read several times. Got '{path}', a pipe "
-            f"or a device. Write what it gives to a file first."
-        )
-
-
-def open_archive(file: BinaryIO | Path, path: Path) -> zipfile.ZipFile:
+def open_archive(file: BinaryIO, path: Path) -> zipfile.ZipFile:
     """Open a zip archive, to read from ``file``; ``path`` is named in messages."""
-    try:
+    with _told(path):
         return zipfile.ZipFile(file)
-    except ARCHIVE_DAMAGE as error:
-        raise _damaged(path, error) from error
 
 
 def describe_content(start: bytes) -> str | None:
@@ -169,7 +243,7 @@ def content_fingerprint(path: Path, form: str) -> str:
     """
     digest = hashlib.sha256(form.encode())
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             size = stream.seek(0, io.SEEK_END)
             digest.update(b"%d" % size)
             for offset, length in _blocks(size):
@@ -213,5 +287,11 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> Any:
     if members[0].flag_bits & 1:
         raise ArtifactError(
             f"Expected a zip archive without a password. Got '{path}'. Unpack it first."
+        )
+    # zipfile unpacks the other methods without a limit of memory.
+    if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArtifactError(
+            f"Expected a zip archive packed by deflate. Got '{path}', packed by "
+            f"another method. Unpack it first."
         )
     return archive.open(members[0])

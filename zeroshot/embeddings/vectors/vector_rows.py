@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.vectors.token_index import TokenIndex, cached_index
-from zeroshot.embeddings.vectors.vector_cache import open_source, unpacked_file
+from zeroshot.embeddings.vectors.vector_cache import Source, unpacked_file
 from zeroshot.embeddings.vectors.vector_file import BLOCK
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,
@@ -60,7 +60,7 @@ class VectorRows:
         if not heads:
             return found
         offsets = self._index.offsets
-        with open_source(self._path, self._source) as file:
+        with self._source.opened() as file:
             for row, head in self._index.candidates(list(heads)):
                 at, end = offsets[row : row + 2].tolist()
                 file.seek(at)
@@ -99,14 +99,14 @@ class VectorRows:
                 yield [word for word, _, _ in block], vectors
 
     @cached_property
-    def _source(self) -> Path | bytes:
+    def _source(self) -> Source:
         return unpacked_file(self._path)
 
     @cached_property
     def _index(self) -> TokenIndex:
         source = self._source
-        scan = partial(scan_rows, self._path, source, self._layout)
-        return cached_index(self._path, source, self.form, scan)
+        scan = partial(scan_rows, source, self._layout)
+        return cached_index(source, self.form, scan)
 
     def _plain(self, token: bytes) -> bytes:
         return token.removeprefix(self._layout.prefix)
@@ -121,7 +121,7 @@ class VectorRows:
         seen = set()
         size = int(offsets[-1] - offsets[0]) // max(1, len(self)) + 1
         step = min(BLOCK_WORDS, 16 * BLOCK // size + 1)
-        with open_source(self._path, self._source) as file:
+        with self._source.opened() as file:
             for first in range(0, len(self), step):
                 ends = offsets[first : first + step + 1].tolist()
                 file.seek(ends[0])
@@ -155,7 +155,7 @@ class VectorRows:
                 f"with underscores for spaces."
             ) from error
         number, left = layout.first_line, at - layout.start
-        with open_source(self._path, self._source) as file:
+        with self._source.opened() as file:
             file.seek(layout.start)
             while left and (block := file.read(min(left, BLOCK))):
                 number += block.count(b"\n")

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.vectors.vector_cache import Source, open_source
+from zeroshot.embeddings.vectors.vector_cache import Source
 from zeroshot.embeddings.vectors.vector_layout import (
     LONGEST_ROW,
     RowError,
@@ -26,21 +26,23 @@ __all__ = ["Scan", "scan_records", "scan_rows"]
 # Bytes read at once. With 1 MiB a scan takes twice as long: so large, each block is
 # given back to the system and faulted in again. (64 kB to 512 kB are alike.)
 SCAN_BLOCK = 1 << 18
+MOST_BLANK = 100_000  # lines, beside two after each row: 64 MiB of them take 20 s
 MOST_ODD = 1000  # odd tokens of a file that are looked at
 
 # CRC-32 of the token of each row; the offset of each row, and of the end of the last.
 Scan = tuple["array[int]", NDArray[np.uint64]]
 
 
-def scan_rows(path: Path, source: Source, layout: VectorLayout) -> Scan:
+def scan_rows(source: Source, layout: VectorLayout) -> Scan:
     """Scan the rows of an unpacked file of word vectors.
 
     Refuses one whose rows are too short or too long, that ends too early or too late,
-    or that is binary and has a word with a space; ``path`` is named.
+    or that is binary and has a word with a space.
     """
-    with open_source(path, source) as raw:
+    scan = _scan_binary if layout.binary else _scan_text
+    with source.opened() as raw:
         raw.seek(layout.start)
-        return (_scan_binary if layout.binary else _scan_text)(path, layout, raw)
+        return scan(source.path, layout, raw)
 
 
 def scan_records(
@@ -92,13 +94,15 @@ def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> Scan:
     hashes, starts = array("I"), array("Q")
     shortest = 2 * layout.dim  # a space and a digit for each number
     number, base, buffer, last = layout.first_line, layout.start, b"", b""
+    n_blank = 0
     is_plain = not layout.columns and not layout.prefix
     while block := raw.read(SCAN_BLOCK) or (buffer and b"\n"):
         buffer += block
         find, at = buffer.find, 0
         heads, begins = [], []
         while (end := find(b"\n", at)) >= 0:  # kept short, as in `scan_records`
-            heads.append(buffer[at : find(b" ", at, end)])
+            space = find(b" ", at, end)
+            heads.append(buffer[at:space] if space > 0 else b"")
             begins.append(at)
             at = end + 1
         n_lines = len(begins)
@@ -109,6 +113,9 @@ def _scan_text(path: Path, layout: VectorLayout, raw: Any) -> Scan:
         if not is_plain or min(lengths, default=shortest + 1) <= shortest:
             lines = zip(begins, buffer[:at].split(b"\n"), strict=False)
             rows = _rows_among(path, layout, number, lines)
+            n_blank += n_lines - len(rows)
+            if n_blank > MOST_BLANK + 2 * (len(starts) + len(rows)):
+                fail_row(path, f"line {number}", layout.dim, "blank lines without end")
             begins = [begin for begin, _ in rows]
             heads = [layout.head(row) for _, row in rows]
         hashes.extend(map(crc32, heads))

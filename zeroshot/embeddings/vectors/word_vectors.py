@@ -1,17 +1,19 @@
 """Word vectors from a file: GloVe, word2vec (text and binary) and fastText .vec."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import WordTable
 from zeroshot.embeddings.vectors.vector_cache import (
+    DamagedCopyError,
     FileStamp,
     cached_path,
     content_key,
@@ -19,13 +21,15 @@ from zeroshot.embeddings.vectors.vector_cache import (
 )
 from zeroshot.embeddings.vectors.vector_file import content_fingerprint
 from zeroshot.embeddings.vectors.vector_rows import VectorRows
-from zeroshot.errors import ArtifactError
+from zeroshot.errors import ArtifactError, ZeroShotWarning
 
 if TYPE_CHECKING:
     from zeroshot.embeddings.vectors.fasttext import FastTextModel
     from zeroshot.embeddings.vectors.unit_matrix import UnitMatrix
 
 __all__ = ["GloVe", "Word2Vec", "WordVectors"]
+
+T = TypeVar("T")
 
 # Found words that a provider remembers: 1,000 labels are read again in 50 ms.
 MOST_KNOWN = 2048
@@ -83,7 +87,7 @@ class WordVectors(WordTable):
 
         Raises ArtifactError if the file is missing or no file of word vectors.
         """
-        return self._rows.dim
+        return self._healed(lambda: self._rows.dim)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -92,7 +96,8 @@ class WordVectors(WordTable):
         See `zeroshot.embeddings.vectors.vector_file.content_fingerprint` for what it
         covers. Independent of where the file lies, its name and its times.
         """
-        return content_fingerprint(self._file, self._rows.form)
+        form = self._healed(lambda: self._rows.form)
+        return content_fingerprint(self._file, form)
 
     @property
     def spec(self) -> str:
@@ -108,7 +113,7 @@ class WordVectors(WordTable):
         new = [word for word in dict.fromkeys(words) if word not in known]
         if new:
             self._check_unchanged()
-            known = known | self._rows.find(new)
+            known = known | self._healed(lambda: self._rows.find(new))
             # Replaced, never changed: another thread may read it now.
             most = min(MOST_KNOWN, MOST_KNOWN_BYTES // (4 * self.dim))
             last = islice(known.items(), max(0, len(known) - most), None)
@@ -129,7 +134,11 @@ class WordVectors(WordTable):
             Before a broken row, at which the pass ends in an ArtifactError.
         """
         self._check_unchanged()
-        yield from self._rows.words()
+        try:
+            yield from self._rows.words()
+        except DamagedCopyError:
+            self.__dict__.pop("_rows", None)
+            raise
 
     def unit_matrix(self, n_words: int | None = None) -> "UnitMatrix":
         """Return the unit vectors of the first words, from the cache or built there.
@@ -148,15 +157,25 @@ class WordVectors(WordTable):
         self._check_unchanged()
         units = self._units
         if units is None or not units.has(n_words):
-            units = self._units = cached_units(
-                cached_path(self._file, ".units"),
-                content_key(self._file, f"units {self.dim} {self.fingerprint}"),
-                self.dim,
-                self._rows.blocks,
-                n_words,
-                len(self._rows),
-            )
+            path = cached_path(self._file, ".units")
+            key = content_key(self._file, f"units {self.dim} {self.fingerprint}")
+
+            def made() -> "UnitMatrix":
+                rows = self._rows
+                dim, n = rows.dim, len(rows)
+                return cached_units(path, key, dim, rows.blocks, n_words, n)
+
+            units = self._units = self._healed(made)
         return units
+
+    def _healed(self, read: Callable[[], T]) -> T:
+        """Read; where a copy in the cache is damaged, unpack it anew and read again."""
+        try:
+            return read()
+        except DamagedCopyError as error:
+            warn(f"{error}", ZeroShotWarning, stacklevel=4)
+            self.__dict__.pop("_rows", None)
+            return read()
 
     @cached_property
     def _rows(self) -> "VectorRows | FastTextModel":
