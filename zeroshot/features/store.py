@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, card_of
-from zeroshot.errors import ArtifactError, ZeroShotWarning
+from zeroshot.errors import ZeroShotWarning
 from zeroshot.images.costs import MAX_PIXELS, pixel_limit
 from zeroshot.images.decoding import decoding_identity
 from zeroshot.storage.cache import cache_root
+from zeroshot.storage.limits import size_limit
 
 __all__ = ["FEATURES_LIMIT", "FeatureStore", "features_limit"]
 
@@ -75,18 +76,7 @@ def features_limit() -> int:
     where that is set, else `FEATURES_LIMIT`. Raises ArtifactError if it is none of
     these.
     """
-    named = os.environ.get("ZEROSHOT_FEATURES_LIMIT")
-    if not named:
-        return FEATURES_LIMIT
-    number = r"(\d{1,18}(?:\.\d{1,18})?)"  # more digits may be infinite
-    match = re.fullmatch(rf"{number}\s*([KMGT]?)(?:i?B)?", named.strip(), re.I)
-    if match is None:
-        raise ArtifactError(
-            f"Expected a size such as 500MB or 20GB in ZEROSHOT_FEATURES_LIMIT. Got "
-            f"{named!r:.80}. Correct or unset it; the default is 10GB."
-        )
-    power = " KMGT".index(match[2].upper() or " ")
-    return int(float(match[1]) * 1024**power)
+    return size_limit("ZEROSHOT_FEATURES_LIMIT", FEATURES_LIMIT)
 
 
 class FeatureStore:
