@@ -22,7 +22,7 @@ from zeroshot.escaping import (
     for_markdown,
     unescaped,
 )
-from zeroshot.images.picture_sheet import write_sheet
+from zeroshot.images.picture_sheet import write_result_sheet
 from zeroshot.labels import embed_labels
 from zeroshot.progress import progress_bar, say
 
@@ -140,6 +140,6 @@ def test_write_sheet_of_labels_that_no_font_has_is_a_picture(tmp_path):
     path = tmp_path / "sheet.png"
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
     labels = ["\udcff\x1b[31m", "a\n" * 500]
-    write_sheet(path, pixels, labels, labels[::-1], title="sheet")
+    write_result_sheet(path, pixels, labels, labels[::-1], title="sheet")
     with Image.open(path) as sheet:
         assert sheet.size[0] > 100

@@ -46,6 +46,7 @@ class CandidateSet:
     Examples
     --------
     >>> from zeroshot.embeddings import RandomEmbeddings
+    >>> from zeroshot.labels.cascade import embed_labels
     >>> words, classes = RandomEmbeddings(20), np.array(["lion", "zebra"])
     >>> vectors, report = embed_labels(classes, words)
     >>> seen = CandidateSet(classes, (), vectors, np.arange(2), report.entries)
