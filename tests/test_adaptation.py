@@ -312,6 +312,7 @@ def test_adapt_of_a_seen_label_starts_from_its_training_images():
     assert not np.array_equal(anchored, without)
 
 
+@pytest.mark.slow
 def test_adapt_of_many_images_needs_little_memory():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((20_000, 64)).astype(np.float32)

@@ -90,7 +90,7 @@ def resident(what: str = "VmRSS") -> float:
 def test_read_fitted_of_damaged_files_raises_only_invalid_image_errors():
     files = samples()
     before = resident()
-    n_each = -(-n_cases(500, 12_000) // len(files))
+    n_each = -(-n_cases(300, 12_000) // len(files))
     counts, slowest, largest = Counter(), (0.0, ""), (0.0, "")
     for seed, (name, content) in enumerate(files.items()):
         half = n_each // 2

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
+from cli_runs import run
 from nbclient import NotebookClient
 
 from zeroshot import registry
@@ -238,12 +239,7 @@ def test_cli_page_names_every_option_that_help_names():
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
     for section in page.split("\n## zeroshot ")[1:]:
         command = section.partition("\n")[0].split()
-        done = subprocess.run(
-            [sys.executable, "-m", "zeroshot", *command, "--help"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
-        )
+        done = run(*command, "--help", env={"NO_COLOR": "1", "COLUMNS": "200"})
         # At the beginning of a row; texts mention options of other commands.
         named = set(re.findall(r"^\W*?(--[a-z-]+)", done.stdout, re.MULTILINE))
         assert "--help" in named

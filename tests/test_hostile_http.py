@@ -197,7 +197,7 @@ def test_answer_of_a_hostile_server_gives_the_file_or_our_error(
     counts, slowest = Counter(), (0.0, "")
     before = memory()
     cases = scripts(np.random.default_rng(5))
-    for number in range(n_cases(60, 3000)):
+    for number in range(n_cases(40, 3000)):
         name, server.script = next(cases)
         file = tmp_path / f"{number}" / "file.bin"
         known = number % 3  # sometimes a hash, a size, or neither is published

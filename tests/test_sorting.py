@@ -371,7 +371,7 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize("turns", [15, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("turns", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_sort_loses_nothing_and_a_second_run_completes(
     clf, photos, tmp_path, turns
 ):
