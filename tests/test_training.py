@@ -110,6 +110,7 @@ def test_train_finds_phrases_of_three_words(tmp_path):
     assert "hot_air_balloon" in Word2Vec(tmp_path / "own.bin").vocabulary()
 
 
+@pytest.mark.slow
 def test_train_with_a_seed_gives_the_same_file_in_another_process(corpus, tmp_path):
     code = (
         "import sys; from zeroshot.embeddings.training import train_vectors\n"

@@ -342,6 +342,7 @@ def test_lookup_forked_children_share_a_provider(many):
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
 
 
+@pytest.mark.slow
 def test_lookup_20_000_words_remembers_and_leaves_open_little(tmp_path):
     path = tmp_path / "many"
     vectors = np.full((20_000, 300), 0.1, dtype=np.float32)
