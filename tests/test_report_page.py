@@ -28,8 +28,8 @@ from zeroshot.evaluation.displays import (
     RejectionDisplay,
     ReliabilityDisplay,
     SeenUnseenDisplay,
-    svg_of,
 )
+from zeroshot.evaluation.svg import svg_of
 from zeroshot.labels import embed_labels
 from zeroshot.metrics import hit_curve, seen_unseen_curve
 from zeroshot.projections import Ridge

@@ -9,9 +9,8 @@ Those of one split show the first method in the first split. matplotlib is impor
 something is drawn. The report draws the same ones.
 """
 
-import io
 import math
-import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.escaping import escaped, for_html
+from zeroshot.escaping import escaped
+from zeroshot.evaluation.svg import COLORS
 from zeroshot.metrics import (
     RejectionCurve,
     ReliabilityBins,
@@ -41,28 +41,8 @@ __all__ = [
     "RejectionDisplay",
     "ReliabilityDisplay",
     "SeenUnseenDisplay",
-    "svg_of",
 ]
 
-# Of the report's style sheet, which has a dark form of each.
-COLORS = {
-    "--ink": "#1d2430",
-    "--soft": "#5a6472",
-    "--grid": "#e6e9ee",
-    "--ground": "#f6f7f9",
-    "--seen": "#2f6db3",
-    "--unseen": "#c8601a",
-    "--good": "#23804d",
-    "--bad": "#c0313b",
-    "--plain": "#7a8594",
-    "--c2": "#2e8b57",
-    "--c4": "#7d55b5",
-    "--c5": "#8c6239",
-    "--c6": "#c2559b",
-    "--c7": "#66737f",
-    "--c8": "#9a8a12",
-    "--c9": "#1b95a5",
-}
 INK, SOFT, GRID, GROUND = (COLORS[f"--{c}"] for c in ("ink", "soft", "grid", "ground"))
 SEEN, UNSEEN, PLAIN = (COLORS[f"--{c}"] for c in ("seen", "unseen", "plain"))
 GOOD, BAD = COLORS["--good"], COLORS["--bad"]
@@ -79,8 +59,8 @@ MOST_NAMES = 60  # labels that are named on the map
 NAME_SIZE = 8.5  # points
 
 
-class _Display:
-    """Base class: `plot`, and making one of an evaluation."""
+class _Display(ABC):
+    """Base class: `plot`."""
 
     size: ClassVar[tuple[float, float]] = (4.8, 3.6)  # inches
     ax_: Any
@@ -107,13 +87,18 @@ class _Display:
         self._draw(ax)
         return self
 
+    @abstractmethod
     def _draw(self, ax: Any) -> None:
-        raise NotImplementedError
+        """Draw on given axes."""
 
     @property
+    @abstractmethod
     def description(self) -> str:
         """What it shows, in words, for those who cannot see it."""
-        raise NotImplementedError
+
+
+class _SplitDisplay(_Display):
+    """Base class of those that show one method in one split."""
 
     @classmethod
     def from_evaluation(cls, evaluation: "Evaluation") -> Self:
@@ -143,13 +128,13 @@ class _Display:
         return found
 
     @classmethod
+    @abstractmethod
     def from_split(cls, scored: "ScoredSplit") -> Self | None:
         """Make it of a scored split; None where that has nothing to show."""
-        raise NotImplementedError
 
 
 @dataclass
-class HitCurveDisplay(_Display):
+class HitCurveDisplay(_SplitDisplay):
     """How often the true label is among the k best unseen ones.
 
     Attributes
@@ -190,7 +175,7 @@ class HitCurveDisplay(_Display):
 
 
 @dataclass
-class SeenUnseenDisplay(_Display):
+class SeenUnseenDisplay(_SplitDisplay):
     """Accuracy of seen against unseen classes, over all penalties of the seen ones.
 
     Attributes
@@ -232,7 +217,7 @@ class SeenUnseenDisplay(_Display):
 
 
 @dataclass
-class ReliabilityDisplay(_Display):
+class ReliabilityDisplay(_SplitDisplay):
     """How often predictions of a confidence are right, and how many there are.
 
     Attributes
@@ -278,7 +263,7 @@ class ReliabilityDisplay(_Display):
 
 
 @dataclass
-class RejectionDisplay(_Display):
+class RejectionDisplay(_SplitDisplay):
     """What is accepted, of images whose label is there or withheld.
 
     Attributes
@@ -380,7 +365,7 @@ class MethodsDisplay(_Display):
 
 
 @dataclass
-class ConfusionDisplay(_Display):
+class ConfusionDisplay(_SplitDisplay):
     """Which labels are predicted for which; a row for each true label.
 
     Attributes
@@ -427,7 +412,7 @@ class ConfusionDisplay(_Display):
 
 
 @dataclass
-class LabelSimilarityDisplay(_Display):
+class LabelSimilarityDisplay(_SplitDisplay):
     """How near labels are to one another, which are hard to tell apart then.
 
     Attributes
@@ -479,7 +464,7 @@ class LabelSimilarityDisplay(_Display):
 
 
 @dataclass
-class LabelMapDisplay(_Display):
+class LabelMapDisplay(_SplitDisplay):
     """Images as dots and labels as names, on the plane on which labels differ most.
 
     Attributes
@@ -557,53 +542,6 @@ class LabelMapDisplay(_Display):
             )
         ax.set(xticks=[], yticks=[])
         _finish(ax, "", "", legend=False, grid=False)
-
-
-def svg_of(display: _Display) -> str:
-    """Return a display as SVG that stands in a page, with the colours of its style.
-
-    Parameters
-    ----------
-    display : one of these displays
-
-    Returns
-    -------
-    svg : str
-        One element, without references to anything outside.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=display.size, layout="constrained", facecolor="none")
-    ax = figure.subplots()
-    display.plot(ax)
-    ax.set_facecolor("none")
-    ax.tick_params(colors=SOFT)
-    for label in (ax.xaxis.label, ax.yaxis.label):
-        label.set_color(SOFT)
-    legend = ax.get_legend()
-    for text in (*ax.texts, *(legend.get_texts() if legend is not None else ())):
-        text.set_color(INK)
-    written = io.StringIO()
-    # Text stays text, and the same numbers make the same page.
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "zeroshot"}
-    with mpl.rc_context(settings):
-        figure.savefig(written, format="svg", metadata={"Date": None})
-    _, _, svg = written.getvalue().partition("<svg")
-    # Its style would be that of the whole page.
-    for element in ("metadata", "style"):
-        svg = re.sub(rf"<{element}.*?</{element}>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    named = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda m: m[0] * (m[1] in named), svg)
-    for name, color in COLORS.items():
-        svg = svg.replace(color, f"var({name})")
-    width = round(96 * display.size[0] * 1.1)
-    told = for_html(display.description)
-    return (
-        f'<svg role="img" aria-label="{told}" style="max-width:{width}px" '
-        f"{re.sub(r'(width|height)=.[0-9.]+pt. ', '', svg).strip()}"
-    )
 
 
 def _mark(ax: Any, x: float, y: float, name: str, filled: bool = True) -> None:

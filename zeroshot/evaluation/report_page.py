@@ -6,11 +6,12 @@ from importlib.resources import files
 from typing import Any
 
 from zeroshot.escaping import escaped
-from zeroshot.evaluation.displays import MethodsDisplay, svg_of
+from zeroshot.evaluation.displays import MethodsDisplay
 from zeroshot.evaluation.hierarchical_precision import HIERARCHICAL_METRICS
 from zeroshot.evaluation.report_split import split_content
 from zeroshot.evaluation.result import Evaluation
 from zeroshot.evaluation.scored_split import ACCURACIES, OF_SCORES
+from zeroshot.evaluation.svg import svg_of
 
 __all__ = ["report_page"]
 

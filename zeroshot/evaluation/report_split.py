@@ -18,9 +18,9 @@ from zeroshot.evaluation.displays import (
     RejectionDisplay,
     ReliabilityDisplay,
     SeenUnseenDisplay,
-    svg_of,
 )
 from zeroshot.evaluation.scored_split import ClassResult, ScoredSplit
+from zeroshot.evaluation.svg import svg_of
 from zeroshot.images.sources import read_fitted
 from zeroshot.metrics import harmonic_mean
 from zeroshot.scoring.ranking import softmax
