@@ -12,6 +12,7 @@ from zeroshot.errors import PluginContractError
 __all__ = [
     "SupportsClassIds",
     "SupportsNeighbours",
+    "SupportsPhrases",
     "SupportsSubwords",
     "SupportsVocabulary",
     "TextEmbeddings",
@@ -88,6 +89,28 @@ class SupportsClassIds(Protocol):
     def id_token(self, label: Hashable) -> str:
         """Return the token of a label that is not a string, such as ``"7"`` of 7."""
         return str(label)
+
+
+@runtime_checkable
+class SupportsPhrases(Protocol):
+    """A provider that encodes whole phrases, such as the text tower of CLIP.
+
+    Its labels skip the cascade of words: none is out of its vocabulary.
+    """
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode texts as they are.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            May be empty and may repeat a text.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, dim), float32
+            Finite; not normalised. A row depends on its own text only.
+        """
 
 
 @runtime_checkable
