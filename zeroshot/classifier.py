@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from zeroshot.backbones.base import Backbone
 from zeroshot.backbones.fine_tuning_settings import FineTuning
+from zeroshot.defaults import BACKBONE
 from zeroshot.errors import (
     ZeroShotWarning,
 )
@@ -48,12 +49,13 @@ class ZeroShotClassifier(FittedEstimator):
 
     Parameters
     ----------
-    backbone : str, Backbone or None
+    backbone : str, Backbone or None, default="mobilenet-v2"
         What turns images into features: a registered name (``"mobilenet-v2"``), a spec
         (``"keras:/model.keras"``) or an object. None: ``X`` is a matrix of features.
-    embeddings : str, Path or TextEmbeddings
+    embeddings : str, Path, TextEmbeddings or None, default=None
         Where word vectors come from: the path of a vector file, a spec
-        (``"glove:/path/file.txt"``), a registered name or an object.
+        (``"glove:/path/file.txt"``), a registered or published name or an object.
+        None: ``"numberbatch"``; or the backbone itself, if it encodes texts too.
     projection : str or Projection, default="devise"
         The maps of images and of labels into one space: a registered name or an
         estimator, such as ``DeViSE(margin=0.2)``, whose parameters are searchable as
@@ -139,8 +141,8 @@ class ZeroShotClassifier(FittedEstimator):
 
     def __init__(
         self,
-        backbone: str | Backbone | None,
-        embeddings: Embeddings,
+        backbone: str | Backbone | None = BACKBONE,
+        embeddings: Embeddings | None = None,
         *,
         projection: str | Projection = "devise",
         pretrained_classes: PretrainedSetting = "auto",

@@ -57,7 +57,7 @@ class FittedEstimator(
     __metadata_request__score: ClassVar = {"candidate_labels": True}
 
     backbone: str | Backbone | None
-    embeddings: Embeddings
+    embeddings: Embeddings | None
     projection: str | Projection
     pretrained_classes: PretrainedSetting
     candidate_labels: Candidates
@@ -254,11 +254,9 @@ class FittedEstimator(
         settings = self._settings()
         check_pretrained(self.pretrained_classes)  # before any image is read
         self.__dict__.pop("n_images_", None)
-        backbone = self.backbone
         return (
             settings,
-            None if backbone is None else registry.resolve_backbone(backbone),
-            registry.resolve_embeddings(self.embeddings),
+            *registry.resolve_pair(self.backbone, self.embeddings),
             registry.resolve_projection(self.projection),
         )
 

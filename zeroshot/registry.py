@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from zeroshot.backbones.base import Backbone
-from zeroshot.embeddings.base import TextEmbeddings
+from zeroshot.defaults import EMBEDDINGS
+from zeroshot.embeddings.base import SupportsPhrases, TextEmbeddings
 from zeroshot.errors import (
     ArtifactError,
     PluginContractError,
@@ -38,6 +39,7 @@ __all__ = [
     "refresh",
     "resolve_backbone",
     "resolve_embeddings",
+    "resolve_pair",
     "resolve_projection",
     "spec_of",
     "why_untrusted",
@@ -268,6 +270,36 @@ def resolve_embeddings(spec: str | Path | type | TextEmbeddings) -> TextEmbeddin
 
         return open_vectors(file)
     return cast(TextEmbeddings, _resolve("embeddings", spec))
+
+
+def resolve_pair(
+    backbone: str | type | Backbone | None,
+    embeddings: str | Path | type | TextEmbeddings | None,
+) -> tuple[Backbone | None, TextEmbeddings]:
+    """Return a backbone, and the text embeddings that go with it.
+
+    Parameters
+    ----------
+    backbone : str, class, Backbone or None
+        None stays None.
+    embeddings : str, Path, class, TextEmbeddings or None
+        None: those of the backbone, if it encodes texts too; else the default,
+        `zeroshot.defaults.EMBEDDINGS`.
+
+    Returns
+    -------
+    pair : tuple of Backbone or None, and TextEmbeddings
+
+    Raises
+    ------
+    PluginError, ArtifactError
+        As `resolve_backbone` and `resolve_embeddings`.
+    """
+    network = None if backbone is None else resolve_backbone(backbone)
+    if embeddings is None:
+        encodes = isinstance(network, SupportsPhrases)
+        embeddings = cast(TextEmbeddings, network) if encodes else EMBEDDINGS
+    return network, resolve_embeddings(embeddings)
 
 
 def _vector_file(spec: str) -> Path | None:

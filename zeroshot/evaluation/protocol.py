@@ -28,6 +28,7 @@ from zeroshot.backbones.base import (
     card_of,
 )
 from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.defaults import BACKBONE
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.embeddings.random import RandomEmbeddings
 from zeroshot.errors import LabelError, OutOfVocabularyError
@@ -64,7 +65,7 @@ Results = dict[str, dict[str, list[float]]]
 def evaluate(
     images: Any,
     labels: Sequence[Any] | NDArray[Any],
-    backbone: str | Backbone | None = None,
+    backbone: str | Backbone | None = BACKBONE,
     embeddings: str | Path | TextEmbeddings | None = None,
     *,
     estimator: ZeroShotClassifier | None = None,
@@ -106,8 +107,7 @@ def evaluate(
     labels : array-like of shape (n,)
         Label of each image.
     backbone, embeddings : str, Path, Backbone, TextEmbeddings or None
-        As for `ZeroShotClassifier`; embeddings are needed where there is no
-        ``estimator``.
+        As for `ZeroShotClassifier`.
     estimator : ZeroShotClassifier, optional
         What to evaluate, instead of one made of ``backbone``, ``embeddings``,
         ``projection``, ``pretrained_classes``, ``seen_penalty``, ``temperature``,
@@ -176,8 +176,6 @@ def evaluate(
             f"Expected controls among {', '.join(CONTROLS)}. Got {sorted(unknown)}."
         )
     if estimator is None:
-        if embeddings is None:
-            raise ValueError("Expected embeddings, or an estimator. Got None of both.")
         estimator = ZeroShotClassifier(
             backbone,
             embeddings,
@@ -191,11 +189,8 @@ def evaluate(
             cache=cache,
             on_error=on_error,
         )
-    provider = registry.resolve_embeddings(estimator.embeddings)
+    network, provider = registry.resolve_pair(estimator.backbone, estimator.embeddings)
     chosen = registry.resolve_projection(estimator.projection)
-    network = None
-    if estimator.backbone is not None:
-        network = registry.resolve_backbone(estimator.backbone)
     y = check_targets(labels)
     classes = np.unique(y).tolist()
     left_out = _unknown_classes(classes, provider, on_unknown)
