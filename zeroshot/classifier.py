@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_is_fitted
 
 from zeroshot.backbones.base import Backbone
 from zeroshot.backbones.fine_tuning_settings import FineTuning
@@ -56,10 +55,11 @@ class ZeroShotClassifier(FittedEstimator):
         Where word vectors come from: the path of a vector file, a spec
         (``"glove:/path/file.txt"``), a registered or published name or an object.
         None: ``"numberbatch"``; or the backbone itself, if it encodes texts too.
-    projection : str or Projection, default="devise"
+    projection : str or Projection, default="auto"
         The maps of images and of labels into one space: a registered name or an
         estimator, such as ``DeViSE(margin=0.2)``, whose parameters are searchable as
-        ``projection__margin``.
+        ``projection__margin``. ``"auto"``: ``"devise"``; or, where the backbone is a
+        joint model (``"clip:/folder"``), which needs no fit, ``"joint"``.
     pretrained_classes : "auto", mapping, ClassifierHead or None, default="auto"
         The classes that the backbone was trained on, to learn from beside those of the
         images: all of them where it has a classifier and they have a word vector;
@@ -144,7 +144,7 @@ class ZeroShotClassifier(FittedEstimator):
         backbone: str | Backbone | None = BACKBONE,
         embeddings: Embeddings | None = None,
         *,
-        projection: str | Projection = "devise",
+        projection: str | Projection = "auto",
         pretrained_classes: PretrainedSetting = "auto",
         candidate_labels: Candidates = None,
         hub_correction: float | None = None,
@@ -198,9 +198,13 @@ class ZeroShotClassifier(FittedEstimator):
             If labels have no word vector, or are not one for each image; an image
             cannot be read; features or parameters are out of range.
         """
+        return self._learnt(X, y)
+
+    def _learnt(self, X: Any, y: Any, least: int = 2) -> Self:
+        """Fit on images of at least so many classes."""
         settings, backbone, embeddings, projection = self._begin()
         visual = self._visual(X, backbone, fitting=True)
-        targets = Targets.of(y, len(visual), self.candidate_labels)
+        targets = Targets.of(y, len(visual), self.candidate_labels, least=least)
         tuning = FineTuning.of(self.fine_tune)
         if tuning is not None:
             network = None if visual.images is None else backbone
@@ -270,7 +274,7 @@ class ZeroShotClassifier(FittedEstimator):
         if classes is not None:
             check_known(check_targets(y), classes)
         if not self.__sklearn_is_fitted__():
-            return self.fit(X, y)
+            return self._learnt(X, y, least=1 if self._is_joint() else 2)
         self._settings()
         fitted = self._fitted
         backbone, fingerprint = fitted.backbone, fitted.backbone_fingerprint
@@ -477,7 +481,7 @@ class ZeroShotClassifier(FittedEstimator):
         check_count("k", k)
         candidates, scores = self._scores(X, candidate_labels, embeddings)
         entries = candidates.entries or [None] * len(candidates.labels)
-        classes = self.seen_classes_.tolist()
+        classes = self._fitted.seen_classes.tolist()
         return scores.explained(k, self.unknown_label, entries, classes)
 
     def score(
@@ -510,11 +514,11 @@ class ZeroShotClassifier(FittedEstimator):
         accuracy : float
             In [0, 1].
         """
-        check_is_fitted(self)
+        fitted = self._fitted
         y = np.asarray(y)
         y = y if y.ndim == 1 else np.asarray(column_or_1d(y))
         if candidate_labels is None and self.candidate_labels is None:
-            candidate_labels = self._fitted.seen.beside(y.tolist())
+            candidate_labels = fitted.seen.beside(y.tolist())
         candidates = self._candidates(candidate_labels)
         if len(candidates.labels) == 1:
             warnings.warn(
@@ -554,9 +558,9 @@ class ZeroShotClassifier(FittedEstimator):
         ArtifactError
             If something else lies at ``path``, or the projection cannot be saved.
         """
-        check_is_fitted(self)
+        fitted = self._fitted
         parameters = self.get_params(deep=False)
-        write_fitted(Path(path), self._fitted, parameters, vocabulary)
+        write_fitted(Path(path), fitted, parameters, vocabulary)
 
 
 def load(

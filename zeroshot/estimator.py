@@ -1,10 +1,11 @@
 """What a classifier is to scikit-learn: checked parameters, plugins, learnt state."""
 
 import warnings
+from contextlib import suppress
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +22,27 @@ from zeroshot import registry
 from zeroshot.arrays import validated
 from zeroshot.backbones.base import Backbone
 from zeroshot.embeddings.base import TextEmbeddings
-from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
+from zeroshot.errors import (
+    FingerprintMismatchError,
+    LabelError,
+    ZeroShotError,
+    ZeroShotWarning,
+)
 from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.features.block import check_on_error
 from zeroshot.labels import Candidates, CandidateSet
+from zeroshot.per_process import LOADING
 from zeroshot.projections.base import Projection
+from zeroshot.projections.identity import Identity
 from zeroshot.saving import Fitted
 from zeroshot.scoring import Scores, ScoreSettings
 from zeroshot.storage.addresses import hide_secrets
 from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
 
 __all__ = ["Embeddings", "FittedEstimator", "check_count"]
+
+UNLEARNT = ("auto", "identity")  # projections that a joint model needs no images for
 
 Embeddings: TypeAlias = str | Path | TextEmbeddings
 
@@ -61,6 +71,7 @@ class FittedEstimator(
     projection: str | Projection
     pretrained_classes: PretrainedSetting
     candidate_labels: Candidates
+    hub_correction: float | None
     batch_size: int
     cache: bool
     on_error: Any
@@ -69,6 +80,8 @@ class FittedEstimator(
         """Return scikit-learn's tags; points in the text space are always float32."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
+        with suppress(ZeroShotError):  # told where it is used
+            tags.requires_fit = not self._is_joint()
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -89,7 +102,8 @@ class FittedEstimator(
     @property
     def classes_(self) -> NDArray[Any]:
         """What columns of scores stand for where a call names no candidates."""
-        if not self.__sklearn_is_fitted__():
+        is_fitted = self.__sklearn_is_fitted__()
+        if not is_fitted and (self._unfitted() is None or not self.candidate_labels):
             raise AttributeError(
                 f"'{type(self).__name__}' has no 'classes_' before fit"
             )
@@ -113,8 +127,57 @@ class FittedEstimator(
 
     @property
     def _fitted(self) -> Fitted:
+        if not self.__sklearn_is_fitted__():
+            unfitted = self._unfitted()
+            if unfitted is not None:
+                return unfitted
         check_is_fitted(self)
         return Fitted.of(self)
+
+    def _unfitted(self) -> Fitted | None:
+        """Return what is known before any fit: of a joint model all, else None.
+
+        The model is remembered, with the parameters that it was made of: opening it at
+        each prediction would take longer than that.
+        """
+        given: tuple[Any, ...] = (self.backbone, self.embeddings, self.hub_correction)
+        given += (repr(self.projection),)  # an object may have been changed
+        known: Any = vars(self).get("_opened")
+        if known is not None and _are_same(known[0], given):
+            return cast(Fitted, known[1])
+        if not self._is_joint():
+            return None
+        with LOADING():  # of several threads one makes it
+            known = vars(self).get("_opened")
+            if known is None or not _are_same(known[0], given):
+                self.__dict__["_opened"] = known = given, self._without_images()
+        return cast("Fitted | None", known[1])
+
+    def _without_images(self) -> Fitted | None:
+        backbone, embeddings = registry.resolve_pair(self.backbone, self.embeddings)
+        joint = registry.joint_model(backbone, embeddings)
+        if joint is None:
+            return None
+        for name in self._settings().automatic:
+            raise ValueError(
+                f"Expected numbers: before a fit there is nothing to calibrate on. Got "
+                f"{name}={getattr(self, name)!r}. Give a number, or fit on images."
+            )
+        spec = "identity" if _is_auto(self.projection) else self.projection
+        projection = registry.suited_projection(spec, backbone, embeddings)
+        return Fitted.without_images(joint, backbone, projection, self.hub_correction)
+
+    def _is_joint(self) -> bool:
+        """Tell whether nothing has to be learnt; nothing is loaded for that."""
+        needs_no_fit = isinstance(self.projection, Identity) or (
+            isinstance(self.projection, str) and self.projection in UNLEARNT
+        )
+        return needs_no_fit and registry.may_be_joint(self.backbone, self.embeddings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: not the model that was opened before a fit."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: state[name] for name in state if name != "_opened"}
 
     def points(self, X: Any) -> ImagePoints:
         """Map images once, to be asked about many lists of labels.
@@ -136,20 +199,20 @@ class FittedEstimator(
         FingerprintMismatchError
             If X holds features of another backbone, or points of another classifier.
         """
-        check_is_fitted(self)
+        fitted = self._fitted
         self._settings()
         if isinstance(X, ImagePoints):
-            if X.projection is not self.projection_:
+            if X.projection is not fitted.projection:
                 raise FingerprintMismatchError(
                     "Expected points that this classifier made. Got those of another "
                     "one, or of an earlier fit. Call its own points(X)."
                 )
             return X
         visual = self._visual(
-            X, self.backbone_, self.backbone_fingerprint_, fitting=False
+            X, fitted.backbone, fitted.backbone_fingerprint, fitting=False
         )
-        projected = self._read(visual, self.projection_.transform)
-        return ImagePoints(**vars(projected), projection=self.projection_)
+        projected = self._read(visual, fitted.projection.transform)
+        return ImagePoints(**vars(projected), projection=fitted.projection)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the images as points in the space that labels are mapped to.
@@ -254,11 +317,9 @@ class FittedEstimator(
         settings = self._settings()
         check_pretrained(self.pretrained_classes)  # before any image is read
         self.__dict__.pop("n_images_", None)
-        return (
-            settings,
-            *registry.resolve_pair(self.backbone, self.embeddings),
-            registry.resolve_projection(self.projection),
-        )
+        self.__dict__.pop("_opened", None)
+        pair = registry.resolve_pair(self.backbone, self.embeddings)
+        return settings, *pair, registry.suited_projection(self.projection, *pair)
 
     def _visual(
         self, X: Any, backbone: Any, fingerprint: str | None = None, *, fitting: bool
@@ -305,6 +366,12 @@ class FittedEstimator(
         fitted = self._fitted
         if labels is None:
             labels = fitted.seen.in_order(self.candidate_labels)
+            if labels is None and len(fitted.seen_classes) == 0:
+                raise LabelError(
+                    "Expected candidate_labels: a joint model that was fitted on no "
+                    "images has no classes of its own. Got none. Name them, as in "
+                    "predict(images, ['a cat', 'a dog'])."
+                )
             if labels is None:
                 _warn_if_disjoint(fitted.seen_classes, vars(self)["_trained_on"])
         provider = None
@@ -328,6 +395,18 @@ class FittedEstimator(
             calibration=fitted.calibration,
             adapt=adapt,
         )
+
+
+def _is_auto(projection: object) -> bool:
+    return isinstance(projection, str) and projection == "auto"
+
+
+def _are_same(these: tuple[Any, ...], those: tuple[Any, ...]) -> bool:
+    """Tell whether parameters are the same objects, or equal texts."""
+    return all(
+        a is b or (isinstance(a, str | float) and type(a) is type(b) and a == b)
+        for a, b in zip(these, those, strict=True)
+    )
 
 
 def _warn_if_disjoint(classes: NDArray[Any], trained_on: set[frozenset[Any]]) -> None:

@@ -25,6 +25,7 @@ from zeroshot.errors import (
     UnknownPluginError,
     ZeroShotError,
 )
+from zeroshot.joint.base import SupportsJoint, as_joint
 from zeroshot.projections.base import Projection
 from zeroshot.storage.addresses import shown_spec
 
@@ -33,7 +34,9 @@ __all__ = [
     "SupportsSpec",
     "backbone_names",
     "distribution_of",
+    "joint_model",
     "load",
+    "may_be_joint",
     "name_of",
     "names",
     "refresh",
@@ -42,6 +45,7 @@ __all__ = [
     "resolve_pair",
     "resolve_projection",
     "spec_of",
+    "suited_projection",
     "why_untrusted",
 ]
 
@@ -296,10 +300,66 @@ def resolve_pair(
         As `resolve_backbone` and `resolve_embeddings`.
     """
     network = None if backbone is None else resolve_backbone(backbone)
-    if embeddings is None:
+    is_same = isinstance(backbone, str) and backbone == embeddings
+    if embeddings is None or is_same:
         encodes = isinstance(network, SupportsPhrases)
-        embeddings = cast(TextEmbeddings, network) if encodes else EMBEDDINGS
-    return network, resolve_embeddings(embeddings)
+        if encodes or not is_same:
+            embeddings = cast(TextEmbeddings, network) if encodes else EMBEDDINGS
+    return network, resolve_embeddings(cast(TextEmbeddings, embeddings))
+
+
+def may_be_joint(backbone: object, embeddings: object) -> bool:
+    """Tell whether a backbone and embeddings may be one joint model; loads nothing.
+
+    Parameters
+    ----------
+    backbone, embeddings : object
+        As for `resolve_pair`.
+
+    Returns
+    -------
+    may_be : bool
+        `joint_model` decides.
+
+    Raises
+    ------
+    PluginError
+        As `resolve_backbone`.
+    """
+    plugin = embeddings if backbone is None else backbone
+    if isinstance(plugin, str):
+        name = _name(plugin)
+        if any(name not in _entries(kind) for kind in ("backbones", "embeddings")):
+            return False
+        plugin = resolve_backbone(plugin)
+    if as_joint(plugin) is None:
+        return False
+    is_alone = embeddings is None or backbone is None or embeddings == backbone
+    return is_alone or isinstance(embeddings, str) or as_joint(embeddings) is not None
+
+
+def joint_model(
+    backbone: Backbone | None, embeddings: TextEmbeddings
+) -> SupportsJoint | None:
+    """Return the joint model that a backbone and text embeddings are together.
+
+    Parameters
+    ----------
+    backbone : Backbone or None
+        None where there are features: they are taken for those of the model.
+    embeddings : TextEmbeddings
+
+    Returns
+    -------
+    joint : SupportsJoint or None
+        None where they are two things.
+    """
+    joint = as_joint(embeddings)
+    if joint is None or backbone is None or backbone is joint:
+        return joint
+    other = as_joint(backbone)
+    is_one = other is not None and other.fingerprint == joint.fingerprint
+    return joint if is_one else None
 
 
 def _vector_file(spec: str) -> Path | None:
@@ -353,6 +413,44 @@ def resolve_projection(spec: str | type | Projection) -> Projection:
         As `resolve_backbone`.
     """
     return cast(Projection, _resolve("projections", spec))
+
+
+def suited_projection(
+    spec: str | type | Projection,
+    backbone: Backbone | None,
+    embeddings: TextEmbeddings,
+) -> Projection:
+    """Return the projection that a spec names, as it is for a backbone and embeddings.
+
+    Parameters
+    ----------
+    spec : str, class or Projection
+        As for `resolve_projection`; ``"auto"`` is ``"joint"`` for a joint model, and
+        ``"devise"`` for all else.
+    backbone : Backbone or None
+    embeddings : TextEmbeddings
+
+    Returns
+    -------
+    projection : Projection
+        Not cloned, unless it takes a ``logit_scale`` and has none: then it has that of
+        the joint model, and its bias.
+
+    Raises
+    ------
+    PluginError
+        As `resolve_projection`.
+    """
+    joint = joint_model(backbone, embeddings)
+    if isinstance(spec, str) and spec == "auto":
+        spec = "devise" if joint is None else "joint"
+    projection: Any = resolve_projection(spec)
+    if joint is not None and getattr(projection, "logit_scale", 0) is None:
+        from sklearn.base import clone  # not loaded by a listing
+
+        scale, bias = joint.logit_scale, joint.logit_bias
+        projection = clone(projection).set_params(logit_scale=scale, logit_bias=bias)
+    return cast(Projection, projection)
 
 
 def spec_of(plugin: object) -> str | None:

@@ -1,12 +1,13 @@
 """The contract of a visual backbone."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.errors import NoClassifierError, PluginContractError
+from zeroshot.images.sources import Filter, Resize
 
 __all__ = [
     "Backbone",
@@ -25,10 +26,6 @@ __all__ = [
     "head_of",
     "logits_of",
 ]
-
-Resize = Literal["crop", "squash"]
-"""How an image becomes ``input_size``: ``"crop"`` scales the short side and takes the
-centre; ``"squash"`` scales both sides and keeps the whole image."""
 
 
 @runtime_checkable
@@ -80,13 +77,15 @@ class BackboneCard:
 
     Attributes
     ----------
-    resize : {"crop", "squash"}
-        How the core brings an image to ``input_size``.
+    resize : {"crop", "squash", "short-side", "short-side-even"}
+        How the core brings an image to ``input_size``; see `zeroshot.images.Resize`.
     pretraining : str
         What the weights were trained on: "unseen" classes may have been seen there.
         Empty where nobody knows.
     weights_url, licence, citation : str
         Where the weights come from; empty where there is nothing to say.
+    filter : {"bilinear", "bicubic"}
+        With which it does so.
     """
 
     resize: Resize = "crop"
@@ -94,6 +93,13 @@ class BackboneCard:
     weights_url: str = ""
     licence: str = ""
     citation: str = ""
+    filter: Filter = "bilinear"
+
+    @property
+    def fitting(self) -> str:
+        """Resize rule and filter in a few words, part of what names stored features."""
+        # Features that were stored before there was a second filter are found again.
+        return self.resize + ("" if self.filter == "bilinear" else f" {self.filter}")
 
 
 @runtime_checkable

@@ -72,7 +72,7 @@ class Concatenated(CheckedBackbone):
         PluginContractError
             If there are fewer than two parts, or they want images of other shapes.
         """
-        wanted = [(*part.input_size, card_of(part).resize) for part in self.parts]
+        wanted = [(*part.input_size, card_of(part).fitting) for part in self.parts]
         height, width, resize = wanted[0] if wanted else (1, 1, "crop")
         if len(wanted) < 2 or any(
             h * width != w * height or rule != resize for h, w, rule in wanted
@@ -105,7 +105,8 @@ class Concatenated(CheckedBackbone):
             return "; ".join(dict.fromkeys(filter(None, said)))
 
         fields = ("pretraining", "weights_url", "licence", "citation")
-        return BackboneCard(cards[0].resize, *map(joined, fields))
+        said = dict(zip(fields, map(joined, fields), strict=True))
+        return BackboneCard(cards[0].resize, filter=cards[0].filter, **said)
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         blocks = []

@@ -190,7 +190,7 @@ def evaluate(
             on_error=on_error,
         )
     network, provider = registry.resolve_pair(estimator.backbone, estimator.embeddings)
-    chosen = registry.resolve_projection(estimator.projection)
+    chosen = registry.suited_projection(estimator.projection, network, provider)
     y = check_targets(labels)
     classes = np.unique(y).tolist()
     left_out = _unknown_classes(classes, provider, on_unknown)

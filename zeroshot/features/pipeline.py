@@ -402,7 +402,7 @@ def _read_ahead(
     While all that comes back was found in the cache, chunks grow; then a file's content
     is let go once its key is known, and read again should it have to be decoded.
     """
-    size, resize = backbone.input_size, card_of(backbone).resize
+    size, card = backbone.input_size, card_of(backbone)
     nothing = np.empty((0, backbone.dim), np.float32)
     stopped = threading.Event()
 
@@ -433,7 +433,9 @@ def _read_ahead(
         if isinstance(source, str | os.PathLike):
             name = f"'{os.fspath(source)}'"
         try:
-            return key, read_fitted(content, size, resize, index=index, name=name)
+            return key, read_fitted(
+                content, size, card.resize, card.filter, index=index, name=name
+            )
         except InvalidImageError as error:
             return error
 

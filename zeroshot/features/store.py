@@ -122,7 +122,7 @@ class FeatureStore:
         becomes the pixels that it is given.
         """
         size = (backbone.dim, *backbone.input_size)
-        how = (*map(int, size), card_of(backbone).resize, decoding_identity())
+        how = (*map(int, size), card_of(backbone).fitting, decoding_identity())
         digest = sha256(f"{backbone.fingerprint} {how}".encode()).hexdigest()[:32]
         name = re.sub(r"[^\w.+-]+", "-", backbone.name, flags=re.ASCII)[:60]
         path = cache_root() / "features" / f"{name}-{digest}.sqlite"

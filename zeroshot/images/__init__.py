@@ -28,7 +28,9 @@ from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.images.sources import (
+        Filter,
         ImageSource,
+        Resize,
         as_image_list,
         content_key,
         fit_image,
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Filter",
     "ImageSource",
+    "Resize",
     "as_image_list",
     "content_key",
     "fit_image",

@@ -29,7 +29,9 @@ from zeroshot.images.files import (
 )
 
 __all__ = [
+    "Filter",
     "ImageSource",
+    "Resize",
     "as_image_list",
     "content_key",
     "fit_image",
@@ -45,6 +47,9 @@ READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY",
 
 PART = 1 << 20  # bytes of an open file, of which nobody knows how much it holds
 
+# Longer images are scaled in the part that is kept alone.
+LONGEST = 16  # times the short side
+
 # A last length that rather counts bands (of a satellite) than columns of grey images.
 MOST_BANDS = 16
 
@@ -53,6 +58,15 @@ MOST_BANDS = 16
 _STREAM_LOCKS = [threading.Lock() for _ in range(61)]
 
 File: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+Resize: TypeAlias = Literal["crop", "squash", "short-side", "short-side-even"]
+"""How an image becomes the size that a backbone takes: ``"crop"`` scales it until it
+just covers the size and takes the centre, to parts of a pixel; ``"squash"`` scales both
+sides and keeps the whole image; ``"short-side"``, for squares, scales the short side to
+a whole number of pixels and then takes the centre, its offset rounded down as in
+transformers, or, ``"short-side-even"``, half to even as in torchvision."""
+
+Filter: TypeAlias = Literal["bilinear", "bicubic"]
+
 ImageSource: TypeAlias = File | Image.Image | NDArray[Any]
 """One image: the path of a file, a file's bytes, an open file, a PIL image, or an array
 (or tensor) of shape (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA: floats 0..1,
@@ -200,7 +214,8 @@ def read_image(
 def read_fitted(
     source: ImageSource,
     size: tuple[int, int],
-    resize: Literal["crop", "squash"] = "crop",
+    resize: Resize = "crop",
+    filter: Filter = "bilinear",
     *,
     index: int | None = None,
     name: str | None = None,
@@ -218,7 +233,7 @@ def read_fitted(
         Neither changed nor kept.
     size : tuple of int
         Wanted height and width, in pixels.
-    resize : {"crop", "squash"}, default="crop"
+    resize, filter : str
         See `fit_image`.
     index, name : optional
         See `read_image`.
@@ -228,7 +243,11 @@ def read_fitted(
     fitted : ndarray of shape (height, width, 3), uint8
     """
     return _open(
-        source, index, name, lambda image: fit_image(image, size, resize), max(size)
+        source,
+        index,
+        name,
+        lambda image: fit_image(image, size, resize, filter),
+        max(size),
     )
 
 
@@ -411,11 +430,12 @@ def content_key(source: ImageSource, *, index: int | None = None) -> bytes:
 def fit_image(
     image: NDArray[np.uint8] | Image.Image,
     size: tuple[int, int],
-    resize: Literal["crop", "squash"] = "crop",
+    resize: Resize = "crop",
+    filter: Filter = "bilinear",
 ) -> NDArray[np.uint8]:
     """Bring an image to the size that a backbone takes.
 
-    Pillow's bilinear filter is used. It averages over all pixels that a new one covers
+    Pillow's filters are used. They average over all pixels that a new one covers
     (antialiasing), as most networks' evaluation code does; plain bilinear sampling
     skips pixels of a large photograph.
 
@@ -424,9 +444,9 @@ def fit_image(
     image : ndarray of shape (h, w, 3), uint8, or PIL image of mode RGB
     size : tuple of int
         Wanted height and width, in pixels.
-    resize : {"crop", "squash"}, default="crop"
-        ``"crop"`` scales the image until it just covers ``size`` and takes the centre.
-        ``"squash"`` scales both sides and keeps the whole image.
+    resize : {"crop", "squash", "short-side", "short-side-even"}, default="crop"
+        See `Resize`.
+    filter : {"bilinear", "bicubic"}, default="bilinear"
 
     Returns
     -------
@@ -438,8 +458,12 @@ def fit_image(
             return np.ascontiguousarray(image)
         image = Image.fromarray(image)
     old_width, old_height = image.size
+    kind = Image.Resampling[filter.upper()]
+    is_strip = max(image.size) > LONGEST * min(image.size)
+    if resize.startswith("short-side") and not is_strip:
+        return _short_side(image, size, kind, round_down=resize == "short-side")
     box = (0.0, 0.0, float(old_width), float(old_height))
-    if resize == "crop":
+    if resize != "squash":
         # Crop and scale in one step: a 10000 x 1 strip never becomes a huge image.
         scale = max(height / old_height, width / old_width)
         # A quotient a rounding error too large would stick out of the image.
@@ -447,7 +471,26 @@ def fit_image(
         kept_height = min(height / scale, old_height)
         left, top = (old_width - kept_width) / 2, (old_height - kept_height) / 2
         box = (left, top, left + kept_width, top + kept_height)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return np.asarray(image.resize((width, height), kind, box=box))
+
+
+def _short_side(
+    image: Image.Image,
+    size: tuple[int, int],
+    kind: Image.Resampling,
+    *,
+    round_down: bool,
+) -> NDArray[np.uint8]:
+    """Scale and then crop, in two steps: in one, a pixel of 10,000 differs by 1."""
+    height, width = size
+    # The quotient is cut off, not rounded, in torchvision and in transformers.
+    scaled = [int(max(size) * side / min(image.size)) for side in image.size]
+    whole = image.resize((scaled[0], scaled[1]), kind)
+    left, top = (
+        (side - kept) // 2 if round_down else round((side - kept) / 2)
+        for side, kept in zip(scaled, (width, height), strict=True)
+    )
+    return np.asarray(whole.crop((left, top, left + width, top + height)))
 
 
 def _column_of_frame(frame: Any) -> Any:

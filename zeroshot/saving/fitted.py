@@ -8,10 +8,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
-from zeroshot.backbones.base import (
-    Backbone,
-)
+from zeroshot.backbones.base import Backbone
 from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
@@ -22,6 +21,7 @@ from zeroshot.errors import (
     PluginContractError,
 )
 from zeroshot.images.sources import ImageSource
+from zeroshot.joint.base import SupportsJoint
 from zeroshot.labels.candidates import Candidates, CandidateSet, as_label_array
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.report import LabelEntry, LabelReport
@@ -120,6 +120,46 @@ class Fitted:
         """
         names = [one.name for one in fields(cls)]
         return cls(**{name: getattr(classifier, f"{name}_") for name in names})
+
+    @classmethod
+    def without_images(
+        cls,
+        joint: SupportsJoint,
+        backbone: Backbone | None,
+        projection: Any,
+        hub_correction: float | None,
+    ) -> Self:
+        """Return what a joint model knows by itself: no class, but all labels.
+
+        Parameters
+        ----------
+        joint : SupportsJoint
+        backbone : Backbone or None
+            The joint model again, or None where there are features.
+        projection : Projection
+            An `Identity`; cloned.
+        hub_correction : float or None
+            Without classes it takes nothing from any label.
+
+        Returns
+        -------
+        fitted : Fitted
+        """
+        no_images = np.empty((0, joint.dim), np.float32)
+        chosen = clone(projection)
+        chosen.fit(no_images, np.empty(0, np.intp), class_embeddings=no_images)
+        return cls(
+            seen_classes=np.empty(0, "U1"),
+            class_embeddings=no_images,
+            label_report=LabelReport((), (), no_images),
+            label_space=LabelSpace.of(chosen, no_images, None, hub_correction),
+            backbone=backbone,
+            backbone_fingerprint=joint.fingerprint,
+            embeddings=joint,
+            projection=chosen,
+            n_features=joint.dim,
+            n_images=0,
+        )
 
     def fine_tuned(
         self,

@@ -193,7 +193,7 @@ def _backbone_record(fitted: Fitted) -> dict[str, Any] | None:
         "spec": registry.spec_of(backbone),
         "weights": tuned and {"file": tuned.name, "spec": tuned.spec},
         "input_size": list(backbone.input_size),
-        "resize": card.resize,
+        "resize": card.fitting,
         "pretraining": card.pretraining,
         "pixels": PIXELS,
     }

@@ -140,7 +140,7 @@ class LabelSpace:
         """
         penalty = np.zeros(len(points), np.float32)
         n_known = len(self.seen) + len(self.pretrained)
-        if self.hub_correction:
+        if self.hub_correction and n_known:
             k = min(N_NEIGHBOURS, n_known)
             for rows in blocks(len(penalty), n_known, COSINES_PER_BLOCK):
                 # NumPy multiplies an array with itself by another routine, whose last

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from zeroshot.arrays import unit_rows
 from zeroshot.projections.base import SupportsLeavingOut
@@ -329,6 +330,13 @@ class Scores:
                 "Expected adapt or multi_label, not both: images of a batch tell about "
                 "each other where each has one of the labels. Leave one out."
             )
+        bias = getattr(self.space.projection, "logit_bias", None)
+        if self.calibration is None and bias is not None:
+            temperature = self.space.temperature
+            for scores in self.blocks():
+                logits = (scores + self.seen_penalty) / temperature + bias
+                yield scores, expit(logits).astype(np.float32)
+            return
         if self.calibration is None:
             n_classes = len(self.space.seen)
             got = "one in which nothing was 'auto'"

@@ -290,10 +290,10 @@ def _read(
     images: Sequence[ImageSource], backbone: Backbone
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield batches of images as the backbone is given them, and where each begins."""
-    size, resize = backbone.input_size, card_of(backbone).resize
+    size, card = backbone.input_size, card_of(backbone)
 
     def read(source: ImageSource) -> NDArray[np.uint8]:
-        return read_fitted(source, size, resize)
+        return read_fitted(source, size, card.resize, card.filter)
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="zeroshot-images") as pool:
         for start in range(0, len(images), IMAGES_AT_ONCE):

@@ -364,11 +364,12 @@ def _as_dense(
         )
     sources, features = images
     rows = np.linspace(0, len(sources) - 1, min(MOST_IMAGES, len(sources))).astype(int)
-    size, resize = backbone.input_size, card_of(backbone).resize
+    size, card = backbone.input_size, card_of(backbone)
     logits = []
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         some = rows[start : start + IMAGES_AT_ONCE]
-        pixels = np.stack([read_fitted(sources[i], size, resize) for i in some])
+        read = (read_fitted(sources[i], size, card.resize, card.filter) for i in some)
+        pixels = np.stack([*read])
         logits.append(logits_of(backbone, pixels))
     X, L = features[rows].astype(np.float64), np.concatenate(logits)
     mean, level = X.mean(axis=0), L.mean(axis=0)

@@ -1,11 +1,18 @@
 """ONNX files as backbones, run by ONNX Runtime, which is an extra."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.backbones.exported.onnx_session import (
+    TYPES,
+    import_onnx,
+    onnx_content,
+    onnx_model,
+    onnx_sessions,
+)
 from zeroshot.backbones.model_file import (
     ModelFile,
     Run,
@@ -14,19 +21,9 @@ from zeroshot.backbones.model_file import (
     pooled,
     size_of,
 )
-from zeroshot.errors import ArtifactError, MissingExtraError, PluginContractError
-from zeroshot.per_process import PerProcess
+from zeroshot.errors import PluginContractError
 
 __all__ = ["ONNXModel"]
-
-# Runs operations that send images to an address which the file names.
-REMOTE = {"AzureExecutionProvider"}
-TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-}
 
 
 class ONNXModel(ModelFile):
@@ -70,29 +67,8 @@ class ONNXModel(ModelFile):
     FILE = "an .onnx file"
 
     def _read(self) -> tuple[Run, tuple[int, int]]:
-        try:
-            import onnxruntime as runtime
-        except ImportError as error:
-            raise MissingExtraError(
-                "Expected ONNX Runtime, which runs ONNX files. Got no such package. "
-                "Run: pip install 'zeroshot[onnx]'"
-            ) from error
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        content = self._file_content()
-        providers = [
-            each for each in runtime.get_available_providers() if each not in REMOTE
-        ]
-        own = PerProcess(
-            lambda: runtime.InferenceSession(content, options, providers=providers)
-        )
-        try:
-            session = own()
-        except Exception as error:  # of its own, without a common base
-            raise ArtifactError(
-                f"Expected an ONNX model in one file. Got '{self._shown}', which ONNX "
-                f"Runtime cannot load: {error}. Export it again, its weights within."
-            ) from error
+        own = onnx_sessions(onnx_content(self._file(), self._shown), self._shown)
+        session = own()
         inputs = session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in TYPES:
             raise PluginContractError(
@@ -118,36 +94,9 @@ class ONNXModel(ModelFile):
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
 
-    def _file_content(self) -> bytes:
-        """Return the file, which must hold all its weights.
-
-        ONNX Runtime would follow a path in it, or an address in memory; and what lies
-        elsewhere is no part of the fingerprint.
-        """
-        content = self._file().read_bytes()
-        if b"location" in content:  # how such a path is called, in UTF-8
-            external = _onnx().TensorProto.EXTERNAL
-            for tensor in _tensors(self._parsed(content)):
-                if tensor.data_location == external or tensor.external_data:
-                    raise ArtifactError(
-                        f"Expected an ONNX model in one file. Got '{self._shown}', "
-                        f"whose '{tensor.name}' lies in another file. Export it "
-                        f"again, its weights within."
-                    )
-        return content
-
-    def _parsed(self, content: bytes) -> Any:
-        onnx = _onnx()
-        try:
-            return onnx.load_model_from_string(content)
-        except Exception as error:  # of protobuf, without a common base
-            raise ArtifactError(
-                f"Expected an ONNX model. Got '{self._shown}', which cannot be read: "
-                f"{error}. Check the file."
-            ) from error
-
     def _constants(self, n: int) -> Iterable[NDArray[Any]]:
-        onnx, graph = _onnx(), self._parsed(self._file_content()).graph
+        content = onnx_content(self._file(), self._shown)
+        onnx, graph = import_onnx(), onnx_model(content, self._shown).graph
         factors: dict[str, float] = {}
         for node in graph.node:
             if node.op_type == "Gemm":  # alpha A B + beta C
@@ -164,25 +113,3 @@ class ONNXModel(ModelFile):
             if n in tensor.dims and tensor.data_type in floats:
                 array = onnx.numpy_helper.to_array(tensor)
                 yield array * np.float32(factors.get(name, 1))
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError(
-            "Expected the package onnx, which reads ONNX files. Got no such package. "
-            "Run: pip install 'zeroshot[onnx]'"
-        ) from error
-    return onnx
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Yield all tensors in a message of ONNX, also those of graphs within graphs."""
-    if message.DESCRIPTOR.name == "TensorProto":
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for each in value if isinstance(value, Sequence) else [value]:
-                yield from _tensors(each)

@@ -1,0 +1,21 @@
+"""Joint models: images and texts into one space, as CLIP and SigLIP map them.
+
+In: what a spec string such as ``"clip:/folder"`` names. Out: one object that is a
+backbone and text embeddings at once, of one length of vectors. To add a source of such
+models, write a `JointModel` beside the others and name it in ``opening.py``.
+"""
+
+from typing import TYPE_CHECKING
+
+from zeroshot.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zeroshot.joint.base import JointModel, SupportsJoint
+    from zeroshot.joint.onnx_folder import ONNXFolder
+
+__all__ = ["JointModel", "ONNXFolder", "SupportsJoint"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"JointModel": "base", "ONNXFolder": "onnx_folder", "SupportsJoint": "base"},
+)
