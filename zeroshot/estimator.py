@@ -25,7 +25,7 @@ from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
 from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.features.block import check_on_error
-from zeroshot.labels import Candidates, CandidateSet
+from zeroshot.labels import Candidates, CandidateSet, Templates, with_templates
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
 from zeroshot.scoring import Scores, ScoreSettings
@@ -61,6 +61,7 @@ class FittedEstimator(
     projection: str | Projection
     pretrained_classes: PretrainedSetting
     candidate_labels: Candidates
+    templates: Templates
     batch_size: int
     cache: bool
     on_error: Any
@@ -258,7 +259,7 @@ class FittedEstimator(
         return (
             settings,
             None if backbone is None else registry.resolve_backbone(backbone),
-            registry.resolve_embeddings(self.embeddings),
+            self._provider(self.embeddings),
             registry.resolve_projection(self.projection),
         )
 
@@ -311,8 +312,12 @@ class FittedEstimator(
                 _warn_if_disjoint(fitted.seen_classes, vars(self)["_trained_on"])
         provider = None
         if embeddings is not None:
-            provider = registry.resolve_embeddings(embeddings)
+            provider = self._provider(embeddings)
         return fitted.candidates(labels, provider)
+
+    def _provider(self, embeddings: Embeddings) -> TextEmbeddings:
+        """Return where labels' vectors come from, templates included."""
+        return with_templates(registry.resolve_embeddings(embeddings), self.templates)
 
     def _compared(
         self, candidates: CandidateSet, points: ImagePoints, *, adapt: bool = False
