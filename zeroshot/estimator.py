@@ -31,7 +31,7 @@ from zeroshot.errors import (
 from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.features.block import check_on_error
-from zeroshot.labels import Candidates, CandidateSet
+from zeroshot.labels import Candidates, CandidateSet, Templates, with_templates
 from zeroshot.per_process import LOADING
 from zeroshot.projections.base import Projection
 from zeroshot.projections.identity import Identity
@@ -71,6 +71,7 @@ class FittedEstimator(
     projection: str | Projection
     pretrained_classes: PretrainedSetting
     candidate_labels: Candidates
+    templates: Templates
     hub_correction: float | None
     batch_size: int
     cache: bool
@@ -141,7 +142,8 @@ class FittedEstimator(
         each prediction would take longer than that.
         """
         given: tuple[Any, ...] = (self.backbone, self.embeddings, self.hub_correction)
-        given += (repr(self.projection),)  # an object may have been changed
+        # As text: these objects may have been changed.
+        given += (repr(self.projection), repr(self.templates))
         known: Any = vars(self).get("_opened")
         if known is not None and _are_same(known[0], given):
             return cast(Fitted, known[1])
@@ -165,7 +167,10 @@ class FittedEstimator(
             )
         spec = "identity" if _is_auto(self.projection) else self.projection
         projection = registry.suited_projection(spec, backbone, embeddings)
-        return Fitted.without_images(joint, backbone, projection, self.hub_correction)
+        provider = with_templates(embeddings, self.templates)
+        return Fitted.without_images(
+            joint, backbone, provider, projection, self.hub_correction
+        )
 
     def _is_joint(self) -> bool:
         """Tell whether nothing has to be learnt; nothing is loaded for that."""
@@ -318,8 +323,10 @@ class FittedEstimator(
         check_pretrained(self.pretrained_classes)  # before any image is read
         self.__dict__.pop("n_images_", None)
         self.__dict__.pop("_opened", None)
-        pair = registry.resolve_pair(self.backbone, self.embeddings)
-        return settings, *pair, registry.suited_projection(self.projection, *pair)
+        backbone, embeddings = registry.resolve_pair(self.backbone, self.embeddings)
+        projection = registry.suited_projection(self.projection, backbone, embeddings)
+        provider = with_templates(embeddings, self.templates)
+        return settings, backbone, provider, projection
 
     def _visual(
         self, X: Any, backbone: Any, fingerprint: str | None = None, *, fitting: bool
@@ -376,8 +383,12 @@ class FittedEstimator(
                 _warn_if_disjoint(fitted.seen_classes, vars(self)["_trained_on"])
         provider = None
         if embeddings is not None:
-            provider = registry.resolve_embeddings(embeddings)
+            provider = self._provider(embeddings)
         return fitted.candidates(labels, provider)
+
+    def _provider(self, embeddings: Embeddings) -> TextEmbeddings:
+        """Return where labels' vectors come from, templates included."""
+        return with_templates(registry.resolve_embeddings(embeddings), self.templates)
 
     def _compared(
         self, candidates: CandidateSet, points: ImagePoints, *, adapt: bool = False

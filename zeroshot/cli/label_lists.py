@@ -44,6 +44,7 @@ def _check(
     embeddings: Annotated[str, options.EMBEDDINGS],
     labels: Annotated[list[str] | None, LABELS] = None,
     labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
+    template: Annotated[list[str] | None, options.TEMPLATE] = None,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
     """Show how labels become vectors: which words are used and which are left out.
@@ -61,8 +62,12 @@ def _check(
 
     from zeroshot import registry
     from zeroshot.labels.cascade import embed_labels
+    from zeroshot.labels.templates import with_templates
 
-    _, report = embed_labels(candidates, registry.resolve_embeddings(embeddings))
+    provider = with_templates(
+        registry.resolve_embeddings(embeddings), options.templates_of(template)
+    )
+    _, report = embed_labels(candidates, provider)
     print_report(report, report.to_dict()["entries"], output)
 
 

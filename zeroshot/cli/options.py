@@ -111,6 +111,12 @@ EMBEDDINGS = option(
     "name that 'zeroshot embeddings list' shows; published vectors (glove.6B.300d) are "
     "downloaded on first use.",
 )
+TEMPLATE = option(
+    "--template TEXT|NAME",
+    "For embeddings that encode phrases: a text that labels are put into, with {} for "
+    "the label ('a photo of a {}.'); repeat it, and the vectors are averaged. Or a set "
+    "of such: imagenet-7, imagenet-80. Default: what suits the encoder.",
+)
 _FOR_A_MODEL = "As for 'zeroshot fit'. With a model: where its file lies elsewhere now."
 BACKBONE_OF_MODEL = option(
     "--backbone -b NAME", _FOR_A_MODEL, autocompletion=names_of("backbones")
@@ -195,6 +201,11 @@ LABELS_FILE = option(
 FORMAT = typer.Option(
     "--format", "-f", help="A table for people; json or csv for programs."
 )
+
+
+def templates_of(given: list[str] | None) -> str | list[str] | None:
+    """Return what ``--template`` stands for, as the classifier takes it."""
+    return given[0] if given and len(given) == 1 else given or None
 
 
 def score_settings(

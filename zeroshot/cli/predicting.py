@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zeroshot.features.file import FeatureFile
     from zeroshot.scoring.answers import Explanation, RankedLabel
 
-__all__ = ["COMMANDS", "LABELS", "opened_classifier"]
+__all__ = ["COMMANDS", "LABELS", "TEMPLATE", "opened_classifier"]
 
 COLUMNS = (
     *("image", "prediction", "rank", "label", "score", "probability"),
@@ -57,6 +57,7 @@ PROJECTION = options.option(
 PRETRAINED_CLASSES = options.option(
     "--pretrained-classes auto|FILE", _WITHOUT_A_MODEL, show_default=True
 )
+TEMPLATE = options.option("--template TEXT|NAME", _WITHOUT_A_MODEL)
 
 
 def _predict(
@@ -76,6 +77,7 @@ def _predict(
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     projection: Annotated[str, PROJECTION] = "devise",
     pretrained_classes: Annotated[str, PRETRAINED_CLASSES] = "auto",
+    template: Annotated[list[str] | None, TEMPLATE] = None,
     batch_size: Annotated[int, options.BATCH_SIZE] = 32,
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
@@ -101,6 +103,7 @@ def _predict(
         embeddings,
         projection,
         pretrained_classes,
+        template,
         options.given(context),
     )
     classifier.set_params(
@@ -153,6 +156,7 @@ def opened_classifier(
     embeddings: str | None,
     projection: str = "devise",
     pretrained_classes: str = "auto",
+    template: list[str] | None = None,
     given: Iterable[str] = (),
 ) -> "tuple[ZeroShotClassifier, list[str]]":
     """Return the model that comes first, or one made of the options; and the images.
@@ -165,7 +169,8 @@ def opened_classifier(
     first, *images = sources
     if is_bundle(Path(first)) or backbone is None or embeddings is None:
         classifier = load(first, backbone=backbone, embeddings=embeddings)
-        for name in sorted({"projection", "pretrained_classes"}.intersection(given)):
+        of_none = {"projection", "pretrained_classes", "template"}
+        for name in sorted(of_none.intersection(given)):
             flag = options.flag_of(name)
             raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
         if not images:
@@ -181,6 +186,7 @@ def opened_classifier(
         embeddings,
         projection=projection,
         pretrained_classes=classes,
+        templates=options.templates_of(template),
         random_state=0,
     )
     return classifier.fit_pretrained(), sources

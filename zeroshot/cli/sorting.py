@@ -8,7 +8,7 @@ import typer
 
 from zeroshot.cli import options
 from zeroshot.cli.label_lists import given_labels
-from zeroshot.cli.predicting import LABELS, opened_classifier
+from zeroshot.cli.predicting import LABELS, TEMPLATE, opened_classifier
 from zeroshot.cli.tables import print_rows, print_text
 from zeroshot.escaping import escaped
 
@@ -54,6 +54,7 @@ def _sort(
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
+    template: Annotated[list[str] | None, TEMPLATE] = None,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
 ) -> None:
     """Put images into one folder for each label, and into 'unknown'.
@@ -74,7 +75,13 @@ def _sort(
     if copy and move:
         raise typer.BadParameter("Give one of --copy and --move.")
     candidates = given_labels([] if labels is None else [labels], labels_file)
-    classifier, images = opened_classifier(sources, backbone, embeddings)
+    classifier, images = opened_classifier(
+        sources,
+        backbone,
+        embeddings,
+        template=template,
+        given={"template"} if template else (),
+    )
     classifier.set_params(**options.score_settings(None, None, reject))
     with options.wrong_usage():  # an auto that the model was not fitted with
         done = sort_images(

@@ -2,7 +2,6 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +9,11 @@ from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, BackboneCard
 from zeroshot.backbones.checked import CheckedBackbone
-from zeroshot.embeddings.base import SupportsPhrases, TextEmbeddings, check_words
+from zeroshot.embeddings.base import (
+    PhraseEncoder,
+    SupportsPhrases,
+    TextEmbeddings,
+)
 from zeroshot.errors import PluginContractError
 from zeroshot.joint.families import PixelRule
 from zeroshot.per_process import LOADING
@@ -43,7 +46,7 @@ def as_joint(plugin: object) -> SupportsJoint | None:
     return plugin if has_all else None  # type: ignore[return-value]
 
 
-class JointModel(CheckedBackbone):
+class JointModel(CheckedBackbone, PhraseEncoder):
     """Two towers: a subclass opens them, each when it is first needed.
 
     It gives `pixel_rule`, `dim`, `fingerprint`, `spec`, `logit_scale` and `logit_bias`.
@@ -88,41 +91,12 @@ class JointModel(CheckedBackbone):
             self._images(self.pixel_rule.scaled(images)), np.float32
         )
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode texts as they are, by the text tower.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            May be empty and may repeat a text. One that is too long is cut.
-
-        Returns
-        -------
-        vectors : ndarray of shape (n, dim), float32
-            Not normalised. A row depends on its own text only.
-
-        Raises
-        ------
-        PluginContractError
-            If ``texts`` is a bare string or holds anything but strings.
-        ArtifactError, MissingExtraError
-            If the tower cannot be opened.
-        """
-        texts = check_words(texts)
-        if not texts:
-            return np.empty((0, self.dim), np.float32)
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
         if self._texts is None:
             with LOADING():
                 if self._texts is None:
                     self._texts = self._open_texts()
         return np.ascontiguousarray(self._texts(texts), np.float32)
-
-    def lookup(
-        self, words: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Encode words: each is found. See `encode`."""
-        vectors = self.encode(words)
-        return vectors, np.ones(len(vectors), np.bool_)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | dict.fromkeys(self._OPENED)

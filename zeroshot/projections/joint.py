@@ -155,7 +155,7 @@ class Joint(JointScores, MomentsProjection):
     def _map(self, X: Float32) -> Float32:
         points: Float32 = unit_rows(X)
         if self.coef_.any():
-            points = points + (points - self.center_) @ self.coef_
+            points += (points - self.center_) @ self.coef_
         return points
 
     def _chosen_strength(self, given: TrainingSet) -> float:

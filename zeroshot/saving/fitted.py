@@ -126,6 +126,7 @@ class Fitted:
         cls,
         joint: SupportsJoint,
         backbone: Backbone | None,
+        embeddings: TextEmbeddings,
         projection: Any,
         hub_correction: float | None,
     ) -> Self:
@@ -136,6 +137,8 @@ class Fitted:
         joint : SupportsJoint
         backbone : Backbone or None
             The joint model again, or None where there are features.
+        embeddings : TextEmbeddings
+            The joint model again, perhaps with templates.
         projection : Projection
             An `Identity`; cloned.
         hub_correction : float or None
@@ -155,7 +158,7 @@ class Fitted:
             label_space=LabelSpace.of(chosen, no_images, None, hub_correction),
             backbone=backbone,
             backbone_fingerprint=joint.fingerprint,
-            embeddings=joint,
+            embeddings=embeddings,
             projection=chosen,
             n_features=joint.dim,
             n_images=0,
