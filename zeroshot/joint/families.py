@@ -87,6 +87,8 @@ FAMILIES: dict[str, Family] = {
         _as_it_is, 77, False, (("image_embeds",), ("text_embeds",)), CLIP_SCALE, False
     ),
     "siglip": Family(_canonical, 64, True, _POOLED, None, True),
+    # In lower case, but with punctuation [3]_, section 2.1.
     "siglip2": Family(str.lower, 64, True, _POOLED, None, True),
 }
-"""By ``model_type`` of ``config.json``."""
+"""By ``model_type`` of ``config.json``; that of SigLIP 2 of one image size is siglip."""
+

@@ -31,6 +31,7 @@ MOST_JSON = 64 << 20  # bytes; a tokenizer of 256,000 tokens takes 34 MB
 LOGITS = "zeroshot.json"
 OPTIONS = ("logit_scale", "logit_bias")
 FILTERS = {2: "bilinear", 3: "bicubic"}  # numbers that Pillow gives them
+KNOWN_TYPES = ("clip", "siglip")  # SigLIP 2 of any image size takes no plain images
 # By which of a tower's inputs it is known.
 PIXELS, TOKENS, MASK = "pixel_values", "input_ids", "attention_mask"
 
@@ -109,7 +110,7 @@ class ONNXFolder(JointModel):
             "towers": [file_digest(tower, "sha256") for tower in towers],
             "tokenizer": file_digest(self._file("tokenizer.json"), "sha256"),
             "pixels": vars(self.pixel_rule),
-            "texts": [self._model_type, self._context, *self._padding],
+            "texts": [self._family_name, self._context, *self._padding],
         }
         return f"{self.name}-{digest_of(facts)}"
 
@@ -198,20 +199,23 @@ class ONNXFolder(JointModel):
     def _config(self) -> dict[str, Any]:
         return self._json("config.json")
 
-    @property
-    def _model_type(self) -> str:
-        return str(self._config.get("model_type"))
+    @cached_property
+    def _family_name(self) -> str:
+        kind = self._config.get("model_type")
+        if kind not in KNOWN_TYPES:
+            raise ArtifactError(
+                f"Expected a model of type {' or '.join(KNOWN_TYPES)}. Got "
+                f"{kind!r:.40} in the config.json of '{self._shown}'. Use a model of "
+                f"these, or open_clip ('clip:open_clip:NAME')."
+            )
+        made_for = str(self._tokenizer_config.get("tokenizer_class"))
+        if kind == "siglip" and any(name in made_for for name in ("Gemma", "Siglip2")):
+            return "siglip2"
+        return str(kind)
 
     @property
     def _family(self) -> Family:
-        family = FAMILIES.get(self._model_type)
-        if family is None:
-            raise ArtifactError(
-                f"Expected a model of type {', '.join(FAMILIES)}. Got "
-                f"'{self._model_type}' in the config.json of '{self._shown}'. Use a "
-                f"model of these, or open_clip ('clip:open_clip:NAME')."
-            )
-        return family
+        return FAMILIES[self._family_name]
 
     @property
     def _text_config(self) -> Mapping[str, Any]:
@@ -228,12 +232,15 @@ class ONNXFolder(JointModel):
             )
         return length
 
+    @cached_property
+    def _tokenizer_config(self) -> dict[str, Any]:
+        name = "tokenizer_config.json"
+        has_one = os.path.isfile(self._folder / name)
+        return self._json(name) if has_one else {}
+
     @property
     def _padding(self) -> Padding:
-        name = "tokenizer_config.json"
-        settings = {}
-        if os.path.isfile(self._folder / name):
-            settings = self._json(name)
+        settings = self._tokenizer_config
         token = settings.get("pad_token")
         if isinstance(token, dict):  # an AddedToken
             token = token.get("content")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from zeroshot.projections.closed_form import ESZSL, SAE, Ridge
     from zeroshot.projections.conse import ConSE
     from zeroshot.projections.devise import DeViSE
+    from zeroshot.projections.identity import Identity
+    from zeroshot.projections.joint import Joint
     from zeroshot.projections.visual import Visual
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "SJE",
     "ConSE",
     "DeViSE",
+    "Identity",
+    "Joint",
     "PretrainedClasses",
     "Projection",
     "Ridge",
@@ -49,6 +53,8 @@ __getattr__, __dir__ = lazy_names(
         "ConSE": "conse",
         "DeViSE": "devise",
         "ESZSL": "closed_form",
+        "Identity": "identity",
+        "Joint": "joint",
         "PretrainedClasses": "base",
         "Projection": "base",
         "Ridge": "closed_form",
