@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-WORDS = "a photo of the cat dog red blue star ring drawing picture zebra".split()
+TEXT = "a photo of the cat dog red blue star ring drawing picture zebra"
+WORDS = TEXT.split()
 SIDE, PATCH, DIM = 224, 32, 16
 TOWER = {
     "hidden_size": 32,
@@ -129,14 +130,14 @@ def siglip_reference(folder, *, second=False):
         file = folder / "tokenizer.json"
         own = json.loads(file.read_text())
         steps = own["normalizer"]["normalizers"]
-        own["normalizer"]["normalizers"] = [s for s in steps if s["type"] != "Lowercase"]
+        own["normalizer"]["normalizers"] = [
+            s for s in steps if s["type"] != "Lowercase"
+        ]
         file.write_text(json.dumps(own))
     scale, bias = 20.0, -2.0
     logits = json.dumps({"logit_scale": scale, "logit_bias": bias})
     (folder / "zeroshot.json").write_text(logits)
-    return Reference(
-        folder, model, tokenizer, processor, scale, bias, "max_length", 64
-    )
+    return Reference(folder, model, tokenizer, processor, scale, bias, "max_length", 64)
 
 
 def photographs(n, seed=0):
@@ -231,7 +232,7 @@ def _siglip_tokenizer(folder):
 
     texts = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts + [*"abcdefghijklmnopqrstuvwxyz"]),
+        sentence_iterator=iter([*texts, *"abcdefghijklmnopqrstuvwxyz"]),
         model_prefix=str(folder / "spiece"),
         vocab_size=80,
         hard_vocab_limit=False,

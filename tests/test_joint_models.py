@@ -154,3 +154,182 @@ def test_photographs_times_labels_equal_transformers(clip, real_data):
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     order = [[each.label for each in best] for best in clf.rank(files, labels, k=50)]
     assert order == [[labels[i] for i in row] for row in np.argsort(-logits, axis=1)]
+
+
+def test_model_keeps_the_contracts_of_both_sides(reference):
+    check_backbone(registry.resolve_backbone(spec(reference)))
+    check_text_embeddings(
+        registry.resolve_embeddings(spec(reference)), known=["cat", "a red star"]
+    )
+
+
+def test_unfitted_model_answers_by_every_method(clip, images):
+    clf = ZeroShotClassifier(spec(clip))
+    scores = clf.decision_function(images, LABELS)
+
+    logits = clip.logits(images, LABELS)
+    np.testing.assert_allclose(100 * scores, logits, atol=1e-2)
+    assert clf.temperature_ == pytest.approx(0.01)
+    ranked = clf.rank(images, LABELS, k=2)
+    explained = clf.explain(images, LABELS, k=2)
+    best = clf.predict(images, LABELS)
+    assert [r[0].label for r in ranked] == best.tolist()
+    assert [e.prediction for e in explained] == best.tolist()
+    assert clf.score(images, best) == 1
+    assert clf.predict(images, LABELS, adapt=True).shape == (len(images),)
+    points = clf.points(images)
+    np.testing.assert_array_equal(clf.scores(points, LABELS), scores)
+    assert not [name for name in vars(clf) if name.endswith("_")]
+
+
+def test_unfitted_model_without_candidates_is_told_to_name_some(clip, images):
+    clf = ZeroShotClassifier(spec(clip))
+
+    with pytest.raises(LabelError, match="candidate_labels"):
+        clf.predict(images)
+    with pytest.raises(AttributeError):
+        clf.classes_  # noqa: B018
+    named = ZeroShotClassifier(spec(clip), candidate_labels=LABELS)
+    assert named.classes_.tolist() == LABELS
+    np.testing.assert_array_equal(named.predict(images), clf.predict(images, LABELS))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"reject": "auto"}, {"seen_penalty": "auto"}, {"temperature": "auto"}]
+)
+def test_unfitted_model_refuses_what_only_a_fit_finds(clip, images, setting):
+    with pytest.raises(ValueError, match="before a fit"):
+        ZeroShotClassifier(spec(clip), **setting).predict(images, LABELS)
+
+
+def test_unfitted_model_of_a_softmax_rates_no_label_by_itself(clip, images):
+    with pytest.raises(ValueError, match="fit that calibrates"):
+        ZeroShotClassifier(spec(clip)).predict_proba(images, LABELS, multi_label=True)
+
+
+def test_unfitted_model_rejects_by_a_number(clip, images):
+    clf = ZeroShotClassifier(spec(clip))
+    best = clf.scores(images, LABELS).max(axis=1)
+
+    clf.set_params(reject=float(np.median(best)))
+
+    is_known = clf.predict(images, LABELS) != "unknown"
+    assert is_known.tolist() == (best >= np.median(best)).tolist()
+
+
+def test_unfitted_model_follows_parameters_that_change(clip, siglip, images):
+    clf = ZeroShotClassifier(spec(clip))
+    before = clf.predict_proba(images, LABELS)
+
+    clf.set_params(backbone=spec(siglip))
+    other = clf.predict_proba(images, LABELS)
+    clf.set_params(backbone=spec(clip), templates="a drawing of the {}")
+    drawn = clf.predict_proba(images, LABELS)
+    clf.set_params(templates=None, projection=Identity(logit_scale=1))
+    flat = clf.predict_proba(images, LABELS)
+    clf.set_params(projection__logit_scale=100)
+
+    assert abs(before - other).max() > 0.01
+    assert abs(before - drawn).max() > 0.01
+    assert flat.max() < 0.5
+    np.testing.assert_array_equal(clf.predict_proba(images, LABELS), before)
+
+
+def test_clones_pickles_and_threads_answer_alike(clip, images):
+    clf = ZeroShotClassifier(spec(clip), cache=False)
+    wanted = clf.predict_proba(images, LABELS)
+
+    again = [clone(clf), pickle.loads(pickle.dumps(clf))]
+    fresh = ZeroShotClassifier(spec(clip), cache=False)
+    with ThreadPoolExecutor(4) as pool:
+        answers = [*pool.map(lambda _: fresh.predict_proba(images, LABELS), range(8))]
+
+    for found in [*(each.predict_proba(images, LABELS) for each in again), *answers]:
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert len(pickle.dumps(clf)) < 10_000
+
+
+def test_unfitted_model_predicts_in_a_pipeline(clip, images):
+    pipeline = make_pipeline(ZeroShotClassifier(spec(clip)))
+
+    best = pipeline.predict(images, candidate_labels=LABELS)
+
+    assert (
+        best.tolist() == ZeroShotClassifier(spec(clip)).predict(images, LABELS).tolist()
+    )
+
+
+def test_features_of_the_model_need_no_backbone(clip, images):
+    clf = ZeroShotClassifier(spec(clip))
+    features = clf.transform(images)
+
+    found = ZeroShotClassifier(None, spec(clip)).predict_proba(features, LABELS)
+
+    np.testing.assert_allclose(found, clf.predict_proba(images, LABELS), atol=1e-6)
+
+
+def test_other_projections_need_a_fit(clip, images):
+    from sklearn.exceptions import NotFittedError
+
+    with pytest.raises(NotFittedError):
+        ZeroShotClassifier(spec(clip), projection="ridge").predict(images, LABELS)
+    with pytest.raises(NotFittedError):
+        ZeroShotClassifier("color-hog", "random").predict(images, LABELS)
+
+
+def test_saved_unfitted_model_answers_as_before(clip, images, tmp_path):
+    import zeroshot
+
+    clf = ZeroShotClassifier(spec(clip), candidate_labels=LABELS, templates="a {}")
+    wanted = clf.predict_proba(images)
+
+    clf.save(tmp_path / "model")
+    loaded = zeroshot.load(tmp_path / "model")
+
+    np.testing.assert_array_equal(loaded.predict_proba(images), wanted)
+    np.testing.assert_array_equal(
+        loaded.predict(images, ["cat", "dog"]), clf.predict(images, ["cat", "dog"])
+    )
+
+
+def test_bundle_of_a_changed_model_is_refused(clip, images, tmp_path):
+    import zeroshot
+    from zeroshot.errors import FingerprintMismatchError
+
+    shutil.copytree(clip.folder, tmp_path / "clip")
+    clf = ZeroShotClassifier(f"clip:{tmp_path / 'clip'}", candidate_labels=LABELS)
+    clf.save(tmp_path / "model")
+    file = tmp_path / "clip" / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"resample": 2}))
+
+    with pytest.raises(FingerprintMismatchError):
+        zeroshot.load(tmp_path / "model").predict(images)
+
+
+@pytest.mark.parametrize(
+    "missing", ["tokenizer.json", "config.json", "text_model.onnx"]
+)
+def test_folder_that_lacks_a_file_is_told(clip, tmp_path, images, missing):
+    shutil.copytree(clip.folder, tmp_path / "clip")
+    (tmp_path / "clip" / missing).unlink()
+
+    with pytest.raises(ArtifactError, match=missing):
+        ZeroShotClassifier(f"clip:{tmp_path / 'clip'}").predict(images, LABELS)
+
+
+def test_sigmoid_model_without_its_scale_is_told(siglip, tmp_path, images):
+    folder = tmp_path / "siglip"
+    shutil.copytree(siglip.folder, folder)
+    (folder / "zeroshot.json").unlink()
+
+    with pytest.raises(ArtifactError, match="logit_bias"):
+        ZeroShotClassifier(f"clip:{folder}").predict(images, LABELS)
+    with pytest.raises(PluginContractError, match="logit_bias"):
+        ZeroShotClassifier(f"clip:{folder}?logit_scale=20").predict(images, LABELS)
+    named = ZeroShotClassifier(f"clip:{folder}?logit_scale=20&logit_bias=-2")
+    np.testing.assert_array_equal(
+        named.predict_proba(images, LABELS, multi_label=True),
+        ZeroShotClassifier(spec(siglip)).predict_proba(
+            images, LABELS, multi_label=True
+        ),
+    )

@@ -43,6 +43,8 @@ from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.templates import Templates, effective_templates, with_templates
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
+from zeroshot.projections.identity import Identity
+from zeroshot.projections.joint import Joint
 from zeroshot.saving.fitted import Fitted
 from zeroshot.splits import ZeroShotSplit, zero_shot_splits
 from zeroshot.training.pretrained import (
@@ -70,7 +72,7 @@ def evaluate(
     embeddings: str | Path | TextEmbeddings | None = None,
     *,
     estimator: ZeroShotClassifier | None = None,
-    projection: str | Projection = "devise",
+    projection: str | Projection = "auto",
     pretrained_classes: PretrainedSetting = "auto",
     adapt: bool = False,
     seen_penalty: float | Literal["auto"] = 0.0,
@@ -116,8 +118,9 @@ def evaluate(
         ``reject``, ``hub_correction``, ``templates``, ``batch_size``, ``cache`` and
         ``on_error``, which then have no effect. Not changed; whether it is fitted does
         not matter.
-    projection : str or Projection, default="devise"
-        What to evaluate.
+    projection : str or Projection, default="auto"
+        What to evaluate; as for `ZeroShotClassifier`. What is learnt on top of a joint
+        model has the model as it is, ``"identity"``, as a yardstick too.
     pretrained_classes : "auto", mapping, ClassifierHead or None, default="auto"
         As for `ZeroShotClassifier`.
     adapt : bool, default=False
@@ -278,6 +281,10 @@ def _methods(
     kind = type(projection)
     name = registry.name_of("projections", kind) or kind.__name__
     methods = {name: _Method(projection, embeddings, features)}
+    if isinstance(projection, Joint):  # what the model is before any image
+        asked = projection.logit_scale, projection.logit_bias
+        unlearnt = Identity(logit_scale=asked[0], logit_bias=asked[1])
+        methods["identity"] = _Method(unlearnt, embeddings, features)
     if exact is not None:
         methods[f"{name}, exact features"] = _Method(projection, embeddings, exact)
     if "ridge" in controls and name != "ridge":

@@ -2,7 +2,8 @@
 
 In: what a spec string such as ``"clip:/folder"`` names. Out: one object that is a
 backbone and text embeddings at once, of one length of vectors. To add a source of such
-models, write a `JointModel` beside the others and name it in ``opening.py``.
+models, subclass `zeroshot.joint.base.JointModel` beside the others and name it in
+``opening.py``.
 """
 
 from typing import TYPE_CHECKING
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING
 from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zeroshot.joint.base import JointModel, SupportsJoint
+    from zeroshot.joint.base import SupportsJoint
     from zeroshot.joint.onnx_folder import ONNXFolder
 
-__all__ = ["JointModel", "ONNXFolder", "SupportsJoint"]
+__all__ = ["ONNXFolder", "SupportsJoint"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
-    {"JointModel": "base", "ONNXFolder": "onnx_folder", "SupportsJoint": "base"},
+    {"ONNXFolder": "onnx_folder", "SupportsJoint": "base"},
 )

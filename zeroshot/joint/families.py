@@ -90,5 +90,4 @@ FAMILIES: dict[str, Family] = {
     # In lower case, but with punctuation [3]_, section 2.1.
     "siglip2": Family(str.lower, 64, True, _POOLED, None, True),
 }
-"""By ``model_type`` of ``config.json``; that of SigLIP 2 of one image size is siglip."""
-
+"""By ``model_type`` of ``config.json``; SigLIP 2 of one image size has SigLIP's."""

@@ -73,7 +73,21 @@ class ONNXFolder(JointModel):
     def from_argument(cls, name: str, argument: str) -> Self:
         """Make the model that a spec string names.
 
-        Raises PluginContractError if an option is unknown or no number.
+        Parameters
+        ----------
+        name : str
+            Registered name.
+        argument : str
+            What follows the colon.
+
+        Returns
+        -------
+        model : ONNXFolder
+
+        Raises
+        ------
+        PluginContractError
+            If an option is unknown or no number.
         """
         path, options = parse_argument(name, argument, OPTIONS)
         try:

@@ -90,7 +90,8 @@ class LabelReport:
     @property
     def coverage(self) -> float:
         """Share of labels with no word left out, in [0, 1]."""
-        return sum(not entry.missing for entry in self.entries) / len(self.entries)
+        whole = sum(not entry.missing for entry in self.entries)
+        return whole / max(1, len(self.entries))
 
     @property
     def near_synonyms(self) -> tuple[tuple[str, str, float], ...]:

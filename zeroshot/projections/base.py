@@ -97,8 +97,10 @@ class Projection(Protocol):
     `SupportsLabels`, `SupportsLeavingOut`, `SupportsClassPoints`, `SupportsPartialFit`,
     and attributes: ``hub_correction``, the weight that suits it (0.5 without; see
     `zeroshot.scoring.label_space`), and ``temperature``, what scores are divided by
-    (0.07); after `fit`, ``choices_``, parameters under which a clone makes the same
-    choices without looking (on folds nothing is chosen anew).
+    (0.07), ``one_space``, true where features and class embeddings must lie in one
+    space already, as those of a joint model do; after `fit`, ``choices_``, parameters
+    under which a clone makes the same choices without looking (on folds nothing is
+    chosen anew).
     """
 
     def fit(self, X: Floats, y: Integers, *, class_embeddings: Floats) -> Self:

@@ -36,6 +36,7 @@ class JointScores(ProjectionEstimator):
     """
 
     hub_correction = 0.0
+    one_space = True
     normalize = False
     _rules: Rules = (("logit_scale", SCALE), ("logit_bias", BIAS))
     logit_scale: float | None
@@ -88,7 +89,18 @@ class Identity(JointScores):
     def fit(self, X: Floats, y: Integers, *, class_embeddings: Floats) -> Self:
         """Check that both sides have one length; learn nothing.
 
-        As `ProjectionEstimator.fit`, but there may be no image, and no class.
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim)
+            There may be no image.
+        y : ndarray of shape (n,), int
+            For each image its row of ``class_embeddings``.
+        class_embeddings : ndarray of shape (n_classes, dim)
+            There may be no class.
+
+        Returns
+        -------
+        self : Identity
         """
         X, y, T = self._checked(X, y, class_embeddings, least=0, wordless=True)
         self._fit(X, y, T)
@@ -103,7 +115,19 @@ class Identity(JointScores):
         places: Integers,
         pretrained: PretrainedClasses | None = None,
     ) -> Self:
-        """Learn nothing from further images either."""
+        """Learn nothing from further images either.
+
+        Parameters
+        ----------
+        X, y, class_embeddings : ndarray
+            As in `fit`.
+        places, pretrained : object
+            Not looked at.
+
+        Returns
+        -------
+        self : Identity
+        """
         return self.fit(X, y, class_embeddings=class_embeddings)
 
     def _fit(self, X: Float32, y: Int64, T: Float32) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,26 @@ class Joint(JointScores, MomentsProjection):
     def choices_(self) -> dict[str, Any]:
         """What ``"auto"`` stands for: parameters of a clone that chooses nothing."""
         return {"strength": self.strength_, "image_weight": self.image_weight_}
+
+    def fit(  # type: ignore[override]  # a joint model has no classes of its own
+        self, X: Floats, y: Integers, *, class_embeddings: Floats
+    ) -> Self:
+        """Learn how far to refine the space, and where the classes' images lie.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim)
+            Vectors of images, of any length.
+        y : ndarray of shape (n,), int
+            For each image its row of ``class_embeddings``.
+        class_embeddings : ndarray of shape (n_classes, dim)
+            Vectors of the classes' texts.
+
+        Returns
+        -------
+        self : Joint
+        """
+        return super().fit(X, y, class_embeddings=class_embeddings)
 
     def _checked(
         self,

@@ -22,6 +22,7 @@ from zeroshot.saving.record_form import (
     POSITIVE,
     SCALE,
     SEED,
+    STRENGTH,
     SWITCH,
     WEIGHT,
     Listed,
@@ -42,13 +43,16 @@ NUMBERS = {
     "alpha_": WEIGHT,
     "gamma_": WEIGHT,
     "history_": Named(Listed(NUMBER)),
+    "image_weight_": STRENGTH,
     "n_epochs_": EPOCHS,
     "n_features_in_": POSITIVE,
     "pretrained_weight_": WEIGHT,
     "scale_": SCALE,
+    "strength_": STRENGTH,
 }
 # Kind and axes of each array; an axis of one name has one length.
 SHAPES = {
+    "center_": "f visual",
     "centres_": "f prototypes text",
     "class_embeddings_": "f fitted text",
     "class_points_": "f classes points",

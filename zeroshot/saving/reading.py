@@ -33,6 +33,7 @@ from zeroshot.projections.base import (
     SupportsClassPoints,
     SupportsLeavingOut,
 )
+from zeroshot.projections.identity import Identity
 from zeroshot.saving.bundle import Bundle, projection_from_state, read_bundle
 from zeroshot.saving.fitted import Fitted
 from zeroshot.saving.projection_form import check_array, check_projection
@@ -141,8 +142,10 @@ def _from_bundle(
     _check_room([entry.label for entry in entries])
     _check_room([", ".join(entry.words) for entry in entries])
     _check_room([", ".join(entry.missing) for entry in entries])
-    wordless = np.array([entry.how == "images" for entry in entries])
+    wordless = np.array([entry.how == "images" for entry in entries], bool)
     projection = projection_from_state(record["projection"], arrays)
+    if len(labels) == 0 and not isinstance(projection, Identity):
+        raise ValueError("no classes, but a projection that was learnt from some")
     check_projection(projection, wordless, n_features, provider.dim)
     if wordless.any() and not isinstance(projection, SupportsClassPoints):
         raise ValueError("classes without a vector, which the projection must have")
@@ -206,7 +209,7 @@ def _refuse_unused(bundle: Bundle) -> None:
 
 def _labels(saved: Mapping[str, Any]) -> NDArray[Any]:
     """Return the seen classes, of the kind that they had."""
-    labels = check_candidates(saved["labels"])
+    labels = check_candidates(saved["labels"]) if saved["labels"] else []
     dtype = np.dtype(saved["dtype"])
     _check_room([label for label in labels if isinstance(label, str)])
     # Not as wide as the text says, which may be as wide as the memory.

@@ -158,6 +158,7 @@ SEED = Form(
 )
 AUTO = _one_of("auto")
 SCALE = _in(1 / LARGEST, LARGEST)
+STRENGTH = _in(0, 1e6)
 WEIGHT = _in(1e-6, 1e6)  # further away, equations cannot be solved
 EPOCHS = Form(  # which `partial_fit` would go through again
     "a number of epochs up to 100,000", lambda value: _is_count(value) and value <= 1e5
@@ -250,10 +251,10 @@ RECORD_FORM = {
     "arrays_sha256": DIGEST,
     "files_sha256": Named(DIGEST),
     "parameters": PARAMETERS,
-    "classes": {"labels": Listed(LABEL, 1), "dtype": NAME},
+    "classes": {"labels": Listed(LABEL), "dtype": NAME},
     "label_report": {
         "coverage": NUMBER,
-        "entries": Listed(ENTRY, 1),
+        "entries": Listed(ENTRY),
         "identical": Listed(Listed(TEXT)),
         "near_synonyms": Listed(PLAIN),
         "hubs": Listed(PLAIN),

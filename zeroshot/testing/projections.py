@@ -35,9 +35,10 @@ def check_projection(
 ) -> None:
     """Check that a projection keeps the contract of `Projection`.
 
-    Clones of it are fitted some twenty times, on 240 images of 24 features. What is
-    optional is checked where it is there: ``transform_labels``, ``class_points_``,
-    ``partial_fit``, and ``pretrained`` of `fit`.
+    Clones of it are fitted some twenty times, on 240 images of 24 features; words are
+    as long where it says ``one_space``. What is optional is checked where it is there:
+    ``transform_labels``, ``class_points_``, ``partial_fit``, and ``pretrained`` of
+    `fit`.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def check_fit(projection: Any) -> None:
     """`fit` returns the projection itself and leaves its parameters alone."""
     fresh = _fresh(projection)
     before = fresh.get_params(deep=False)
-    X, y, T = _problem().seen
+    X, y, T = _problem(projection).seen
     fitted = fresh.fit(X, y, class_embeddings=T)
     kit.expect(fitted is fresh, "fit to return self", kit.describe(fitted))
     for name, value in fresh.get_params(deep=False).items():
@@ -124,7 +125,7 @@ def check_fit(projection: Any) -> None:
 
 def check_fit_again(projection: Any) -> None:
     """A second `fit` starts anew: nothing is left of the first."""
-    X, y, T = _problem().seen
+    X, y, T = _problem(projection).seen
     few = y < N_SEEN // 3
     fitted = _fresh(projection).fit(X[few], y[few], class_embeddings=T)
     fitted.fit(X, y, class_embeddings=T)
@@ -140,7 +141,7 @@ def check_points(projection: Any) -> None:
 
     Without ``transform_labels`` that is ``dim_text``.
     """
-    fitted, X = _fitted(projection), _problem().seen.X
+    fitted, X = _fitted(projection), _problem(projection).seen.X
     for n in (5, 1, 0):
         _expect_points(fitted, fitted.transform(X[:n]), n, f"transform of {n} rows")
 
@@ -152,7 +153,7 @@ def check_labels(projection: Any) -> None:
     """
     if not isinstance(projection, SupportsLabels):
         return
-    fitted, T = _fitted(projection), _problem().seen.class_embeddings
+    fitted, T = _fitted(projection), _problem(projection).seen.class_embeddings
     for n in (5, 1, 0):
         points = fitted.transform_labels(T[:n])
         _expect_points(fitted, points, n, f"transform_labels of {n} rows")
@@ -177,7 +178,7 @@ def check_labels_independent(projection: Any) -> None:
     """The point of a label depends on its own row only."""
     if not isinstance(projection, SupportsLabels):
         return
-    fitted, T = _fitted(projection), _problem().unseen.class_embeddings
+    fitted, T = _fitted(projection), _problem(projection).unseen.class_embeddings
     one_by_one = [fitted.transform_labels(T[i : i + 1]) for i in range(len(T))]
     kit.expect_same(
         fitted.transform_labels(T),
@@ -197,7 +198,7 @@ def check_pretrained(projection: Any) -> None:
     """`fit` with ``pretrained`` learns from these classes alone, without any image."""
     if not learns_from_pretrained(projection):
         return
-    X, y, T = _problem().seen
+    X, y, T = _problem(projection).seen
     rows = np.stack([X[y == label].mean(axis=0) for label in range(N_SEEN)])
     zeros, names = np.zeros(N_SEEN, np.float32), np.full(N_SEEN, -1)
     pretrained = PretrainedClasses(T, rows, zeros, names)
@@ -223,7 +224,7 @@ def check_partial_fit(projection: Any) -> None:
     """
     if not isinstance(projection, SupportsPartialFit):
         return
-    X, y, T = _problem().seen
+    X, y, T = _problem(projection).seen
     is_first = (y % 3 != 1) & (np.arange(len(y)) % 2 == 0)
     places, rows = np.unique(y[is_first], return_inverse=True)
     fitted = _fresh(projection)
@@ -244,7 +245,7 @@ def check_partial_fit(projection: Any) -> None:
         normalize(at_once.transform(X)),
         expected.format("points"),
     )
-    unseen = _problem().unseen.class_embeddings
+    unseen = _problem(projection).unseen.class_embeddings
     kit.expect_same(
         label_points(fitted, unseen),
         label_points(at_once, unseen),
@@ -260,7 +261,7 @@ def check_partial_fit(projection: Any) -> None:
 
 def check_float_types(projection: Any) -> None:
     """Features may be float64 and float32; points are float32 for both."""
-    X, y, T = _problem().seen
+    X, y, T = _problem(projection).seen
     for fitted_on, given in ((np.float64, np.float32), (np.float32, np.float64)):
         fitted = _fresh(projection)
         fitted.fit(X.astype(fitted_on), y, class_embeddings=T.astype(fitted_on))
@@ -271,7 +272,7 @@ def check_float_types(projection: Any) -> None:
 
 def check_inputs_unchanged(projection: Any) -> None:
     """`fit` and `transform` leave the caller's arrays alone."""
-    given, before = _problem().seen, _problem().seen
+    given, before = _problem(projection).seen, _problem(projection).seen
     fitted = _fresh(projection)
     fitted.fit(given.X, given.y, class_embeddings=given.class_embeddings)
     for name, now, then in zip(before._fields, given, before, strict=True):
@@ -289,15 +290,15 @@ def check_deterministic(projection: Any) -> None:
     """Two fits with one ``random_state`` give the same points."""
     first, second = _fitted(projection), _fitted(projection)
     kit.expect_same(
-        second.transform(_problem().seen.X),
-        first.transform(_problem().seen.X),
+        second.transform(_problem(projection).seen.X),
+        first.transform(_problem(projection).seen.X),
         "the same points from two fits with the same random_state",
     )
 
 
 def check_rows_independent(projection: Any) -> None:
     """A point depends on its own row only: order is kept, batch norm is frozen."""
-    fitted, X = _fitted(projection), _problem().seen.X
+    fitted, X = _fitted(projection), _problem(projection).seen.X
     one_by_one = [fitted.transform(X[i : i + 1]) for i in range(4)]
     kit.expect_same(
         fitted.transform(X[:4]),
@@ -309,7 +310,7 @@ def check_rows_independent(projection: Any) -> None:
 def check_not_fitted(projection: Any) -> None:
     """`transform` before `fit` raises scikit-learn's ``NotFittedError``."""
     try:
-        got = _fresh(projection).transform(_problem().seen.X)
+        got = _fresh(projection).transform(_problem(projection).seen.X)
     except NotFittedError:
         return
     kit.expect(False, "transform before fit to raise NotFittedError", kit.describe(got))
@@ -339,7 +340,7 @@ def check_learns(projection: Any) -> None:
 
 def check_pickle(projection: Any) -> None:
     """A fitted projection gives the same points after pickling."""
-    X = _problem().seen.X
+    X = _problem(projection).seen.X
     kit.expect_same_unpickled(_fitted(projection), lambda fitted: fitted.transform(X))
 
 
@@ -374,17 +375,17 @@ def _fresh(projection: Any) -> Any:
 
 def _fitted(projection: Any) -> Any:
     fresh = _fresh(projection)
-    X, y, T = _problem().seen
+    X, y, T = _problem(projection).seen
     fresh.fit(X, y, class_embeddings=T)
     return fresh
 
 
 def _expect_points(fitted: Any, points: Any, n: int, call: str) -> None:
     """Fail unless those are n finite points, in the space of labels."""
-    dim = DIM_TEXT
+    one = _problem(fitted).seen.class_embeddings[:1]
     if isinstance(fitted, SupportsLabels):
-        one = fitted.transform_labels(_problem().seen.class_embeddings[:1])
-        dim = one.shape[-1]
+        one = fitted.transform_labels(one)
+    dim = one.shape[-1]
     kit.expect_array(points, (n, dim), np.float32, call)
     bad = int(np.count_nonzero(~np.isfinite(points)))
     kit.expect(bad == 0, f"{call} to return finite numbers", f"{bad} that are not")
@@ -392,7 +393,7 @@ def _expect_points(fitted: Any, points: Any, n: int, call: str) -> None:
 
 def _accuracy(fitted: Any) -> float:
     """Return the accuracy on the unseen classes."""
-    X, y, T = _problem().unseen
+    X, y, T = _problem(fitted).unseen
     scores = normalize(fitted.transform(X)) @ label_points(fitted, T).T
     return float((scores.argmax(axis=1) == y).mean())
 
@@ -408,13 +409,20 @@ class _Problem(NamedTuple):
     unseen: _Images
 
 
-def _problem() -> _Problem:
-    """Return an easy problem, the same numbers in new arrays each time."""
+def _problem(projection: Any) -> _Problem:
+    """Return an easy problem, the same numbers in new arrays each time.
+
+    For a projection in one space (``one_space``), words are as long as features.
+    """
     random = np.random.default_rng(0)
     n_classes = N_SEEN + N_UNSEEN
     T = normalize(random.standard_normal((n_classes, DIM_TEXT)))
     y = np.repeat(np.arange(n_classes), IMAGES_PER_CLASS)
-    X = (T @ random.standard_normal((DIM_TEXT, DIM_VISUAL)))[y]
+    turn = random.standard_normal((DIM_TEXT, DIM_VISUAL))
+    if getattr(projection, "one_space", False):
+        T = normalize(T @ turn)
+        turn = np.eye(DIM_VISUAL)
+    X = (T @ turn)[y]
     X += NOISE * random.standard_normal(X.shape)
     X, T = X.astype(np.float32), T.astype(np.float32)
     order = random.permutation(N_SEEN * IMAGES_PER_CLASS)
