@@ -192,7 +192,7 @@ class Joint(JointScores, MomentsProjection):
             is_new = np.isin(given.y, new)
             rows = np.flatnonzero(is_new)
             rows = rows[:: max(1, len(rows) * N_FOLDS // MOST_IMAGES)]
-            X, truth = given.X[rows], np.searchsorted(new, given.y[rows])
+            X, truth = given.X[rows], np.searchsorted(known, given.y[rows])
             rest = given.moments.without(
                 given.X[is_new], given.y[is_new], normalize=False
             )
@@ -200,8 +200,9 @@ class Joint(JointScores, MomentsProjection):
             for value in STRENGTHS:
                 center, D = _map_of(rest, given.T, others, value)
                 points = X + (X - center.astype(np.float32)) @ D.astype(np.float32)
-                ranks = reciprocal_ranks(points @ given.T[new].T, truth)
-                parts[value].append(ranks)
+                # Among all labels: of a few left out alone, most are right anyway.
+                ranks = reciprocal_ranks(points @ given.T[known].T, truth)
+                parts[value].append(ranks[folds == fold])
         return _best({value: np.concatenate(part) for value, part in parts.items()})
 
     def _chosen_weight(self, given: TrainingSet) -> float:
