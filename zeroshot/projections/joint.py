@@ -201,7 +201,8 @@ class Joint(JointScores, MomentsProjection):
                 center, D = _map_of(rest, given.T, others, value)
                 points = X + (X - center.astype(np.float32)) @ D.astype(np.float32)
                 # Among all labels: of a few left out alone, most are right anyway.
-                ranks = reciprocal_ranks(points @ given.T[known].T, truth)
+                scores = (points @ given.T[known].T).astype(np.float32)
+                ranks = reciprocal_ranks(scores, truth)
                 parts[value].append(ranks[folds == fold])
         return _best({value: np.concatenate(part) for value, part in parts.items()})
 
