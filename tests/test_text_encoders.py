@@ -382,6 +382,22 @@ def test_onnx_model_of_something_else_is_refused(copied):
         SentenceEncoder(moved).encode(["zebra"])
 
 
+def test_onnx_model_with_weights_in_another_file_is_refused(copied, tmp_path):
+    from onnx import TensorProto, load_model, save
+
+    moved = copied("onnx")
+    file = moved / "onnx" / "model.onnx"
+    model = load_model(file)
+    tensor = next(t for t in model.graph.initializer if len(t.raw_data) > 100)
+    (tmp_path / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=str(tmp_path / "weights.bin"))
+    save(model, file)
+    with pytest.raises(ArtifactError, match="lies in another file"):
+        SentenceEncoder(moved).encode(["zebra"])
+
+
 @pytest.mark.parametrize(
     ("missing", "kind", "folder"),
     [

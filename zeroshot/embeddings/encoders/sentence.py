@@ -187,8 +187,9 @@ def _is_length(value: object) -> TypeGuard[int]:
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """Keep transformers from drawing bars of its own."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     was_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zeroshot.embeddings.encoders.model_folder import Run
 from zeroshot.errors import ArtifactError, MissingExtraError
-from zeroshot.storage.limits import size_limit
+from zeroshot.storage.onnx_session import onnx_content, onnx_sessions
 from zeroshot.storage.regular_files import read_limited
 
 __all__ = ["ONNX_FILES", "POOLINGS", "OnnxSettings", "open_onnx"]
@@ -21,9 +21,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # Of token vectors, (n, tokens, dim), as the exporters in use call it.
 TOKEN_VECTORS = ("last_hidden_state", "token_embeddings", "output_0")
-# Runs operations that send inputs to an address which the file names.
-REMOTE = {"AzureExecutionProvider"}
-MOST_OF_MODEL, MOST_OF_TOKENIZER = 8 << 30, 256 << 20  # bytes
+EXTRA = "sentence-onnx"
+MOST_OF_TOKENIZER = 256 << 20  # bytes
 BATCH = 32  # texts of one length
 
 
@@ -52,30 +51,15 @@ def open_onnx(settings: OnnxSettings) -> Run:
     cannot be read, or are no text encoder.
     """
     try:
-        import onnxruntime as runtime
         import tokenizers
     except ImportError as error:
         raise MissingExtraError(
-            f"Expected the packages onnxruntime and tokenizers, which run "
-            f"'{settings.file}'. Got not both. Run: pip install "
-            f"'zeroshot[sentence-onnx]'"
+            f"Expected the package tokenizers, which reads '{settings.tokenizer}'. Got "
+            f"no such package. Run: pip install 'zeroshot[{EXTRA}]'"
         ) from error
     tokenizer = _tokenizer(settings, tokenizers)
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    limit = size_limit("ZEROSHOT_MAX_ENCODER", MOST_OF_MODEL)
-    providers = [p for p in runtime.get_available_providers() if p not in REMOTE]
-    try:
-        session = runtime.InferenceSession(
-            read_limited(settings.file, limit), options, providers=providers
-        )
-    except ArtifactError:
-        raise
-    except Exception as error:  # of its own, without a common base
-        raise ArtifactError(
-            f"Expected an ONNX model in one file. Got '{settings.file}', which ONNX "
-            f"Runtime cannot load: {error}. Export it again, its weights within."
-        ) from error
+    shown = str(settings.file)
+    session = onnx_sessions(onnx_content(settings.file, shown), shown, EXTRA)()
     inputs = {each.name: INTEGERS.get(each.type) for each in session.get_inputs()}
     if (
         not set(inputs) <= set(INPUTS)
