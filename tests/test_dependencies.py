@@ -10,10 +10,16 @@ ROOT = Path(__file__).parent.parent
 DISTRIBUTION = {
     "PIL": "pillow",
     "ai_edge_litert": "ai-edge-litert",
+    "huggingface_hub": "huggingface-hub",
     "skimage": "scikit-image",
+    "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
 }
-BROUGHT_ALONG = {"joblib": "scikit-learn", "click": "typer"}
+BROUGHT_ALONG = {
+    "click": "typer",
+    "joblib": "scikit-learn",
+    "transformers": "sentence-transformers",
+}
 CALLED_BY_NAME = {"urllib3"}  # by requests, with our settings
 
 

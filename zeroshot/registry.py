@@ -512,16 +512,20 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
             return f"which is a program ('{name}:')"
         if argument and distribution_of(group, name) != "zeroshot":
             return f"which the plugin '{name}' may run ('{shown_spec(argument)}')"
-        if kind == "backbone" and _would_download(part.removeprefix("int8:")):
+        if kind == "backbone" and _would_download(group, part.removeprefix("int8:")):
             return f"whose weights are not on this machine ('{name}')"
+        if kind == "embeddings" and _would_download(group, part):
+            return f"which is no folder here, and would be fetched ('{name}:')"
     return ""
 
 
-def _would_download(spec: str) -> bool:
+def _would_download(kind: Kind, spec: str) -> bool:
     from zeroshot.backbones.base import SupportsDownload
 
-    backbone = _resolve("backbones", spec)
-    return isinstance(backbone, SupportsDownload) and backbone.would_download()
+    if not hasattr(load(kind, spec.partition(":")[0]), "would_download"):
+        return False
+    plugin = _resolve(kind, spec)
+    return isinstance(plugin, SupportsDownload) and plugin.would_download()
 
 
 def _why_no_vectors(spec: str) -> str:

@@ -244,7 +244,7 @@ class SupportsLogits(Protocol):
 
 @runtime_checkable
 class SupportsDownload(Protocol):
-    """A backbone that fetches its weights when they are first needed."""
+    """A plugin that fetches its weights when they are first needed."""
 
     def would_download(self) -> bool:
         """Tell whether they are not on this machine yet."""

@@ -12,7 +12,9 @@ from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.embeddings.attributes import Attributes
-    from zeroshot.embeddings.base import TextEmbeddings
+    from zeroshot.embeddings.base import PhraseEncoder, TextEmbeddings
+    from zeroshot.embeddings.encoders.sentence import SentenceEncoder
+    from zeroshot.embeddings.encoders.static import StaticEncoder
     from zeroshot.embeddings.random import RandomEmbeddings
     from zeroshot.embeddings.vectors.fasttext import FastText
     from zeroshot.embeddings.vectors.opening import open_vectors
@@ -22,7 +24,10 @@ __all__ = [
     "Attributes",
     "FastText",
     "GloVe",
+    "PhraseEncoder",
     "RandomEmbeddings",
+    "SentenceEncoder",
+    "StaticEncoder",
     "TextEmbeddings",
     "Word2Vec",
     "WordVectors",
@@ -35,7 +40,10 @@ __getattr__, __dir__ = lazy_names(
         "Attributes": "attributes",
         "FastText": "vectors.fasttext",
         "GloVe": "vectors.word_vectors",
+        "PhraseEncoder": "base",
         "RandomEmbeddings": "random",
+        "SentenceEncoder": "encoders.sentence",
+        "StaticEncoder": "encoders.static",
         "TextEmbeddings": "base",
         "Word2Vec": "vectors.word_vectors",
         "WordVectors": "vectors.word_vectors",

@@ -166,8 +166,12 @@ class PhraseEncoder(TextEmbeddings, SupportsPhrases):
     """A provider of phrases, for which every text is a word: a base of such providers.
 
     A subclass adds ``_encode``, which gets a list of str that is not empty, and the
-    properties. It is immutable, so scikit-learn's ``clone`` gives the provider itself.
+    properties (``fingerprint`` as a property or of the class, not set in ``__init__``).
+    It is immutable, so scikit-learn's ``clone`` gives the provider itself.
     """
+
+    def __init__(self) -> None:
+        """Take no arguments, unless a subclass does."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts as they are.

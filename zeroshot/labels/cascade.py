@@ -35,7 +35,7 @@ caller gave, the vector is the mean of those of all its names. There are no unkn
 words, only, perhaps, names that become a vector of zeros.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
 from typing import Any
@@ -204,7 +204,9 @@ def _encoded(
     n_labels: int | None,
 ) -> "tuple[NDArray[np.float32], tuple[LabelEntry, ...], list[_Names]]":
     """Return vectors by a provider that encodes whole phrases."""
-    groups = _names([*aliases_of.items()], len(aliases_of), embeddings, n_labels)
+    items = [*aliases_of.items()]
+    # Not spelt: of a thousand names that takes longer than to remember their vectors.
+    groups = _names(items, len(items), embeddings, n_labels, Name.exactly)
     names = [
         unique(
             as_phrase(name.text) for name in (group.name, *group.aliases) if name.text
@@ -232,17 +234,18 @@ def _names(
     n_all: int,
     embeddings: TextEmbeddings,
     n_labels: int | None,
+    spelt: Callable[[str], Name] = Name.of,
 ) -> "list[_Names]":
     """Return the names of each label; refuse ids of classes, if all ``n_all`` are."""
     by_id = embeddings if isinstance(embeddings, SupportsClassIds) else None
     groups, ids = [], []
     for label, aliases in aliases_of:
         if isinstance(label, str):
-            group = _Names.of(_text(label), aliases, takes_ids=by_id is not None)
+            group = _Names.of(_text(label), aliases, by_id is not None, spelt)
         else:
             text = str(label) if by_id is None else by_id.id_token(label)
             name = Name.exactly("" if by_id is None else text)
-            group = _Names(text, name, tuple(map(Name.of, aliases)))
+            group = _Names(text, name, tuple(map(spelt, aliases)))
             if by_id is None and not aliases:
                 ids.append(text)  # not repr: "np.int64(7)"
         groups.append(group)
@@ -321,19 +324,25 @@ class _Names:
     number: bool = False  # digits where a name was expected, and no other name
 
     @classmethod
-    def of(cls, label: str, aliases: Sequence[str], *, takes_ids: bool) -> "_Names":
+    def of(
+        cls,
+        label: str,
+        aliases: Sequence[str],
+        takes_ids: bool,
+        spelt: Callable[[str], Name],
+    ) -> "_Names":
         first, *rest = names_of(label)
         is_id = not takes_ids and is_class_id(first)
         if is_id and (aliases or rest):  # stands for its other names
             name, aliases, rest = Name.exactly(""), [*aliases, *rest], []
         else:
-            name = Name.of(first)
+            name = spelt(first)
             name = replace(name, whole=unique([label, *name.whole]))
         return cls(
             label=label,
             name=name,
-            aliases=tuple(map(Name.of, aliases)),
-            synonyms=tuple(map(Name.of, rest)),
+            aliases=tuple(map(spelt, aliases)),
+            synonyms=tuple(map(spelt, rest)),
             number=is_id and not aliases,
         )
 

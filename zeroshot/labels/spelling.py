@@ -104,6 +104,7 @@ def as_phrase(name: str) -> str:
     >>> as_phrase("001.Black_footed_Albatross"), as_phrase("grizzly+bear")
     ('Black footed Albatross', 'grizzly bear')
     """
+    name = INVISIBLE.sub("", name).strip()
     return JOINS.sub(" ", without_number(name)).strip() or name
 
 
