@@ -34,7 +34,7 @@ SEEDS, TRAINED_ON, OWN = (0, 1, 2), 24, 20
 SIDE, DIM, PER_CLASS, STEPS, BATCH = 32, 64, 60, 600, 128
 TEMPLATES = ("a photo of a {}.", "a {}", "a drawing of the {}.")
 SHOTS, DRAWS = (1, 4), 3
-ROUNDS, PHOTOGRAPHS = 3, 256  # of the speed of an image tower of ViT-B/32's size
+ROUNDS, PHOTOGRAPHS = 4, 128  # of the speed of an image tower of ViT-B/32's size
 
 
 def measure(seed: int) -> dict[str, list[float]]:

@@ -9,11 +9,10 @@ __all__ = ["Clip"]
 class Clip:
     """What is registered as ``clip``: makes joint models of every source.
 
-    - ``"clip:/folder"``: two ONNX files and a tokenizer.json, `ONNXFolder`.
+    - ``"clip:/folder"``: two ONNX files and a tokenizer.json, `ONNXFolder`;
+    - ``"clip:open_clip:ViT-B-32?weights=/file"``, ``"clip:open_clip:/folder"``: by the
+      library of that name, `OpenCLIP`.
     """
-
-    # As of every joint model: see `as_joint`.
-    embed = encode = logit_scale = logit_bias = None
 
     @classmethod
     def from_spec(cls, name: str, argument: str | None) -> JointModel:
@@ -21,11 +20,16 @@ class Clip:
 
         Raises PluginContractError if there is none, or it is malformed.
         """
-        from zeroshot.joint.onnx_folder import ONNXFolder
-
         if not argument:
             raise PluginContractError(
                 f"Expected '{name}:/folder' of a joint model. Got '{name}' without "
                 f"one. See docs/joint-models.md."
             )
+        source, colon, rest = argument.partition(":")
+        if colon and source == "open_clip":
+            from zeroshot.joint.open_clip import OpenCLIP
+
+            return OpenCLIP.from_argument(name, rest)
+        from zeroshot.joint.onnx_folder import ONNXFolder
+
         return ONNXFolder.from_argument(name, argument)
