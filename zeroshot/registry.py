@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
-from zeroshot.backbones.base import Backbone
+from zeroshot.backbones.base import Backbone, SupportsDownload
 from zeroshot.defaults import EMBEDDINGS
 from zeroshot.embeddings.base import SupportsPhrases, TextEmbeddings
 from zeroshot.errors import (
@@ -27,6 +27,7 @@ from zeroshot.errors import (
 )
 from zeroshot.projections.base import Projection
 from zeroshot.storage.addresses import shown_spec
+from zeroshot.storage.published import PublishedFile, offline, offline_error
 
 __all__ = [
     "Kind",
@@ -34,6 +35,7 @@ __all__ = [
     "backbone_names",
     "distribution_of",
     "load",
+    "missing_files",
     "name_of",
     "names",
     "refresh",
@@ -299,6 +301,8 @@ def resolve_pair(
     if embeddings is None:
         encodes = isinstance(network, SupportsPhrases)
         embeddings = cast(TextEmbeddings, network) if encodes else EMBEDDINGS
+    if offline() and (file := _published_vectors(embeddings)) and not file.is_here:
+        raise offline_error(missing_files(network, embeddings))  # all at once
     return network, resolve_embeddings(embeddings)
 
 
@@ -414,16 +418,51 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
             return f"which is a program ('{name}:')"
         if argument and distribution_of(group, name) != "zeroshot":
             return f"which the plugin '{name}' may run ('{shown_spec(argument)}')"
-        if kind == "backbone" and _would_download(part.removeprefix("int8:")):
+        if kind == "backbone" and _missing_weights(resolve_backbone(part), False):
             return f"whose weights are not on this machine ('{name}')"
     return ""
 
 
-def _would_download(spec: str) -> bool:
-    from zeroshot.backbones.base import SupportsDownload
+def missing_files(
+    backbone: str | type | Backbone | None,
+    embeddings: str | Path | type | TextEmbeddings | None,
+) -> list[PublishedFile]:
+    """Return what a pair would fetch on its first use; fetches nothing.
 
-    backbone = _resolve("backbones", spec)
-    return isinstance(backbone, SupportsDownload) and backbone.would_download()
+    Parameters
+    ----------
+    backbone, embeddings : as for `resolve_pair`
+
+    Returns
+    -------
+    files : list of PublishedFile
+        Not on this machine; with those of the backbone's classifier.
+    """
+    network = None if backbone is None else resolve_backbone(backbone)
+    files = _missing_weights(network, True)
+    if embeddings is None and not isinstance(network, SupportsPhrases):
+        embeddings = EMBEDDINGS
+    if (file := _published_vectors(embeddings)) is not None and not file.is_here:
+        files.append(file)
+    return files
+
+
+def _missing_weights(network: Backbone | None, classifier: bool) -> list[PublishedFile]:
+    if not isinstance(network, SupportsDownload):
+        return []
+    return list(network.missing_files(classifier=classifier))
+
+
+def _published_vectors(embeddings: object) -> PublishedFile | None:
+    """Return the file of published vectors that a spec names, or None."""
+    if not isinstance(embeddings, str | Path) or os.path.isfile(
+        os.path.expanduser(embeddings)
+    ):
+        return None
+    from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
+
+    name = str(embeddings)
+    return catalogue_entry(name).file if name in catalogue_names() else None
 
 
 def _why_no_vectors(spec: str) -> str:
@@ -434,7 +473,7 @@ def _why_no_vectors(spec: str) -> str:
         return ""
     if spec not in catalogue_names():
         return "which is no installed plugin and no file here"
-    if os.path.isfile(catalogue_entry(spec).path):
+    if os.path.isfile(catalogue_entry(spec).path):  # packed, it would be unpacked
         return ""
     return f"which is not on this machine (run: zeroshot embeddings download {spec})"
 
