@@ -1,4 +1,4 @@
-"""What benchmarks write: tables in Markdown, and their parts of the pages in docs/."""
+"""What benchmarks write: tables in Markdown, and their parts of pages in results/."""
 
 import argparse
 import re
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zeroshot.storage.cache import replace_file
 
-DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = Path(__file__).parent / "results"
 
 
 def new_parser(description: str | None, page: Path) -> argparse.ArgumentParser:

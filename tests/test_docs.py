@@ -35,7 +35,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PLUGIN = ROOT / "examples" / "write_a_plugin"
 WRITTEN = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-PAGES = [*WRITTEN, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
+PAGES = [*WRITTEN, *RESULTS, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
