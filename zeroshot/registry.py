@@ -36,6 +36,7 @@ __all__ = [
     "distribution_of",
     "load",
     "missing_files",
+    "missing_weights",
     "name_of",
     "names",
     "refresh",
@@ -418,7 +419,7 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
             return f"which is a program ('{name}:')"
         if argument and distribution_of(group, name) != "zeroshot":
             return f"which the plugin '{name}' may run ('{shown_spec(argument)}')"
-        if kind == "backbone" and _missing_weights(resolve_backbone(part), False):
+        if kind == "backbone" and missing_weights(part, classifier=False):
             return f"whose weights are not on this machine ('{name}')"
     return ""
 
@@ -439,7 +440,7 @@ def missing_files(
         Not on this machine; with those of the backbone's classifier.
     """
     network = None if backbone is None else resolve_backbone(backbone)
-    files = _missing_weights(network, True)
+    files = [] if network is None else missing_weights(network)
     if embeddings is None and not isinstance(network, SupportsPhrases):
         embeddings = EMBEDDINGS
     if (file := _published_vectors(embeddings)) is not None and not file.is_here:
@@ -447,7 +448,23 @@ def missing_files(
     return files
 
 
-def _missing_weights(network: Backbone | None, classifier: bool) -> list[PublishedFile]:
+def missing_weights(
+    backbone: str | type | Backbone, *, classifier: bool = True
+) -> list[PublishedFile]:
+    """Return what a backbone would fetch on its first use; fetches nothing.
+
+    Parameters
+    ----------
+    backbone : as for `resolve_backbone`
+    classifier : bool, default=True
+        Also the files that only the classifier of its pretraining needs.
+
+    Returns
+    -------
+    files : list of PublishedFile
+        Not on this machine.
+    """
+    network = resolve_backbone(backbone)
     if not isinstance(network, SupportsDownload):
         return []
     return list(network.missing_files(classifier=classifier))

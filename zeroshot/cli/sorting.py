@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 SOURCES = options.argument(
-    "A folder that 'zeroshot fit' wrote, then folders (all images below), image files, "
-    "or .csv files with a column path. Without a model give --backbone and "
-    "--embeddings.",
+    "Folders (all images below), image files, or .csv files with a column path; before "
+    "them a folder that 'zeroshot fit' wrote, if there is one.",
     metavar="[MODEL] IMAGES",
 )
 OUT = options.option(
@@ -55,6 +54,7 @@ def _sort(
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Put images into one folder for each label, and into 'unknown'.
 
@@ -74,7 +74,7 @@ def _sort(
     if copy and move:
         raise typer.BadParameter("Give one of --copy and --move.")
     candidates = given_labels([] if labels is None else [labels], labels_file)
-    classifier, images = opened_classifier(sources, backbone, embeddings)
+    classifier, images = opened_classifier(sources, backbone, embeddings, yes=yes)
     classifier.set_params(**options.score_settings(None, None, reject))
     with options.wrong_usage():  # an auto that the model was not fitted with
         done = sort_images(
@@ -130,5 +130,5 @@ def _tell_undone(undone: "Undone", what: str) -> None:
 
 
 COMMANDS = (
-    (_sort, 'zeroshot sort model/ photos/ --labels "okapi,zebra,horse" --out sorted/'),
+    (_sort, 'zeroshot sort photos/ --labels "okapi,zebra,horse" --out sorted/'),
 )
