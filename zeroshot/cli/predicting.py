@@ -169,10 +169,10 @@ def opened_classifier(
     before something is fetched.
     """
     from zeroshot import load
-    from zeroshot.saving.bundle import is_bundle
+    from zeroshot.saving.bundle import remains_of_bundle
 
     first, *images = sources
-    if is_bundle(Path(first)):
+    if remains_of_bundle(Path(first)):
         classifier = load(first, backbone=backbone, embeddings=embeddings)
         for name in sorted({"projection", "pretrained_classes"}.intersection(given)):
             flag = options.flag_of(name)

@@ -163,7 +163,7 @@ def remote_size(url: str, timeout: float = 10.0) -> str:
 
     Nothing of it is fetched. A server that does not answer is no error.
     """
-    source = _Source(url, Path(), None, 0, 1, timeout, 0.0, True)
+    source = _Source(url, Path("nowhere"), None, 0, 1, timeout, 0.0, True)
     with _Watch(2 * timeout) as watch, _Session(watch) as session:
         try:
             response = source._answer(session, {"Accept-Encoding": "identity"})
