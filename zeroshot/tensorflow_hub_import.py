@@ -16,7 +16,7 @@ from types import ModuleType
 
 from zeroshot.errors import PluginError
 from zeroshot.per_process import PerProcess
-from zeroshot.tensorflow_import import import_tensorflow, stderr_set_aside
+from zeroshot.tensorflow_import import import_tensorflow
 
 __all__ = ["import_tensorflow_hub"]
 
@@ -47,7 +47,7 @@ def import_tensorflow_hub(*, to_run: bool = True) -> ModuleType:
         if "tensorflow_hub" in sys.modules:
             return sys.modules["tensorflow_hub"]
         try:
-            with _package_resources(), stderr_set_aside():
+            with _package_resources():
                 return import_module("tensorflow_hub")
         except Exception as error:  # tf-keras beside a foreign TensorFlow: any
             minor = ".".join(tensorflow.__version__.split(".")[:2])

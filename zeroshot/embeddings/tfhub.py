@@ -242,7 +242,7 @@ def _takes_texts(inputs: list[Any]) -> bool:
         return False
     shape = inputs[0].shape
     fits = shape.rank in (None, 1) or (shape.rank == 2 and shape[1] == 1)
-    return fits and inputs[0].dtype == tf.string
+    return bool(fits and inputs[0].dtype == tf.string)
 
 
 def _batches(texts: list[str], size: int | None) -> Iterator[list[str]]:

@@ -60,7 +60,7 @@ def module_place(handle: str | Path) -> str:
     given = _read(handle)
     if _ADDRESS.match(given):
         return str(handle)
-    return str(Path(os.path.expanduser(given)).absolute())
+    return str(_path(given))
 
 
 def module_folder(handle: str | Path) -> Path:
@@ -78,8 +78,7 @@ def module_folder(handle: str | Path) -> Path:
     given = _read(handle)
     if _ADDRESS.match(given):
         return _with_model(_fetched(given), _shown(given))
-    # os.path, because Path raises for "~nobody" and for too long names.
-    path = Path(os.path.expanduser(given))
+    path = _path(given)
     if os.path.isdir(path):
         return _with_model(path, given)
     if os.path.isfile(path):
@@ -100,6 +99,11 @@ def _read(handle: str | Path) -> str:
     if _KAGGLE.fullmatch(given) and not os.path.lexists(given):
         return f"{KAGGLE}{given}"
     return given
+
+
+def _path(given: str) -> Path:
+    # os.path, because Path raises for "~nobody" and for too long names.
+    return Path(os.path.expanduser(given)).absolute()
 
 
 def _is_web(address: str) -> bool:
@@ -240,9 +244,7 @@ def _copy(files: Any, address: str, folder: Path) -> None:
 
 def _shown(address: str) -> str:
     """Return an address for a message, without what may be secret in it."""
-    if address.startswith("gs://"):
-        return address.partition("?")[0]
-    return shown_url(address)
+    return shown_url(address) if holds_secret(address) else address
 
 
 def _with_model(folder: Path, origin: str) -> Path:
