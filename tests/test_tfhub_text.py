@@ -256,6 +256,9 @@ def test_modules_of_anything_but_texts_to_vectors_are_refused(tmp_path):
         "scores": save(tmp_path / "4", lambda t: tf.zeros(tf.size(t)), many),
         "ids": save(tmp_path / "5", tf.strings.length, many),
         "map": save(tmp_path / "6", lambda t: tf.zeros((tf.size(t), 2, 5)), many),
+        "ragged": save(
+            tmp_path / "9", lambda t: tf.strings.unicode_decode(t, "UTF-8"), many
+        ),
         "fewer": save(tmp_path / "7", lambda t: tf.zeros((1, 5)), many),
         "names": save(
             tmp_path / "8", lambda t: {"a": vectors(t), "b": vectors(t)}, many
@@ -268,6 +271,7 @@ def test_modules_of_anything_but_texts_to_vectors_are_refused(tmp_path):
         "scores": r"float32 of shape \(2,\)",
         "ids": r"int32 of shape \(2,\)",
         "map": r"float32 of shape \(2, 2, 5\)",
+        "ragged": "int32",
         "fewer": r"one for each of 2 texts.*shape \(1, 5\)",
         "names": "has 'a', 'b'",
     }

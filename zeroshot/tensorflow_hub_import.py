@@ -45,7 +45,7 @@ def import_tensorflow_hub(*, to_run: bool = True) -> ModuleType:
     tensorflow = import_tensorflow(to_run=to_run)
     with _LOCK():
         if "tensorflow_hub" in sys.modules:
-            return sys.modules["tensorflow_hub"]
+            return import_module("tensorflow_hub")
         try:
             with _package_resources():
                 return import_module("tensorflow_hub")

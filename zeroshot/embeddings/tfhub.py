@@ -217,7 +217,8 @@ class TFHubText(SupportsPhrases):
             result = result[name]
         dtype = getattr(result, "dtype", None)
         shape = tuple(getattr(result, "shape", ()))
-        if not (dtype and dtype.is_floating and len(shape) == 2 and shape[0] == n):
+        is_matrix = len(shape) == 2 and shape[0] == n and shape[1] is not None
+        if not (dtype and dtype.is_floating and is_matrix):
             raise PluginContractError(
                 f"Expected vectors of shape (n, dim), one for each of {n} texts. Got "
                 f"{dtype.name if dtype else type(result).__name__} of shape {shape} "

@@ -116,14 +116,12 @@ def _fetched(address: str) -> Path:
 
     _check_kind(address)
     place = _place_in_cache(address)
+    if _is_there(place):  # perhaps where nothing can be written
+        return place
     # One lock around all steps: a second process must not fetch again what the first
     # has just unpacked and deleted.
     with exclusive(place.with_name(f"{place.name}.module")):
-        try:
-            is_there = any(place.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            is_there = False
-        if is_there:
+        if _is_there(place):
             return place
         if offline():
             raise ArtifactError(
@@ -132,13 +130,23 @@ def _fetched(address: str) -> Path:
                 f"archive on another machine and unpack it there, or unset "
                 f"ZEROSHOT_OFFLINE."
             )
-        if place.is_dir():  # an empty one, which is none
+        if place.is_dir():
             place.rmdir()
         if _is_web(address):
             _from_archive(address, place, lambda to: _download(address, to))
         else:
             _from_file_system(address, place)
     return place
+
+
+def _is_there(place: Path) -> bool:
+    """Return whether a module is in the cache; an empty folder is none."""
+    try:
+        return any(place.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(place, error) from error
 
 
 def _check_kind(address: str) -> None:
