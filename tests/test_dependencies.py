@@ -12,9 +12,16 @@ DISTRIBUTION = {
     "ai_edge_litert": "ai-edge-litert",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
+    "tensorflow_hub": "tensorflow-hub",
+    "tensorflow_text": "tensorflow-text",
 }
-BROUGHT_ALONG = {"joblib": "scikit-learn", "click": "typer"}
-CALLED_BY_NAME = {"urllib3"}  # by requests, with our settings
+BROUGHT_ALONG = {
+    "click": "typer",
+    "joblib": "scikit-learn",
+    "packaging": "tensorflow",
+}
+# By requests, with our settings; by tensorflow-hub, in versions that we say.
+CALLED_BY_NAME = {"tf-keras", "urllib3"}
 
 
 def imported():

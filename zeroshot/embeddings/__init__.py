@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zeroshot.embeddings.attributes import Attributes
     from zeroshot.embeddings.base import TextEmbeddings
     from zeroshot.embeddings.random import RandomEmbeddings
+    from zeroshot.embeddings.tfhub import TFHubText
     from zeroshot.embeddings.vectors.fasttext import FastText
     from zeroshot.embeddings.vectors.opening import open_vectors
     from zeroshot.embeddings.vectors.word_vectors import GloVe, Word2Vec, WordVectors
@@ -23,6 +24,7 @@ __all__ = [
     "FastText",
     "GloVe",
     "RandomEmbeddings",
+    "TFHubText",
     "TextEmbeddings",
     "Word2Vec",
     "WordVectors",
@@ -36,6 +38,7 @@ __getattr__, __dir__ = lazy_names(
         "FastText": "vectors.fasttext",
         "GloVe": "vectors.word_vectors",
         "RandomEmbeddings": "random",
+        "TFHubText": "tfhub",
         "TextEmbeddings": "base",
         "Word2Vec": "vectors.word_vectors",
         "WordVectors": "vectors.word_vectors",
