@@ -25,6 +25,7 @@ from zeroshot.storage.large_files import (
     record_path,
     storage_error,
 )
+from zeroshot.storage.published import offline
 from zeroshot.storage.unpacking import MOST_FILES, unpack_folder
 from zeroshot.tensorflow_hub_import import import_tensorflow_hub
 from zeroshot.tensorflow_import import import_tensorflow
@@ -112,8 +113,6 @@ def _is_web(address: str) -> bool:
 
 def _fetched(address: str) -> Path:
     """Return where the content of an address lies, fetched if it is not there."""
-    from zeroshot.storage.download import offline  # requests takes 0.12 s
-
     _check_kind(address)
     place = _place_in_cache(address)
     if _is_there(place):  # perhaps where nothing can be written
