@@ -10,7 +10,9 @@ ROOT = Path(__file__).parent.parent
 DISTRIBUTION = {
     "PIL": "pillow",
     "ai_edge_litert": "ai-edge-litert",
+    "huggingface_hub": "huggingface-hub",
     "skimage": "scikit-image",
+    "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
     "tensorflow_hub": "tensorflow-hub",
     "tensorflow_text": "tensorflow-text",
@@ -19,6 +21,7 @@ BROUGHT_ALONG = {
     "click": "typer",
     "joblib": "scikit-learn",
     "packaging": "tensorflow",
+    "transformers": "sentence-transformers",
 }
 # By requests, with our settings; by tensorflow-hub, in versions that we say.
 CALLED_BY_NAME = {"tf-keras", "urllib3"}

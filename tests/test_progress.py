@@ -45,6 +45,21 @@ def test_progress_bar_on_a_terminal_says_what_is_done_and_goes(monkeypatch):
     assert "beside it\n" in terminal.getvalue()
 
 
+def test_progress_bar_within_another_is_not_drawn(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    with progress_bar("splits", 2) as advance:
+        with progress_bar("labels", 2) as inner:
+            inner(2)
+        advance(2)
+    with progress_bar("images", 1) as advance:
+        advance(1)
+    assert "splits" in terminal.getvalue()
+    assert "labels" not in terminal.getvalue()
+    assert "images" in terminal.getvalue()
+
+
 def test_say_writes_a_line_to_stderr(capsys):
     say("a line")
     assert capsys.readouterr() == ("", "a line\n")

@@ -19,7 +19,7 @@ from zeroshot.errors import (
 )
 from zeroshot.estimator import Embeddings, FittedEstimator, check_count
 from zeroshot.features import OnError
-from zeroshot.labels import Candidates, embed_labels
+from zeroshot.labels import Candidates, Templates, embed_labels
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted, read_fitted, write_fitted
 from zeroshot.scoring import Explanation, RankedLabel
@@ -69,6 +69,11 @@ class ZeroShotClassifier(FittedEstimator):
     candidate_labels : sequence, mapping or None, default=None
         What to predict among where a method is given no ``candidate_labels``: labels,
         or ``{label: [alias, ...]}``. None means the seen classes.
+    templates : str, list of str or None, default=None
+        Texts that a label is put into, for embeddings that encode phrases: one with one
+        ``{}`` ("a photo of a {}."), several, whose vectors are averaged, or the name of
+        a set, ``"imagenet-7"`` or ``"imagenet-80"``. None is what suits the encoder,
+        mostly the bare label, as ``"{}"`` is always. Takes effect in `fit`.
     hub_correction : float or None, default=None
         A label's scores lose this times the mean of its five highest cosines with known
         classes, as in CSLS (`zeroshot.scoring.label_space`). None is what suits the
@@ -147,6 +152,7 @@ class ZeroShotClassifier(FittedEstimator):
         projection: str | Projection = "devise",
         pretrained_classes: PretrainedSetting = "auto",
         candidate_labels: Candidates = None,
+        templates: Templates = None,
         hub_correction: float | None = None,
         seen_penalty: float | Literal["auto"] = 0.0,
         temperature: float | Literal["auto"] | None = None,
@@ -163,6 +169,7 @@ class ZeroShotClassifier(FittedEstimator):
         self.projection = projection
         self.pretrained_classes = pretrained_classes
         self.candidate_labels = candidate_labels
+        self.templates = templates
         self.hub_correction = hub_correction
         self.seen_penalty = seen_penalty
         self.temperature = temperature

@@ -25,7 +25,7 @@ from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
 from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.features.block import check_on_error
-from zeroshot.labels import Candidates, CandidateSet
+from zeroshot.labels import Candidates, CandidateSet, Templates, with_templates
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
 from zeroshot.scoring import Scores, ScoreSettings
@@ -61,6 +61,7 @@ class FittedEstimator(
     projection: str | Projection
     pretrained_classes: PretrainedSetting
     candidate_labels: Candidates
+    templates: Templates
     batch_size: int
     cache: bool
     on_error: Any
@@ -256,7 +257,7 @@ class FittedEstimator(
         self.__dict__.pop("n_images_", None)
         return (
             settings,
-            *registry.resolve_pair(self.backbone, self.embeddings),
+            *self._pair(),
             registry.resolve_projection(self.projection),
         )
 
@@ -309,8 +310,16 @@ class FittedEstimator(
                 _warn_if_disjoint(fitted.seen_classes, vars(self)["_trained_on"])
         provider = None
         if embeddings is not None:
-            provider = registry.resolve_embeddings(embeddings)
+            provider = self._provider(embeddings)
         return fitted.candidates(labels, provider)
+
+    def _pair(self) -> tuple[Backbone | None, TextEmbeddings]:
+        network, provider = registry.resolve_pair(self.backbone, self.embeddings)
+        return network, with_templates(provider, self.templates)
+
+    def _provider(self, embeddings: Embeddings) -> TextEmbeddings:
+        """Return where labels' vectors come from, templates included."""
+        return with_templates(registry.resolve_embeddings(embeddings), self.templates)
 
     def _compared(
         self, candidates: CandidateSet, points: ImagePoints, *, adapt: bool = False

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TextIO
 
 from zeroshot.escaping import escaped, lines_escaped
@@ -12,6 +13,7 @@ __all__ = ["progress_bar", "say", "terminal"]
 # No stderr (a service, `pythonw`), a closed one, a pipe that nobody reads, or an object
 # of the program around us that only has `write`.
 NOBODY_LISTENS = (AttributeError, OSError, ValueError)
+_IS_SHOWN = ContextVar("zeroshot_bar_is_shown", default=False)
 
 
 def terminal() -> TextIO | None:
@@ -44,6 +46,8 @@ def say(line: str) -> None:
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left while the block runs, on a terminal only.
 
+    None within the block of another bar.
+
     Parameters
     ----------
     description : str
@@ -56,7 +60,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., 
     advance : callable
         ``advance(n=1, note="")`` moves the bar ``n`` steps and shows a short note.
     """
-    if terminal() is None:
+    if terminal() is None or _IS_SHOWN.get():
         yield lambda n=1, note="": None
         return
     from rich import progress
@@ -84,4 +88,8 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., 
         def advance(n: int = 1, note: str = "") -> None:
             bar.update(task, advance=n, note=escaped(note))
 
-        yield advance
+        token = _IS_SHOWN.set(True)
+        try:
+            yield advance
+        finally:
+            _IS_SHOWN.reset(token)

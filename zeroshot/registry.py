@@ -17,7 +17,11 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from zeroshot.backbones.base import Backbone, SupportsDownload
 from zeroshot.defaults import EMBEDDINGS
-from zeroshot.embeddings.base import SupportsPhrases, TextEmbeddings
+from zeroshot.embeddings.base import (
+    SupportsFetching,
+    SupportsPhrases,
+    TextEmbeddings,
+)
 from zeroshot.errors import (
     ArtifactError,
     PluginContractError,
@@ -421,6 +425,8 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
             return f"which the plugin '{name}' may run ('{shown_spec(argument)}')"
         if kind == "backbone" and missing_weights(part, classifier=False):
             return f"whose weights are not on this machine ('{name}')"
+        if kind == "embeddings" and _would_fetch(part):
+            return f"which is no folder here, and would be fetched ('{name}:')"
     return ""
 
 
@@ -480,6 +486,14 @@ def _published_vectors(embeddings: object) -> PublishedFile | None:
 
     name = str(embeddings)
     return catalogue_entry(name).file if name in catalogue_names() else None
+
+
+def _would_fetch(spec: str) -> bool:
+    """Tell whether embeddings of a spec are no folder here, but a name of a hub."""
+    if not hasattr(load("embeddings", spec.partition(":")[0]), "would_download"):
+        return False
+    plugin = _resolve("embeddings", spec)
+    return isinstance(plugin, SupportsFetching) and plugin.would_download()
 
 
 def _why_no_vectors(spec: str) -> str:

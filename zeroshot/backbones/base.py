@@ -240,7 +240,7 @@ class SupportsLogits(Protocol):
 
 @runtime_checkable
 class SupportsDownload(Protocol):
-    """A backbone that fetches its weights when they are first needed."""
+    """A plugin that fetches its weights when they are first needed."""
 
     def missing_files(self, *, classifier: bool = True) -> Sequence[PublishedFile]:
         """Return the files that are not on this machine yet.

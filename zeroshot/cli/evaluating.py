@@ -49,7 +49,7 @@ UNMASKED = options.option(
     "out; else these are masked.",
 )
 OF_TRAINING = {
-    *("projection", "pretrained_classes", "splits", "unseen"),
+    *("projection", "pretrained_classes", "template", "splits", "unseen"),
     *("softmax", "images_alone", "unmasked"),
 }
 MODEL = options.option(
@@ -86,6 +86,7 @@ def _evaluate(
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     projection: Annotated[str, options.PROJECTION] = "devise",
     pretrained_classes: Annotated[str, options.PRETRAINED_CLASSES] = "auto",
+    template: Annotated[list[str] | None, options.TEMPLATE] = None,
     adapt: Annotated[bool, options.ADAPT] = False,
     splits: Annotated[int, SPLITS] = 5,
     unseen: Annotated[float, UNSEEN] = 0.2,
@@ -128,6 +129,7 @@ def _evaluate(
     settings: dict[str, Any] = {
         "projection": projection,
         "pretrained_classes": classes_to_learn_from(pretrained_classes),
+        "templates": options.templates_of(template),
         "adapt": adapt,
         "controls": ("ridge", "random", *(name for name in more if more[name])),
         "hierarchy": tree,

@@ -46,6 +46,7 @@ def _check(
     labels: Annotated[list[str] | None, LABELS] = None,
     embeddings: Annotated[str, options.WORDS] = EMBEDDINGS,
     labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
+    template: Annotated[list[str] | None, options.TEMPLATE] = None,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
     yes: Annotated[bool, options.YES] = False,
 ) -> None:
@@ -64,9 +65,13 @@ def _check(
 
     from zeroshot import registry
     from zeroshot.labels.cascade import embed_labels
+    from zeroshot.labels.templates import with_templates
 
     confirm_downloads(registry.missing_files(None, embeddings), yes=yes)
-    _, report = embed_labels(candidates, registry.resolve_embeddings(embeddings))
+    provider = with_templates(
+        registry.resolve_embeddings(embeddings), options.templates_of(template)
+    )
+    _, report = embed_labels(candidates, provider)
     print_report(report, report.to_dict()["entries"], output)
 
 

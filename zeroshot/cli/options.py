@@ -119,6 +119,12 @@ WORDS = option(
     "Where words and their vectors come from, as for 'zeroshot fit'.",
     show_default=True,
 )
+TEMPLATE = option(
+    "--template TEXT|NAME",
+    "For embeddings that encode phrases: a text that labels are put into, with {} for "
+    "the label ('a photo of a {}.'); repeat it, and the vectors are averaged. Or a set "
+    "of such: imagenet-7, imagenet-80. Default: what suits the encoder.",
+)
 _WITH_A_MODEL = "With a model: where its file lies elsewhere now."
 BACKBONE_OF_MODEL = option(
     "--backbone -b NAME",
@@ -211,6 +217,11 @@ LABELS_FILE = option(
 FORMAT = typer.Option(
     "--format", "-f", help="A table for people; json or csv for programs."
 )
+
+
+def templates_of(given: list[str] | None) -> str | list[str] | None:
+    """Return what ``--template`` stands for, as the classifier takes it."""
+    return given[0] if given and len(given) == 1 else given or None
 
 
 def score_settings(

@@ -12,6 +12,7 @@ IMAGES = "Images and cache"
 PANELS = {
     MODEL: (
         *("backbone", "embeddings", "projection", "pretrained_classes", "pretrained"),
+        "template",
         *("skip_unknown", "vocabulary", "model"),
     ),
     SCORES: ("seen_penalty", "temperature", "reject", "multi_label", "softmax"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zeroshot.features.file import FeatureFile
     from zeroshot.scoring.answers import Explanation, RankedLabel
 
-__all__ = ["COMMANDS", "LABELS", "opened_classifier"]
+__all__ = ["COMMANDS", "LABELS", "TEMPLATE", "opened_classifier"]
 
 COLUMNS = (
     *("image", "prediction", "rank", "label", "score", "probability"),
@@ -60,6 +60,7 @@ PROJECTION = options.option(
 PRETRAINED_CLASSES = options.option(
     "--pretrained-classes auto|FILE", _WITHOUT_A_MODEL, show_default=True
 )
+TEMPLATE = options.option("--template TEXT|NAME", _WITHOUT_A_MODEL)
 
 
 def _predict(
@@ -79,6 +80,7 @@ def _predict(
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     projection: Annotated[str, PROJECTION] = "devise",
     pretrained_classes: Annotated[str, PRETRAINED_CLASSES] = "auto",
+    template: Annotated[list[str] | None, TEMPLATE] = None,
     batch_size: Annotated[int, options.BATCH_SIZE] = 32,
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
@@ -106,6 +108,7 @@ def _predict(
         embeddings,
         projection,
         pretrained_classes,
+        template,
         options.given(context),
         yes=yes,
     )
@@ -159,6 +162,7 @@ def opened_classifier(
     embeddings: str | None,
     projection: str = "devise",
     pretrained_classes: str = "auto",
+    template: list[str] | None = None,
     given: Iterable[str] = (),
     *,
     yes: bool,
@@ -174,7 +178,8 @@ def opened_classifier(
     first, *images = sources
     if remains_of_bundle(Path(first)):
         classifier = load(first, backbone=backbone, embeddings=embeddings)
-        for name in sorted({"projection", "pretrained_classes"}.intersection(given)):
+        of_none = {"projection", "pretrained_classes", "template"}
+        for name in sorted(of_none.intersection(given)):
             flag = options.flag_of(name)
             raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
         if not images:
@@ -190,7 +195,12 @@ def opened_classifier(
             f"and there is no such file or folder. Correct the path."
         )
     classifier = untrained_classifier(
-        backbone or BACKBONE, embeddings, projection, pretrained_classes, yes=yes
+        backbone or BACKBONE,
+        embeddings,
+        projection,
+        pretrained_classes,
+        options.templates_of(template),
+        yes=yes,
     )
     return classifier, sources
 

@@ -101,7 +101,11 @@ def _info(
     if name in catalogue_names() and not os.path.isfile(name):
         print_properties(_facts(catalogue_entry(name)), output)
         return
-    from zeroshot.embeddings.base import SupportsSubwords, SupportsVocabulary
+    from zeroshot.embeddings.base import (
+        SupportsPhrases,
+        SupportsSubwords,
+        SupportsVocabulary,
+    )
 
     embeddings = registry.resolve_embeddings(name)
     words = (
@@ -115,6 +119,7 @@ def _info(
             "spec": registry.spec_of(embeddings),
             "vector length": embeddings.dim,
             "composes unknown words": isinstance(embeddings, SupportsSubwords),
+            "encodes phrases": isinstance(embeddings, SupportsPhrases),
             "first words": words,
             "fingerprint": embeddings.fingerprint,
         },

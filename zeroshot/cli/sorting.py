@@ -8,7 +8,7 @@ import typer
 
 from zeroshot.cli import options
 from zeroshot.cli.label_lists import given_labels
-from zeroshot.cli.predicting import LABELS, opened_classifier
+from zeroshot.cli.predicting import LABELS, TEMPLATE, opened_classifier
 from zeroshot.cli.tables import print_rows, print_text
 from zeroshot.escaping import escaped
 
@@ -53,6 +53,7 @@ def _sort(
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
+    template: Annotated[list[str] | None, TEMPLATE] = None,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
     yes: Annotated[bool, options.YES] = False,
 ) -> None:
@@ -74,7 +75,14 @@ def _sort(
     if copy and move:
         raise typer.BadParameter("Give one of --copy and --move.")
     candidates = given_labels([] if labels is None else [labels], labels_file)
-    classifier, images = opened_classifier(sources, backbone, embeddings, yes=yes)
+    classifier, images = opened_classifier(
+        sources,
+        backbone,
+        embeddings,
+        template=template,
+        given={"template"} if template else (),
+        yes=yes,
+    )
     classifier.set_params(**options.score_settings(None, None, reject))
     with options.wrong_usage():  # an auto that the model was not fitted with
         done = sort_images(

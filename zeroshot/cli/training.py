@@ -105,6 +105,7 @@ def _fit(
     images: Annotated[Path | None, IMAGES] = None,
     backbone: Annotated[str, options.BACKBONE] = BACKBONE,
     embeddings: Annotated[str | None, options.EMBEDDINGS] = None,
+    template: Annotated[list[str] | None, options.TEMPLATE] = None,
     out: Annotated[Path | None, OUT] = None,
     add: Annotated[Path | None, ADD] = None,
     projection: Annotated[str, options.PROJECTION] = "devise",
@@ -160,20 +161,24 @@ def _fit(
     check_place_to_write(out)
 
     from zeroshot import ZeroShotClassifier, registry
-    from zeroshot.labels.cascade import embed_labels
+    from zeroshot.labels import embed_labels, with_templates
 
     classes = classes_to_learn_from(pretrained_classes)
     confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
     network, provider = registry.resolve_pair(backbone, embeddings)
     vectors = embeddings or EMBEDDINGS
+    templates = options.templates_of(template)
+    labels_from = with_templates(provider, templates)
     words = None if vocabulary is None else plain_labels(vocabulary)
     if words is not None:
-        embed_labels(words, provider)  # unknown ones are errors now, not after training
+        # Unknown ones are errors now, not after training.
+        embed_labels(words, labels_from)
     classifier = ZeroShotClassifier(
         network,
         provider,
         projection=projection,
         pretrained_classes=classes,
+        templates=templates,
         **settings,
         **reading,
         fine_tune=fine_tune,
@@ -191,7 +196,7 @@ def _fit(
     paths, labels = load_labelled(images, class_names, on_error.value)
     left_out: list[str] = []
     if skip_unknown:
-        paths, labels, left_out = with_vector(paths, labels, provider)
+        paths, labels, left_out = with_vector(paths, labels, labels_from)
     unseen: list[str] = []
 
     import numpy as np

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.labels import Templates
     from zeroshot.projections.base import Projection
 
 __all__ = ["untrained_classifier"]
@@ -25,6 +26,7 @@ def untrained_classifier(
     embeddings: str | None,
     projection: str,
     pretrained_classes: str,
+    templates: "Templates" = None,
     *,
     yes: bool,
 ) -> "ZeroShotClassifier":
@@ -32,16 +34,19 @@ def untrained_classifier(
 
     To look up 1000 classes and solve for the map takes seconds; what comes of it is
     kept in the cache as any saved model is. ``pretrained_classes``: as on the command
-    line. ``yes``: do not ask before something is fetched.
+    line. ``templates``: as of the classifier. ``yes``: do not ask
+    before something is fetched.
     """
     from zeroshot import ZeroShotClassifier, load, registry
+    from zeroshot.labels import with_templates
 
     confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
     network, provider = registry.resolve_pair(backbone, embeddings)
     maps = registry.resolve_projection(projection)
     place = None
     if pretrained_classes == "auto" and network is not None:
-        of_pair = (network.fingerprint, provider.fingerprint)
+        labels_from = with_templates(provider, templates)
+        of_pair = (network.fingerprint, labels_from.fingerprint)
         place = _place(maps, *of_pair)
         with suppress(ZeroShotError):  # none yet, or a damaged one
             return load(place, backbone=network, embeddings=provider)
@@ -49,6 +54,7 @@ def untrained_classifier(
         network,
         provider,
         projection=maps,
+        templates=templates,
         pretrained_classes=classes_to_learn_from(pretrained_classes),
         random_state=0,
     ).fit_pretrained()

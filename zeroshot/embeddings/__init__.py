@@ -12,7 +12,9 @@ from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.embeddings.attributes import Attributes
-    from zeroshot.embeddings.base import TextEmbeddings
+    from zeroshot.embeddings.base import PhraseEncoder, TextEmbeddings
+    from zeroshot.embeddings.encoders.sentence import SentenceEncoder
+    from zeroshot.embeddings.encoders.static import StaticEncoder
     from zeroshot.embeddings.random import RandomEmbeddings
     from zeroshot.embeddings.tfhub import TFHubText
     from zeroshot.embeddings.vectors.fasttext import FastText
@@ -23,7 +25,10 @@ __all__ = [
     "Attributes",
     "FastText",
     "GloVe",
+    "PhraseEncoder",
     "RandomEmbeddings",
+    "SentenceEncoder",
+    "StaticEncoder",
     "TFHubText",
     "TextEmbeddings",
     "Word2Vec",
@@ -37,7 +42,10 @@ __getattr__, __dir__ = lazy_names(
         "Attributes": "attributes",
         "FastText": "vectors.fasttext",
         "GloVe": "vectors.word_vectors",
+        "PhraseEncoder": "base",
         "RandomEmbeddings": "random",
+        "SentenceEncoder": "encoders.sentence",
+        "StaticEncoder": "encoders.static",
         "TFHubText": "tfhub",
         "TextEmbeddings": "base",
         "Word2Vec": "vectors.word_vectors",

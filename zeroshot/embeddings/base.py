@@ -10,7 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from zeroshot.errors import PluginContractError
 
 __all__ = [
+    "PhraseEncoder",
     "SupportsClassIds",
+    "SupportsDefaultTemplates",
+    "SupportsFetching",
     "SupportsNeighbours",
     "SupportsPhrases",
     "SupportsSubwords",
@@ -114,6 +117,23 @@ class SupportsPhrases(Protocol):
 
 
 @runtime_checkable
+class SupportsDefaultTemplates(Protocol):
+    """A provider of phrases that knows the templates it was trained for."""
+
+    @property
+    def default_templates(self) -> Sequence[str]:
+        """Texts in which ``{}`` stands for the label; taken where none are given."""
+
+
+@runtime_checkable
+class SupportsFetching(Protocol):
+    """A provider that a name of a hub stands for, until it has been fetched."""
+
+    def would_download(self) -> bool:
+        """Tell whether it is not on this machine yet."""
+
+
+@runtime_checkable
 class SupportsNeighbours(Protocol):
     """A provider that can find the words nearest to a word or vector."""
 
@@ -149,6 +169,66 @@ def check_words(words: Sequence[str]) -> list[str]:
                 f"{type(word).__name__!r} at position {position}. Convert it to str."
             )
     return words
+
+
+class PhraseEncoder(TextEmbeddings, SupportsPhrases):
+    """A provider of phrases, for which every text is a word: a base of such providers.
+
+    A subclass adds ``_encode``, which gets a list of str that is not empty, and the
+    properties (``fingerprint`` as a property or of the class, not set in ``__init__``).
+    It is immutable, so scikit-learn's ``clone`` gives the provider itself.
+    """
+
+    def __init__(self) -> None:
+        """Take no arguments, unless a subclass does."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode texts as they are.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            May be empty and may repeat a text.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, dim), float32
+            Finite; not normalised. A row depends on its own text only.
+
+        Raises
+        ------
+        PluginContractError
+            If ``texts`` is a bare string or holds anything but strings.
+        """
+        texts = check_words(texts)
+        return self._encode(texts) if texts else np.empty((0, self.dim), np.float32)
+
+    def lookup(
+        self, words: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Encode texts; all are found.
+
+        Parameters
+        ----------
+        words : sequence of str
+            May be empty and may repeat a word.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, dim), float32
+            As `encode` returns them.
+        found : ndarray of shape (n,), bool
+            All true.
+        """
+        vectors = self.encode(words)
+        return vectors, np.ones(len(vectors), np.bool_)
+
+    @abstractmethod
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Encode at least one text; all are strings."""
+
+    def __sklearn_clone__(self) -> Self:
+        return self
 
 
 class WordTable(TextEmbeddings):

@@ -40,6 +40,7 @@ from zeroshot.features.visual_input import VisualInput
 from zeroshot.hierarchy import Hierarchy
 from zeroshot.labels.candidates import as_label_array
 from zeroshot.labels.cascade import embed_labels
+from zeroshot.labels.templates import Templates, effective_templates, with_templates
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Projection
 from zeroshot.saving.fitted import Fitted
@@ -76,6 +77,7 @@ def evaluate(
     temperature: float | Literal["auto"] | None = None,
     reject: float | str | None = None,
     hub_correction: float | None = None,
+    templates: Templates = None,
     n_splits: int = 5,
     unseen: float = 0.2,
     seen_test: float = 0.2,
@@ -111,8 +113,9 @@ def evaluate(
     estimator : ZeroShotClassifier, optional
         What to evaluate, instead of one made of ``backbone``, ``embeddings``,
         ``projection``, ``pretrained_classes``, ``seen_penalty``, ``temperature``,
-        ``reject``, ``hub_correction``, ``batch_size``, ``cache`` and ``on_error``,
-        which then have no effect. Not changed; whether it is fitted does not matter.
+        ``reject``, ``hub_correction``, ``templates``, ``batch_size``, ``cache`` and
+        ``on_error``, which then have no effect. Not changed; whether it is fitted does
+        not matter.
     projection : str or Projection, default="devise"
         What to evaluate.
     pretrained_classes : "auto", mapping, ClassifierHead or None, default="auto"
@@ -123,6 +126,8 @@ def evaluate(
     seen_penalty, temperature, reject, hub_correction : float, str or None
         As for `ZeroShotClassifier`; ``"auto"`` is fitted on the seen classes of each
         split. Of all methods.
+    templates : str, list of str or None, default=None
+        As for `ZeroShotClassifier`; the random vectors have none.
     n_splits : int, default=5
         Splits to average over, see `zeroshot.splits.zero_shot_splits`.
     unseen : float, default=0.2
@@ -185,11 +190,13 @@ def evaluate(
             temperature=temperature,
             reject=reject,
             hub_correction=hub_correction,
+            templates=templates,
             batch_size=batch_size,
             cache=cache,
             on_error=on_error,
         )
     network, provider = registry.resolve_pair(estimator.backbone, estimator.embeddings)
+    provider = with_templates(provider, estimator.templates)
     chosen = registry.resolve_projection(estimator.projection)
     y = check_targets(labels)
     classes = np.unique(y).tolist()
@@ -233,7 +240,10 @@ def evaluate(
         adapt=adapt,
         softmax="softmax" in controls,
     )
-    settings = _settings(network, provider, chosen, y, splits[0], features, hierarchy)
+    settings = _settings(
+        *(network, provider, chosen, y, splits[0], features, hierarchy),
+        estimator.templates,
+    )
     settings |= {
         "n_splits": len(splits),
         "random_state": random_state,
@@ -347,6 +357,7 @@ def _measured(
                     projection=projection,
                     pretrained_classes=heads[pretrained],
                     candidate_labels=None,
+                    templates=None,  # `embeddings` has them within
                     fine_tune=None,
                     random_state=random_state + number,
                 )
@@ -428,7 +439,9 @@ def evaluate_model(
     _append(results["model"], scored.metrics())
     _append(results["chance"], chance_metrics(scored))
     settings = _settings(
-        backbone, fitted.embeddings, fitted.projection, y, split, features, hierarchy
+        *(backbone, fitted.embeddings, fitted.projection, y, split, features),
+        hierarchy,
+        classifier.templates,
     )
     settings["adapted"] = adapt
     sources = _shown(visual.shown, features.positions)
@@ -533,6 +546,7 @@ def _settings(
     split: ZeroShotSplit,
     features: Features,
     hierarchy: Hierarchy | None,
+    templates: Templates,
 ) -> dict[str, Any]:
     """Return what is said of an evaluation in one split that left nothing out."""
     settings = {
@@ -542,6 +556,7 @@ def _settings(
         # Not the whole path: tables are shown to others.
         "embeddings": Path(registry.spec_of(embeddings) or embeddings.name).name,
         "embeddings_fingerprint": embeddings.fingerprint,
+        "templates": effective_templates(embeddings, templates),
         "n_images": len(y),
         "n_seen": len(split.seen),
         "n_unseen": len(split.unseen),

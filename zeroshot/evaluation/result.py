@@ -123,7 +123,7 @@ class Evaluation:
             f"per-class accuracy, +- standard deviation over splits. "
             f"{for_markdown(s['backbone'])} features"
             + (f" (pretrained on {s['pretraining']})" if s["pretraining"] else "")
-            + f", {for_markdown(s['embeddings'])} vectors.",
+            + f", {for_markdown(s['embeddings'])} vectors{_templates(s)}.",
         ]
         if s.get("pretrained_classes"):
             masked = s["masked"]
@@ -160,6 +160,19 @@ class Evaluation:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         table.insert(1, tuple("-" * width for width in widths))
         return [f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in table]
+
+
+def _templates(settings: dict[str, Any]) -> str:
+    """Say which templates the labels were put into: the name, or how many."""
+    templates = settings.get("templates")
+    if templates is None:
+        return ""
+    if isinstance(templates, list):
+        n = len(templates)
+        shown = for_markdown(repr(templates[0])) if n == 1 else f"{n} of one's own"
+    else:
+        shown = for_markdown(repr(templates))
+    return f", labels in templates ({shown})"
 
 
 def _cell(mean: float, spread: float) -> str:

@@ -27,9 +27,15 @@ label that is not a string, or has digits and no letter, is the id of a class: i
 is its aliases, and without any it is an error, because a vector file has the word "17"
 too. Only a provider that `SupportsClassIds` is asked for the id, as it is; and a string
 such as "747" among labels that are names is looked up as it is, with a warning.
+
+A provider that `SupportsPhrases` gets none of these steps (``encoded``): it encodes the
+label's name, the text before the first comma, as a whole, without such a number and
+with spaces for ``_``. Case, hyphens and all else stay. Of a label with aliases that the
+caller gave, the vector is the mean of those of all its names. There are no unknown
+words, only, perhaps, names that become a vector of zeros.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
 from typing import Any
@@ -40,6 +46,7 @@ from numpy.typing import NDArray
 
 from zeroshot.embeddings.base import (
     SupportsClassIds,
+    SupportsPhrases,
     SupportsSubwords,
     SupportsVocabulary,
     TextEmbeddings,
@@ -52,6 +59,7 @@ from zeroshot.errors import (
     ZeroShotWarning,
 )
 from zeroshot.labels.given import Labels, with_aliases
+from zeroshot.labels.phrases import encode_names
 from zeroshot.labels.report import (
     SHOWN,
     How,
@@ -65,6 +73,7 @@ from zeroshot.labels.report import (
 from zeroshot.labels.spelling import (
     KnownWords,
     Name,
+    as_phrase,
     folded,
     is_class_id,
     names_of,
@@ -145,6 +154,24 @@ def embed(
 ) -> tuple[NDArray[np.float32], tuple[LabelEntry, ...], Identical]:
     """Do what `embed_labels` does; return the parts of the report without a copy."""
     aliases_of = with_aliases(labels)
+    make = _encoded if isinstance(embeddings, SupportsPhrases) else _looked_up
+    Y, made, groups = make(aliases_of, embeddings, n_labels)
+    identical = tuple(
+        tuple(made[i].label for i in rows) for rows in identical_rows(Y) if len(rows)
+    )
+    _warn(made, identical, groups)
+    if len(aliases_of) == 1:
+        [(label, aliases)] = aliases_of.items()
+        _warn_of_a_list(label, aliases)
+    return Y, made, identical
+
+
+def _looked_up(
+    aliases_of: Mapping[Hashable, tuple[str, ...]],
+    embeddings: TextEmbeddings,
+    n_labels: int | None,
+) -> "tuple[NDArray[np.float32], tuple[LabelEntry, ...], list[_Names]]":
+    """Return vectors by the steps of the cascade, and the labels that were spelt."""
     Y = np.empty((len(aliases_of), embeddings.dim), np.float32)
     entries: list[LabelEntry | None] = [None] * len(Y)
     # Most labels are words: to spell the others alone takes a tenth of the time.
@@ -168,14 +195,38 @@ def embed(
             else:
                 unknown.add(group, vectors)
     unknown.raise_if_any()
-    made = tuple(entry for entry in entries if entry is not None)
-    identical = tuple(
-        tuple(made[i].label for i in rows) for rows in identical_rows(Y) if len(rows)
+    return Y, tuple(entry for entry in entries if entry is not None), groups
+
+
+def _encoded(
+    aliases_of: Mapping[Hashable, tuple[str, ...]],
+    embeddings: TextEmbeddings,
+    n_labels: int | None,
+) -> "tuple[NDArray[np.float32], tuple[LabelEntry, ...], list[_Names]]":
+    """Return vectors by a provider that encodes whole phrases."""
+    items = [*aliases_of.items()]
+    # Not spelt: of a thousand names that takes longer than to remember their vectors.
+    groups = _names(items, len(items), embeddings, n_labels, Name.exactly)
+    names = [
+        unique(
+            as_phrase(name.text) for name in (group.name, *group.aliases) if name.text
+        )
+        for group in groups
+    ]
+    Y = encode_names(names, embeddings)
+    if zero := [group.label for group, y in zip(groups, Y, strict=True) if not y.any()]:
+        raise OutOfVocabularyError(
+            f"Expected labels that '{embeddings.name}' encodes to a direction. Got "
+            f"{len(zero)} of {len(Y)} labels that become a vector of zeros: "
+            f"{first_few([*map(repr, zero)])}. Give them other names, or leave them "
+            f"out.",
+            labels=zero,
+        )
+    made = tuple(
+        LabelEntry(group.label, "encoded", texts)
+        for group, texts in zip(groups, names, strict=True)
     )
-    _warn(made, identical, groups)
-    if len(items) == 1:
-        _warn_of_a_list(*items[0])
-    return Y, made, identical
+    return Y, made, groups
 
 
 def _names(
@@ -183,17 +234,18 @@ def _names(
     n_all: int,
     embeddings: TextEmbeddings,
     n_labels: int | None,
+    spelt: Callable[[str], Name] = Name.of,
 ) -> "list[_Names]":
     """Return the names of each label; refuse ids of classes, if all ``n_all`` are."""
     by_id = embeddings if isinstance(embeddings, SupportsClassIds) else None
     groups, ids = [], []
     for label, aliases in aliases_of:
         if isinstance(label, str):
-            group = _Names.of(_text(label), aliases, takes_ids=by_id is not None)
+            group = _Names.of(_text(label), aliases, by_id is not None, spelt)
         else:
             text = str(label) if by_id is None else by_id.id_token(label)
             name = Name.exactly("" if by_id is None else text)
-            group = _Names(text, name, tuple(map(Name.of, aliases)))
+            group = _Names(text, name, tuple(map(spelt, aliases)))
             if by_id is None and not aliases:
                 ids.append(text)  # not repr: "np.int64(7)"
         groups.append(group)
@@ -272,19 +324,25 @@ class _Names:
     number: bool = False  # digits where a name was expected, and no other name
 
     @classmethod
-    def of(cls, label: str, aliases: Sequence[str], *, takes_ids: bool) -> "_Names":
+    def of(
+        cls,
+        label: str,
+        aliases: Sequence[str],
+        takes_ids: bool,
+        spelt: Callable[[str], Name],
+    ) -> "_Names":
         first, *rest = names_of(label)
         is_id = not takes_ids and is_class_id(first)
         if is_id and (aliases or rest):  # stands for its other names
             name, aliases, rest = Name.exactly(""), [*aliases, *rest], []
         else:
-            name = Name.of(first)
+            name = spelt(first)
             name = replace(name, whole=unique([label, *name.whole]))
         return cls(
             label=label,
             name=name,
-            aliases=tuple(map(Name.of, aliases)),
-            synonyms=tuple(map(Name.of, rest)),
+            aliases=tuple(map(spelt, aliases)),
+            synonyms=tuple(map(spelt, rest)),
             number=is_id and not aliases,
         )
 

@@ -15,7 +15,15 @@ from zeroshot.warning import warn
 __all__ = ["How", "LabelEntry", "LabelReport", "first_few", "warn_of_identical"]
 
 How: TypeAlias = Literal[
-    "exact", "variant", "phrase", "alias", "number", "subwords", "mean", "images"
+    "exact",
+    "variant",
+    "phrase",
+    "alias",
+    "number",
+    "subwords",
+    "mean",
+    "encoded",
+    "images",
 ]
 
 Identical: TypeAlias = tuple[tuple[str, ...], ...]
@@ -35,10 +43,11 @@ class LabelEntry:
     """How one label got its class embedding.
 
     ``how``: the step that succeeded, see `zeroshot.labels.cascade`; ``"subwords"`` is a
-    composed word, or a mean in which one takes part; ``"images"`` has no vector, and is
-    known by its images alone. ``words``: those whose vectors
-    were used, as the provider spells them. ``missing``: words of the label that were
-    left out because the provider lacks them.
+    composed word, or a mean in which one takes part; ``"encoded"`` was encoded as a
+    whole; ``"images"`` has no vector, and is known by its images alone. ``words``:
+    those whose vectors were used, as the provider spells them, or the names that were
+    encoded. ``missing``: words of the label that were left out because the provider
+    lacks them.
     """
 
     label: str

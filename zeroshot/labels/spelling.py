@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KnownWords", "Name", "label_key"]
+__all__ = ["KnownWords", "Name", "as_phrase", "label_key"]
 
 SUGGESTION_RATIO = 0.75  # difflib's ratio: one wrong letter of four, or better
 # What joins words in place of a space: "_", a hyphen or dash, "+" between letters.
 BLANKS = re.compile(r"(?:[\s_\-\u2010-\u2015]|(?<=[^\W_])\+(?=[^\W_]))+")
+JOINS = re.compile(r"(?:[\s_]|(?<=[^\W_])\+(?=[^\W_]))+")  # a hyphen is part of a word
 # A point or colon between two digits is no punctuation: "3.1", "3:2".
 PUNCTUATION = re.compile(
     r"(?:[+/\\,;!?()\[\]{}&\"\u201c\u201d]|(?<!\d)[.:]|[.:](?!\d))+"
@@ -95,6 +96,16 @@ def names_of(label: str) -> list[str]:
 def without_number(name: str) -> str:
     """Return a name without the number that orders the folders of a data set."""
     return NUMBER_PREFIX.sub("", name)
+
+
+def as_phrase(name: str) -> str:
+    """Return a name as it is said: no number in front, spaces for what joins words.
+
+    >>> as_phrase("001.Black_footed_Albatross"), as_phrase("grizzly+bear")
+    ('Black footed Albatross', 'grizzly bear')
+    """
+    name = INVISIBLE.sub("", name).strip()
+    return JOINS.sub(" ", without_number(name)).strip() or name
 
 
 def is_class_id(text: str) -> bool:

@@ -51,8 +51,8 @@ __all__ = [
 
 # 1: features were not rooted, so its maps are of another space; 2: no digest of the
 # record, and the backbone of features that were given was not kept; 3: features were
-# centred before they were scaled, and labels had no map.
-FORMAT_VERSION = 4
+# centred before they were scaled, and labels had no map; 4: no templates.
+FORMAT_VERSION = 5
 RECORD, ARRAYS, CARD = "bundle.json", "arrays.npz", "README.md"
 # Bytes of one file of a bundle, unless ZEROSHOT_MAX_BUNDLE says otherwise. A million
 # words of 300 dimensions take 1.2e9. JSON takes up to 30 times as much once it is read.

@@ -32,6 +32,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         f", {len(kept)} vectors in the bundle" if kept else ", in a file of their own"
     )
     settings, found = record["parameters"], record.get("calibration")
+    if settings["templates"] is not None:
+        vectors += f", labels in the templates {for_markdown(settings['templates'])}"
     scores = ", ".join(
         f"{name} {_shown(settings[name])}"
         for name in ("seen_penalty", "temperature", "reject")

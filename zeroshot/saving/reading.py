@@ -26,6 +26,7 @@ from zeroshot.images.decoding import PIXELS
 from zeroshot.labels.candidates import CandidateSet, as_label_array
 from zeroshot.labels.given import check_candidates
 from zeroshot.labels.report import LabelEntry, LabelReport
+from zeroshot.labels.templates import with_templates
 from zeroshot.projections.base import (
     PretrainedClasses,
     Projection,
@@ -104,7 +105,9 @@ def _from_bundle(
         embeddings = provider
     else:
         embeddings = embeddings or _trusted_spec(record, "embeddings")
-        provider = registry.resolve_embeddings(embeddings)
+        provider = with_templates(
+            registry.resolve_embeddings(embeddings), record["parameters"]["templates"]
+        )
         _check_embeddings(provider, record["embeddings"])
     tuned = _stored_weights(bundle)
     network: Backbone | None = None

@@ -12,7 +12,9 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, get_args
 
 from zeroshot.backbones.fine_tuning_settings import FineTuning
+from zeroshot.errors import LabelError
 from zeroshot.labels.report import How
+from zeroshot.labels.templates import checked_templates
 from zeroshot.scoring.calibration import TEMPERATURES
 
 __all__ = ["ATTRIBUTE", "RECORD_FORM", "check_form", "is_file_name"]
@@ -110,6 +112,13 @@ def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
     return value is None or isinstance(value, str | bool) or _is_number(value)
 
 
+def _are_templates(value: Any) -> bool:
+    try:
+        return checked_templates(value) is not None
+    except LabelError:
+        return False
+
+
 def is_file_name(value: Any) -> bool:
     """Tell whether it names a file beside the others of a bundle, and no path."""
     kinds = (PurePosixPath, PureWindowsPath)
@@ -154,6 +163,7 @@ EPOCHS = Form(  # which `partial_fit` would go through again
     "a number of epochs up to 100,000", lambda value: _is_count(value) and value <= 1e5
 )
 PLAIN = Form(f"text, numbers, or at most {DEEPEST} deep lists of them", _is_plain)
+TEMPLATES = Form("templates, or the name of a set", _are_templates)
 DIGEST = Form(
     "a SHA-256",
     lambda value: (
@@ -193,6 +203,7 @@ PARAMETERS = {
         ),
         {"labels": Listed(LABEL, 1), "aliases": (NONE, Listed(Listed(TEXT)))},
     ),
+    "templates": (NONE, TEMPLATES),
     "hub_correction": (NONE, _in(0, LARGEST)),
     "seen_penalty": (AUTO, NUMBER),
     "temperature": (NONE, AUTO, NUMBER),  # and as `ScoreSettings` says

@@ -22,12 +22,14 @@ from zeroshot.backbones.base import (
 )
 from zeroshot.backbones.fine_tuning_settings import FineTuning
 from zeroshot.embeddings.attributes import Attributes
+from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import ArtifactError, LabelError
 from zeroshot.escaping import for_json
 from zeroshot.images.decoding import PIXELS
 from zeroshot.labels.candidates import CandidateSet
 from zeroshot.labels.given import check_candidates
 from zeroshot.labels.spelling import names_of
+from zeroshot.labels.templates import effective_templates
 from zeroshot.saving.bundle import (
     Bundle,
     projection_from_state,
@@ -90,7 +92,7 @@ def _to_bundle(
         parts = vars(pretrained.classes).items()
         arrays |= {f"pretrained/{name}": array for name, array in parts}
     record = {
-        "parameters": _saved_parameters(parameters),
+        "parameters": _saved_parameters(parameters, embeddings),
         "classes": {"labels": classes.tolist(), "dtype": classes.dtype.str},
         "label_report": fitted.label_report.to_dict(),
         "candidates": None
@@ -203,8 +205,12 @@ def _tuned_weights(backbone: Backbone | None) -> WeightsFile | None:
     return backbone.tuned_weights if isinstance(backbone, SupportsFineTuning) else None
 
 
-def _saved_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _saved_parameters(
+    parameters: Mapping[str, Any], embeddings: TextEmbeddings
+) -> dict[str, Any]:
     saved = dict(parameters)
+    # Not what may have been set since, or is another version's default.
+    saved["templates"] = effective_templates(embeddings, saved["templates"])
     for plugin in ("backbone", "embeddings", "projection"):
         del saved[plugin]
     if isinstance(saved["random_state"], np.random.RandomState):

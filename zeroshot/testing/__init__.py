@@ -14,13 +14,16 @@ files.
 
 from zeroshot.testing.backbones import backbone_checks, check_backbone
 from zeroshot.testing.embeddings import check_text_embeddings, text_embeddings_checks
+from zeroshot.testing.phrases import check_phrases, phrases_checks
 from zeroshot.testing.projections import check_projection, projection_checks
 
 __all__ = [
     "backbone_checks",
     "check_backbone",
+    "check_phrases",
     "check_projection",
     "check_text_embeddings",
+    "phrases_checks",
     "projection_checks",
     "text_embeddings_checks",
 ]
