@@ -6,8 +6,8 @@ mean per-class accuracy among the held-out classes, mean of 5 splits.
 
     ZEROSHOT_DATA=... python benchmarks/choose_defaults.py
 
-With ``--write`` the tables go into docs/defaults.md too. ``--label-space`` measures
-the correction for hubs alone.
+With ``--write`` the tables go into results/choose_defaults.md too. ``--label-space``
+measures the correction for hubs alone.
 """
 
 import warnings
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
+from pages import RESULTS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 
 from zeroshot import ZeroShotClassifier
@@ -48,7 +48,7 @@ SETTINGS: list[Any] = [
 # Weights of the hub correction.
 CORRECTIONS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
 HOLD_OUTS = 2  # of seen classes in each split; closed forms take a second
-PAGE = DOCS / "defaults.md"
+PAGE = RESULTS / "choose_defaults.md"
 
 
 def folds(
@@ -145,7 +145,7 @@ def settings_table(task: Task) -> str:
 
 
 def main() -> None:
-    """Print the tables, and write them to the docs when asked to."""
+    """Print the tables, and write them to the page when asked to."""
     parser = new_parser(__doc__, PAGE)
     parser.add_argument("--label-space", action="store_true", help="that table alone")
     parser.add_argument("--caltech", action="store_true", help="the smaller task only")

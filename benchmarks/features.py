@@ -4,7 +4,8 @@
 
 All parts take some 20 minutes on 2 cores. ``--part`` chooses (several may be given),
 ``--quick`` takes a tenth of the images, ``--write`` puts the tables into
-docs/features.md. Real photographs: ImageNet (1000, short side 256) and Tiny-ImageNet.
+results/features.md. Real photographs: ImageNet (1000, short side 256) and
+Tiny-ImageNet.
 
 - ``speed``: images/s of the first pass over a folder of JPEGs with mobilenet-v2; beside
   it the two ways that tutorials show, and each stage alone. All take turns, each with
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pages import DOCS, markdown_table, new_parser, write_page
+from pages import RESULTS, markdown_table, new_parser, write_page
 from PIL import Image
 from real_tasks import VECTORS
 
@@ -44,7 +45,7 @@ from zeroshot.images import as_image_list, fit_image, read_fitted, read_image
 from zeroshot.images.decoding import ENOUGH
 from zeroshot.storage.contents import clear_cache
 
-PAGE = DOCS / "features.md"
+PAGE = RESULTS / "features.md"
 MEASURED = "## Measured"
 TURNS = 5
 # The smallest of each family.

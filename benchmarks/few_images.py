@@ -8,7 +8,7 @@ same features, rooted, of unit length and centred.
 
     ZEROSHOT_DATA=... python benchmarks/few_images.py
 
-With ``--write`` the table goes into docs/few-images.md too.
+With ``--write`` the table goes into results/few_images.md too.
 """
 
 import copy
@@ -17,7 +17,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
+from pages import RESULTS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
@@ -30,7 +30,7 @@ from zeroshot.projections.moments import roots
 from zeroshot.splits import zero_shot_splits
 
 SHOTS, DRAWS = (1, 2, 4, 8, 16), 2
-PAGE = DOCS / "few-images.md"
+PAGE = RESULTS / "few_images.md"
 MARK = "<!-- Below: written by benchmarks/few_images.py -->"
 METHODS = ("word and images", "word alone", "nearest class mean", "logistic regression")
 

@@ -8,7 +8,7 @@ Accuracies on unseen and seen classes, and the differences split by split.
     ZEROSHOT_DATA=... python benchmarks/fine_tuning.py [--task caltech] [--splits 5]
 
 ``--choose`` prints instead how the defaults were chosen: learning rates and numbers of
-layers on held-out SEEN classes. ``--write`` puts the table into docs/fine-tuning.md.
+layers on held-out SEEN classes. ``--write`` puts the table into results/fine_tuning.md.
 """
 
 import time
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
+from pages import RESULTS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import VECTORS, real_data, without_vector
 
 from zeroshot import FineTuning, ZeroShotClassifier
@@ -28,7 +28,7 @@ from zeroshot.errors import ZeroShotWarning
 from zeroshot.metrics import harmonic_mean, hit_at_k, per_class_accuracy
 from zeroshot.splits import hold_out_classes, zero_shot_splits
 
-PAGE = DOCS / "fine-tuning.md"
+PAGE = RESULTS / "fine_tuning.md"
 MARKS = "<!-- table -->", "<!-- end of table -->"
 TASKS = {
     "caltech": ("Caltech classes", "mobilenet-v2", "caltech-classes", None),
@@ -147,7 +147,7 @@ def choose(key: str, n_splits: int) -> None:
 
 
 def main() -> None:
-    """Print the tables, and write them to the docs when asked to."""
+    """Print the tables, and write them to the page when asked to."""
     parser = new_parser(__doc__, PAGE)
     parser.add_argument("--task", choices=[*TASKS], action="append")
     parser.add_argument("--splits", type=int, default=5)

@@ -47,7 +47,7 @@ def build(name: str) -> Network:
     weights = None
     if name == "mobilenet-v2" and "ZEROSHOT_DATA" in os.environ:
         os.environ["KERAS_HOME"] = str(Path(os.environ["ZEROSHOT_DATA"]) / "keras")
-        weights = published_weights(row.file, row.url, row.hash)
+        weights = published_weights(row)
     size = (row.size, row.size)
     return Network(build_without_top(name, size, weights), size, row.scaling)
 

@@ -257,7 +257,7 @@ def speed() -> list[list[str]]:
         _export(
             folder,
             "text",
-            torch.nn.Sequential(torch.nn.Embedding(9, 512), torch.nn.Flatten(1)),
+            torch.nn.EmbeddingBag(9, 512),
             torch.zeros(2, 1).long(),
         )
         _write_settings(folder, 224)

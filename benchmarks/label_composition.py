@@ -5,6 +5,8 @@ choose_defaults.py). Only labels that are phrases differ between the rows, so th
 also gives the accuracy of held-out classes whose label is a phrase.
 
     ZEROSHOT_DATA=... python benchmarks/label_composition.py
+
+With ``--write`` the tables go into results/label_composition.md too.
 """
 
 import warnings
@@ -12,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import markdown_table, mean_and_spread
+from pages import RESULTS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 
 from zeroshot import ZeroShotClassifier
@@ -22,6 +24,7 @@ from zeroshot.labels import embed_labels
 from zeroshot.metrics import hit_at_k, per_class_accuracy
 from zeroshot.splits import hold_out_classes, zero_shot_splits
 
+PAGE = RESULTS / "label_composition.md"
 N_SPLITS = 10
 Rows = NDArray[np.float64]
 
@@ -47,14 +50,13 @@ COMPOSITIONS: dict[str, Callable[[Rows], Rows]] = {
 }
 
 
-def measure(task: Task) -> list[tuple[str, str, str]]:
-    """Return top-1 with its spread and top-1 of phrase labels, for each composition."""
+def measure(task: Task) -> str:
+    """Return a table: top-1 with its spread, top-1 of phrases, of each composition."""
     provider = open_vectors(task.vectors)
     X, y = task.known()
     classes = np.unique(y).tolist()
     _, report = embed_labels(classes, provider)
     phrases = {e.label for e in report.entries if len(e.words) > 1}
-    print(f"{len(phrases)} of {len(classes)} labels are phrases without a token.\n")
     rows = []
     for name, compose in COMPOSITIONS.items():
         vectors = []
@@ -82,16 +84,21 @@ def measure(task: Task) -> list[tuple[str, str, str]]:
                 )
         phrase_mean = f"{np.mean(phrase_classes):.3f}"
         rows.append((name, mean_and_spread(all_classes), phrase_mean))
-    return rows
+    results = markdown_table(("composition", "top-1", "top-1 of phrases"), rows)
+    counted = f"{len(phrases)} of {len(classes)} labels are phrases without a token."
+    return f"{counted}\n\n{results}"
 
 
 def main() -> None:
-    """Print a table for each task."""
+    """Print a table for each task, and write them to the page when asked to."""
+    arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore", ZeroShotWarning)
     for task in real_tasks():
-        print(f"## {task.name}: held-out seen classes, mean of {N_SPLITS} splits\n")
-        header = "composition", "top-1", "top-1 of phrases"
-        print(f"{markdown_table(header, measure(task))}\n", flush=True)
+        title = f"## {task.name}: held-out seen classes, mean of {N_SPLITS} splits"
+        text = measure(task)
+        print(f"{title}\n\n{text}\n", flush=True)
+        if arguments.write:
+            write_page(PAGE, text, below=title, until="## ")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ own classifier (`fit_pretrained`), as in the paper. Beside it ConSE on the same 
 
     ZEROSHOT_DATA=... python benchmarks/large_label_sets.py
 
-With ``--write`` the table goes into docs/large-label-sets.md too.
+With ``--write`` the table goes into results/large_label_sets.md too.
 """
 
 import time
 import warnings
 
 import numpy as np
-from pages import DOCS, markdown_table, new_parser, write_page
+from pages import RESULTS, markdown_table, new_parser, write_page
 from real_tasks import Task, real_data, real_tasks, without_vector
 from scores import outside_imagenet
 
@@ -24,7 +24,8 @@ from zeroshot.labels.candidates import seen_class
 from zeroshot.metrics import hit_at_k, per_class_accuracy
 
 KS = (1, 5, 20)
-PAGE = DOCS / "large-label-sets.md"
+PAGE = RESULTS / "large_label_sets.md"
+MARK = "<!-- Below: written by benchmarks/large_label_sets.py -->"
 # Flat hit@1, @5 and @20 on ImageNet's own images of the same lists, in per cent.
 PUBLISHED = {
     "DeViSE (Frome et al. 2013)": (
@@ -96,20 +97,13 @@ def measure(task: Task) -> str:
 
 
 def main() -> None:
-    """Print the table, and write the page when asked to."""
+    """Print the table, and write it to the page when asked to."""
     arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore")
-    text = (
-        "# Thousands of labels\n\nMade by `benchmarks/large_label_sets.py`. Caltech "
-        "photographs of classes that ImageNet-1k does not have by name, among the "
-        "labels of ImageNet's zero-shot lists and their own. No image is trained on: "
-        "the model is `fit_pretrained()` on MobileNetV2. Mean over classes of the "
-        "share of images whose label is among the k best.\n\n"
-        + measure(real_tasks()[1])
-    )
+    text = measure(real_tasks()[1])
     print(text)
     if arguments.write:
-        write_page(PAGE, text)
+        write_page(PAGE, text, below=MARK)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Everything compared takes turns in one process, and a ratio is the median of the
 of the turns: 50,000 x 2048 features of 800 classes, word vectors of 300 dimensions,
 1,000 points against 20,000 and 1,000,000 labels. All numbers are random: speed carries
 over, accuracy does not. Prints Markdown tables; ``--write`` puts them into
-docs/projections.md.
+results/projections.md.
 
     python benchmarks/projections.py [--small] [--turns 5] [--write]
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import DOCS, markdown_table, new_parser, write_page
+from pages import RESULTS, markdown_table, new_parser, write_page
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from zeroshot.projections import ALE, ESZSL, SAE, SJE, DeViSE, Ridge
@@ -26,7 +26,7 @@ from zeroshot.projections.trained import TrainedProjection
 from zeroshot.scoring import rank_candidates, top_k
 from zeroshot.tensorflow_import import import_keras, import_tensorflow
 
-PAGE = DOCS / "projections.md"
+PAGE = RESULTS / "projections.md"
 START, END = "<!-- speed: made by the benchmark -->", "<!-- end of speed -->"
 NUMBERS = "---:"  # their columns are aligned to the right
 N_POINTS, K, DIM_TEXT = 1000, 10, 300

@@ -6,8 +6,8 @@ classes, within `fit`; the unseen classes only measure it.
 
     ZEROSHOT_DATA=... python benchmarks/scores.py
 
-With ``--write`` the tables go into docs/scores.md too; ``--projection ridge`` measures
-another projection than the default.
+With ``--write`` the tables go into results/scores.md too; ``--projection ridge``
+measures another projection than the default.
 """
 
 import re
@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
+from pages import RESULTS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
@@ -43,7 +43,7 @@ N_SPLITS, FEW_SPLITS = 30, 5
 FEWER = {"Tiny-ImageNet, 128 px": 5}
 RATES = (0.05, 0.1, 0.2)
 PENALTIES = np.linspace(0, 1, 201)  # tried with hindsight
-PAGE = DOCS / "scores.md"
+PAGE = RESULTS / "scores.md"
 MARK = "<!-- Below: written by benchmarks/scores.py -->"
 # ImageNet's "cock": a synonym that no rule on names finds.
 SYNONYMS = {"rooster"}
@@ -275,7 +275,7 @@ def table(figures: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    """Print the tables, and write them to the docs when asked to."""
+    """Print the tables, and write them to the page when asked to."""
     parser = new_parser(__doc__, PAGE)
     parser.add_argument("--projection", help="instead of the default")
     arguments = parser.parse_args()

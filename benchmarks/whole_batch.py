@@ -9,7 +9,7 @@ which a fifth belongs to no candidate; the accuracy is that of the others.
 
     ZEROSHOT_DATA=... python benchmarks/whole_batch.py
 
-With ``--write`` the tables go into docs/whole-batch.md too.
+With ``--write`` the tables go into results/whole_batch.md too.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import DOCS, markdown_table, mean_and_spread, new_parser, write_page
+from pages import RESULTS, markdown_table, mean_and_spread, new_parser, write_page
 from real_tasks import Task, real_tasks
 
 from zeroshot import ZeroShotClassifier
@@ -27,7 +27,7 @@ from zeroshot.embeddings import open_vectors
 from zeroshot.metrics import per_class_accuracy
 from zeroshot.splits import zero_shot_splits
 
-PAGE = DOCS / "whole-batch.md"
+PAGE = RESULTS / "whole_batch.md"
 MARK = "<!-- Below: written by benchmarks/whole_batch.py -->"
 N_SPLITS, DRAWS_PER_SPLIT = 5, 4
 N_PRESENT = (1, 2, 3, 5, 10, "half", "all")
@@ -142,7 +142,7 @@ def section(task: Task, network: str) -> str:
 
 
 def main() -> None:
-    """Print the tables, and write them to the docs when asked to."""
+    """Print the tables, and write them to the page when asked to."""
     arguments = new_parser(__doc__, PAGE).parse_args()
     warnings.simplefilter("ignore")
     text = ""

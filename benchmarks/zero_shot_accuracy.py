@@ -7,8 +7,8 @@ hierarchical precision of DeViSE beside that of the softmax classifier.
 
     ZEROSHOT_DATA=... python benchmarks/zero_shot_accuracy.py
 
-With ``--write`` the tables go into docs/accuracy.md too; ``--caltech`` leaves the
-larger task out.
+With ``--write`` the tables go into results/zero_shot_accuracy.md too; ``--caltech``
+leaves the larger task out.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from hierarchical_precision import Setting, report
 from numpy.typing import NDArray
-from pages import DOCS, new_parser, write_page
+from pages import RESULTS, new_parser, write_page
 from real_tasks import Task, real_data, real_tasks, without_vector
 from sklearn import linear_model
 from sklearn.base import BaseEstimator
@@ -35,39 +35,8 @@ from zeroshot.hierarchy import Hierarchy
 from zeroshot.projections import DeViSE
 from zeroshot.projections.base import learns_from_pretrained
 
-INTRODUCTION = """# Accuracy on real data
-
-Made by `benchmarks/zero_shot_accuracy.py`. Each split holds out a fifth of the classes.
-**Unseen means unseen by the projection**: the backbone was trained on ImageNet-1k,
-which has all Tiny-ImageNet classes and many of the Caltech ones. Its own classes take
-part in training, but for those of the held-out labels, which are masked by name. In ZSL
-the candidates are the unseen classes. In GZSL they are all classes, without a
-`seen_penalty`; H is the harmonic mean of the seen and the unseen accuracy
-([with one](scores.md)). All settings are the defaults (the write-up's learning rate and
-epochs excepted), chosen on held-out *seen* classes ([how](defaults.md)), never on these
-test classes. *Images alone* is without the backbone's classes, *not masked* with all of
-them, *whole batch* with `adapt=True`. *Plain ridge* is scikit-learn's `Ridge(alpha=1)`
-on features of unit length, what one would write first.
-
-What to read in it:
-
-- The backbone's classes are worth more than any projection: the number of *classes*
-  that is learnt from is what limits zero-shot learning.
-- The default, DeViSE beside a map from words to visual prototypes, is the best or
-  within the spread of the best, with the backbone's classes and without.
-- The whole batch is worth as much again, where all its classes are candidates
-  ([and where few are](whole-batch.md)).
-- With a random vector for each label the default falls to chance on unseen classes:
-  what it reaches there comes from the word vectors.
-- When seen classes compete, an unseen one rarely wins without a `seen_penalty`.
-- Measured with `--trained`, before the backbone's classes took part, SJE, ALE, the
-  first violator and the cosine loss were at or below ridge on the images alone.
-- The Wikipedia2Vec vectors are those of the classes of ImageNet-1k only. They cover the
-  Tiny-ImageNet classes but 16 of the 45 Caltech ones, which leaves three unseen classes
-  in a split: too few to rank methods by.
-
-"""
-PAGE = DOCS / "accuracy.md"
+PAGE = RESULTS / "zero_shot_accuracy.md"
+MARK = "<!-- Below: written by benchmarks/zero_shot_accuracy.py -->"
 VARIANTS = {
     "devise, first violator": DeViSE(negatives="first-violator", visual_weight=0),
     "devise, cosine loss": DeViSE(loss="cosine", visual_weight=0),
@@ -182,7 +151,7 @@ def _covered(task: Task, embeddings: TextEmbeddings) -> str:
 
 
 def main() -> None:
-    """Print the tables, and write them to the docs when asked to."""
+    """Print the tables, and write them to the page when asked to."""
     parser = new_parser(__doc__, PAGE)
     parser.add_argument("--caltech", action="store_true", help="the smaller task only")
     parser.add_argument(
@@ -215,7 +184,7 @@ def main() -> None:
     if not arguments.caltech:
         say(f"## Hierarchical precision\n\n{_hierarchical(tasks[0], folder)}")
     if arguments.write:
-        write_page(PAGE, INTRODUCTION + "\n".join(sections))
+        write_page(PAGE, "\n".join(sections), below=MARK)
 
 
 def _against_plain_ridge(evaluation: Evaluation) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-DOCS = FOLDER.parent / "docs"
+RESULTS = FOLDER / "results"
 
 
 @pytest.fixture
@@ -34,27 +34,45 @@ def test_every_benchmark_can_be_imported():
 @pytest.mark.parametrize(
     ("name", "below", "until"),
     [
-        ("accuracy", "", ""),
-        ("defaults", "## .*", "## "),
+        ("choose_defaults", "## .*", "## "),
         ("features", "## Measured", ""),
-        ("fine-tuning", "<!-- table -->", "<!-- end of table -->"),
+        ("fine_tuning", "<!-- table -->", "<!-- end of table -->"),
+        ("label_composition", "## .*", "## "),
         ("projections", "<!-- speed: .* -->", "<!-- end of speed -->"),
-        ("scores", "<!-- Below: .* -->", ""),
+        ("zero_shot_accuracy", "<!-- Below: .* -->", ""),
     ],
 )
 def test_write_page_given_what_stands_there_changes_nothing(
     pages, tmp_path, name, below, until
 ):
-    page = Path(shutil.copy(DOCS / f"{name}.md", tmp_path))
+    page = Path(shutil.copy(RESULTS / f"{name}.md", tmp_path))
     before = page.read_text("utf-8")
-    lines = re.findall(f"^{below}$", before, re.MULTILINE) if below else [""]
+    lines = re.findall(f"^{below}$", before, re.MULTILINE)
     assert lines
     for line in lines:
-        text = before.partition(f"{line}\n")[2] if line else before
+        text = before.partition(f"{line}\n")[2]
         if until:
             text = re.split(f"^{until}", text, flags=re.MULTILINE)[0]
         pages.write_page(page, text, below=line, until=until)
         assert page.read_text("utf-8") == before
+
+
+@pytest.mark.parametrize(
+    "page", sorted(RESULTS.glob("[a-z]*.md")), ids=lambda p: p.stem
+)
+def test_page_of_results_opens_with_its_command_and_is_listed(page):
+    command = re.match(r"# .+\n\n```sh\n(.+)\n```\n\n", page.read_text("utf-8"))
+    assert command
+    assert f"python benchmarks/{page.stem}.py" in command[1]
+    assert (FOLDER / f"{page.stem}.py").exists()
+    assert f"({page.name})" in (RESULTS / "README.md").read_text("utf-8")
+
+
+def test_page_that_a_benchmark_writes_is_there(pages):
+    for script in FOLDER.glob("*.py"):
+        for name in re.findall(r'RESULTS / "(\w+)\.md"', script.read_text("utf-8")):
+            assert name == script.stem
+            assert (RESULTS / f"{name}.md").exists()
 
 
 def test_write_page_replaces_its_part_or_appends_it(pages, tmp_path):

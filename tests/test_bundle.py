@@ -119,8 +119,8 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
     [
         DeViSE(epochs=3, random_state=0),
         DeViSE(loss="cosine", hidden=(16,), dropout=0.1, epochs=3, random_state=0),
-        Ridge(alpha=1.0),
-        Visual(),
+        pytest.param(Ridge(alpha=1.0), marks=pytest.mark.slow),
+        pytest.param(Visual(), marks=pytest.mark.slow),
     ],
     ids=["devise", "devise-hidden", "ridge", "visual"],
 )

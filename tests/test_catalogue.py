@@ -19,6 +19,7 @@ from zeroshot.embeddings.catalogue import (
     near_catalogue_names,
 )
 from zeroshot.errors import ArtifactError, UnknownPluginError, ZeroShotError
+from zeroshot.storage.large_files import readable_size
 
 ENTRIES = {name: catalogue_entry(name) for name in catalogue_names()}
 
@@ -236,13 +237,20 @@ def mirror(monkeypatch):
     server.close()
 
 
+def asked(mirror: FlakyServer) -> list[str]:
+    """Paths of the requests so far."""
+    return [path for path, _ in mirror.requests]
+
+
 @pytest.mark.parametrize("kind", NAME)
 def test_find_vectors_fetches_and_unpacks_once(mirror, kind, capsys):
     path = find_vectors(NAME[kind])
     assert path.read_bytes() == TEXT[kind]
     told = capsys.readouterr().err
     assert f"'{NAME[kind]}' from {os.environ['ZEROSHOT_MIRROR']}" in told
-    assert ("about 560 MiB" if kind == "zip" else "size not published") in told
+    [replies] = [r for path, r in mirror.replies.items() if path in asked(mirror)]
+    stated = readable_size(len(replies[0].content))  # by the server
+    assert f"({'about 560 MiB' if kind == 'zip' else stated};" in told
     assert catalogue_entry(NAME[kind]).licence in told
     assert find_vectors(NAME[kind]) == path
     assert not capsys.readouterr().err

@@ -55,7 +55,6 @@ def test_version_is_that_of_the_package():
         ["embeddings", "lookup", "--embeddings", "random"],
         ["embeddings", "train", "corpus.txt", "-o", "a.bin", "--epochs", "0"],
         ["cache", "clear", "--yes"],
-        ["evaluate", "photos", "--backbone", "color-hog"],
         ["predict", "model", "a.png", "--top-k", "0"],
         ["predict", "model", "a.png", "--reject", "2"],
         ["predict", "model", "a.png", "--seen-penalty", "nan"],

@@ -61,8 +61,7 @@ def test_predict_with_scores_that_cannot_be_had_exits_2(model, red_star, argumen
     assert "Usage: " in result.stderr
 
 
-def test_predict_needs_a_model_or_a_backbone_with_embeddings(red_star, tmp_path):
-    assert "Expected a bundle" in error_of("predict", red_star, "-b", "mobilenet-v2")
+def test_predict_without_a_model_needs_a_backbone_with_a_classifier(red_star, tmp_path):
     vectors = write_vectors(tmp_path / "words.csv")
     # No model comes first: color-hog is asked for a classifier of its own.
     message = error_of("predict", red_star, "-b", "color-hog", "-e", vectors)

@@ -113,7 +113,7 @@ def test_tar_header_of_many_digits_is_refused_in_linear_time(kind, tmp_path):
 
 
 def test_unpacked_module_that_was_changed_is_refused(tmp_path):
-    from zeroshot.backbones.exported.tfhub_folder import folder_sha256
+    from zeroshot.tfhub.content import folder_sha256
 
     archive, folder = tmp_path / "a.tar.gz", tmp_path / "module"
     archive.write_bytes(archive_of("tar.gz"))

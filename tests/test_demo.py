@@ -75,7 +75,7 @@ def test_demo_shows_no_noise_of_tensorflow(demo):
 
 
 def test_demo_says_what_to_try_next(demo):
-    *_, fit, predict = demo[1].stdout.splitlines()
+    *_, predict, _, fit = demo[1].stdout.splitlines()
     assert fit.strip().startswith("zeroshot fit ")
     assert predict.strip().startswith("zeroshot predict ")
 

@@ -14,13 +14,17 @@ DISTRIBUTION = {
     "skimage": "scikit-image",
     "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
+    "tensorflow_hub": "tensorflow-hub",
+    "tensorflow_text": "tensorflow-text",
 }
 BROUGHT_ALONG = {
     "click": "typer",
     "joblib": "scikit-learn",
+    "packaging": "tensorflow",
     "transformers": "sentence-transformers",
 }
-CALLED_BY_NAME = {"urllib3"}  # by requests, with our settings
+# By requests, with our settings; by tensorflow-hub, in versions that we say.
+CALLED_BY_NAME = {"tf-keras", "urllib3"}
 
 
 def imported():

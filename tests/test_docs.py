@@ -14,7 +14,6 @@ import copy
 import doctest
 import importlib.util
 import io
-import os
 import re
 import shlex
 import subprocess
@@ -35,7 +34,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PLUGIN = ROOT / "examples" / "write_a_plugin"
 WRITTEN = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-PAGES = [*WRITTEN, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
+PAGES = [*WRITTEN, *RESULTS, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
@@ -116,16 +116,10 @@ def run_console(content: str, where: str) -> None:
         program, *arguments = shlex.split(line)
         if program != "zeroshot":
             raise WrongPage(f"{where}: expected '$ zeroshot ...', got '$ {line}'")
-        done = subprocess.run(
-            [sys.executable, "-m", "zeroshot", *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "NO_COLOR": "1", "PYTHONUTF8": "1"},
-            encoding="utf-8",
-        )
-        if done.returncode != 0 and not expected.startswith("error: "):
+        done = run(*arguments, env={"NO_COLOR": "1"})
+        if done.exit_code != 0 and not expected.startswith("error: "):
             raise WrongPage(f"{where}: '{line}' failed: {done.stderr}")
-        compare(expected, done.stderr if done.returncode else done.stdout, where)
+        compare(expected, done.stderr if done.exit_code else done.stdout, where)
 
 
 def compare(expected: str, got: str, where: str) -> None:

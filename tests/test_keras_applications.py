@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +21,7 @@ from sklearn.base import clone
 from zeroshot import registry
 from zeroshot.backbones import Backbone, KerasApplication
 from zeroshot.backbones.keras.network import scale_pixels
-from zeroshot.backbones.keras.table import applications
+from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.backbones.keras.weights import published_weights
 from zeroshot.errors import (
     ArtifactError,
@@ -353,18 +354,35 @@ def server(tmp_path) -> Iterator[str]:
 MD5 = "781e5e245d69b566979b86e28d23f2c7"  # of 0123456789
 
 
-def test_published_weights_are_downloaded_once_and_silently(
+def remote(url: str, md5: str) -> Application:
+    """A row of the table whose file is published at an address."""
+    row = applications()["resnet50"]
+    return replace(row, file="local.bin", url=url, hash=md5)
+
+
+def test_published_weights_are_downloaded_once_and_announced_on_stderr(
     tmp_path, server, monkeypatch, capfd
 ):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    path = published_weights("local.bin", f"{server}/remote.bin", MD5)
+    row = remote(f"{server}/remote.bin", MD5)
+    path = published_weights(row)
     assert path == tmp_path / "home" / "models" / "local.bin"
     assert path.read_bytes() == b"0123456789"
     names = {each.name for each in path.parent.iterdir()}
     assert names == {"local.bin", "local.bin.sha256", ".local.bin.lock"}
-    assert capfd.readouterr().out == ""
+    said = capfd.readouterr()
+    assert said.out == ""
+    for part in ("'local.bin'", server, "10 B", "licence: MIT", str(path.parent)):
+        assert part in said.err
     (tmp_path / "www" / "remote.bin").unlink()
-    assert published_weights("local.bin", f"{server}/remote.bin", MD5) == path
+    assert published_weights(row) == path
+
+
+def test_published_weights_come_from_the_mirror(tmp_path, server, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ZEROSHOT_MIRROR", server)
+    row = remote("http://127.0.0.1:1/elsewhere/remote.bin", MD5)
+    assert published_weights(row).read_bytes() == b"0123456789"
 
 
 def test_published_weights_of_other_content_are_refused_and_stay(
@@ -375,23 +393,18 @@ def test_published_weights_of_other_content_are_refused_and_stay(
     old.parent.mkdir(parents=True)
     old.write_bytes(b"01234")
     with pytest.raises(ArtifactError, match="other content"):
-        published_weights("local.bin", f"{server}/remote.bin", MD5)
+        published_weights(remote(f"{server}/remote.bin", MD5))
     assert old.read_bytes() == b"01234"
 
 
-@pytest.mark.parametrize("reachable", [True, False])
-def test_failed_download_says_where_to_put_which_file(
-    tmp_path, server, monkeypatch, reachable
-):
-    # Either a file of other content is served, or nobody answers.
-    url = f"{server}/remote.bin" if reachable else "http://127.0.0.1:1/remote.bin"
+def test_failed_download_says_where_to_put_which_file(tmp_path, server, monkeypatch):
+    url = f"{server}/remote.bin"  # a file of other content
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     place = tmp_path / "home" / "models" / "local.bin"
     with pytest.raises(ArtifactError) as caught:
-        published_weights("local.bin", url, "0" * 32)
-    for part in (url, "'local.bin'", str(place.parent), "KERAS_HOME"):
+        published_weights(remote(url, "0" * 32))
+    for part in (url, "'local.bin'", str(place)):
         assert part in str(caught.value)
-    assert 'weights="/path/to/local.bin"' in str(caught.value)
     assert [each.name for each in place.parent.iterdir()] == [".local.bin.lock"]
 
 

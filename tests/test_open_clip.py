@@ -71,9 +71,7 @@ def test_model_equals_the_library(folder):
         image = model.encode_image(pixels, normalize=True).numpy()
         text = model.encode_text(tokenizer(texts), normalize=True).numpy()
         logits = model.logit_scale.exp().item() * image @ text.T
-    clf = ZeroShotClassifier(
-        f"clip:open_clip:{folder}", templates="a photo of the {}."
-    )
+    clf = ZeroShotClassifier(f"clip:open_clip:{folder}", templates="a photo of the {}.")
 
     points = clf.transform(images)
     found = clf.predict_proba(images, [label.strip() for label in LABELS])

@@ -1,10 +1,11 @@
 """TF-Hub modules written here: the functions that they hold are the oracle."""
 
+import hashlib
 import pickle
-import subprocess
-import sys
+import shutil
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from flaky_server import FlakyServer, Reply
 
 from zeroshot import registry
 from zeroshot.backbones import TFHub
-from zeroshot.backbones.exported.tfhub_folder import module_folder
 from zeroshot.errors import ArtifactError, InvalidImageError, PluginContractError
 from zeroshot.testing import check_backbone
+from zeroshot.tfhub.handles import module_folder
 
 # Keras 3.15 with NumPy 2.4, whenever it writes weights.
 pytestmark = pytest.mark.filterwarnings(
@@ -171,6 +172,14 @@ def test_other_size_than_the_modules_own_raises(module):
         TFHub(module, input_size=16).embed(images_of(1, 16))
 
 
+def test_relative_folder_is_the_same_module(module, monkeypatch):
+    monkeypatch.chdir(module.parent)
+    assert TFHub(module.name).fingerprint == TFHub(module).fingerprint
+    assert TFHub(module.name).spec == TFHub(module).spec
+    monkeypatch.chdir(module)
+    assert TFHub(Path()).fingerprint == TFHub(module).fingerprint
+
+
 @pytest.mark.parametrize("prefix", [".", "mobilenet/1"])
 def test_local_archive_equals_its_folder(module, tmp_path, prefix, cache_folder):
     if prefix != ".":
@@ -228,14 +237,98 @@ def test_modules_of_a_broken_server_raise_and_leave_nothing(
     assert TFHub(url).fingerprint == TFHub(module).fingerprint
 
 
-def test_url_without_permission_to_download_raises(monkeypatch):
+KAGGLE = "google/nnlm/tensorFlow2/en-dim50/1"
+SECRET = "https://me:hidden@host/m.tar.gz?token=hidden"
+
+
+@pytest.mark.parametrize(
+    ("handle", "address", "shown"),
+    [
+        (SECRET, SECRET, "https://host/m.tar.gz?..."),
+        (KAGGLE, *2 * [f"https://www.kaggle.com/models/{KAGGLE}"]),
+        ("gs://bucket/module", "gs://bucket/module", "gs://bucket/module"),
+    ],
+)
+def test_address_without_permission_to_download_raises(
+    monkeypatch, cache_folder, handle, address, shown
+):
     monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
-    with pytest.raises(ArtifactError, match="ZEROSHOT_OFFLINE"):
-        _ = TFHub("http://127.0.0.1:1/m.tar.gz").fingerprint
+    with pytest.raises(ArtifactError, match="ZEROSHOT_OFFLINE") as caught:
+        _ = TFHub(handle).fingerprint
+    name = hashlib.sha1(address.encode()).hexdigest()  # as `tensorflow_hub` has it
+    assert f"'{shown}' in '{cache_folder / 'tfhub' / name}'" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_module_put_where_the_error_says_is_found(module, monkeypatch, cache_folder):
+    monkeypatch.setenv("ZEROSHOT_OFFLINE", "1")
+    with pytest.raises(ArtifactError) as caught:
+        _ = TFHub(KAGGLE).fingerprint
+    place = str(caught.value).split("' in '")[1].split("'")[0]
+    shutil.copytree(module, place)
+    assert TFHub(KAGGLE).fingerprint == TFHub(module).fingerprint
+    assert TFHub(KAGGLE).spec == f"tfhub:{KAGGLE}?scaling=unit"
+    assert TFHub(KAGGLE).card.weights_url.endswith(KAGGLE)
+
+
+def test_folder_named_like_a_handle_of_kaggle_is_that_folder(
+    module, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(module, tmp_path / KAGGLE)
+    assert TFHub(KAGGLE).fingerprint == TFHub(module).fingerprint
+    assert TFHub(KAGGLE).spec == f"tfhub:{tmp_path / KAGGLE}?scaling=unit"
+
+
+@pytest.mark.parametrize("start", ["", "https://www.kaggle.com/models/"])
+def test_kaggles_models_of_other_frameworks_are_refused(start):
+    handle = f"{start}google/gemma/pyTorch/2b-it/2"
+    with pytest.raises(ArtifactError, match="of 'pyTorch'"):
+        _ = TFHub(handle).fingerprint
+
+
+def test_file_address_is_its_path(module, tmp_path):
+    folder = tmp_path / "with space"
+    shutil.copytree(module, folder)
+    archive = pack(module, tmp_path / "m #1.tar")
+    for path in (folder, archive):
+        backbone = TFHub(path.as_uri())
+        assert "%20" in path.as_uri()
+        assert backbone.fingerprint == TFHub(module).fingerprint
+        assert backbone.spec == TFHub(path).spec
+    with pytest.raises(ArtifactError, match="on another one"):
+        _ = TFHub("file://server/module").fingerprint
+
+
+def test_module_on_a_file_system_of_tensorflow_is_copied_once(
+    module, tmp_path, cache_folder
+):
+    import tensorflow as tf
+
+    files = tf.io.gfile  # which reads memory as it reads Google's storage
+    files.makedirs("ram://m/variables")
+    for path in module.rglob("*"):
+        if path.is_file():
+            files.copy(str(path), f"ram://m/{path.relative_to(module)}")
+    files.copy(str(pack(module, tmp_path / "m.tar.gz")), "ram://packed.tar.gz")
+    folders = [module_folder(name) for name in ("ram://m", "ram://packed.tar.gz")]
+    files.rmtree("ram://m")
+    for folder in folders:
+        assert folder.parent == cache_folder / "tfhub"
+    for name in ("ram://m", "ram://packed.tar.gz"):
+        assert TFHub(name).fingerprint == TFHub(module).fingerprint
+    for name, said in [("ram://absent", "not exist"), ("ftp://x/y", "'ftp' not impl")]:
+        with pytest.raises(ArtifactError, match=said):
+            _ = TFHub(name).fingerprint
+    assert {path.name for path in (cache_folder / "tfhub").glob("[!.]*")} == {
+        *(folder.name for folder in folders),
+        f"{folders[1].name}.sha256",
+    }
 
 
 def test_modules_url_keeps_its_secrets(server, capsys):
-    secret = TFHub("https://me:hidden@host/m.tar.gz?token=hidden")
+    secret = TFHub(SECRET)
+    assert secret.spec is None
     assert secret.card.weights_url == "https://host/m.tar.gz?..."
     for reply in (Reply(status=404), Reply(b"no archive")):
         url = server.serve("/m.tar.gz?token=hidden", reply)
@@ -245,22 +338,13 @@ def test_modules_url_keeps_its_secrets(server, capsys):
         assert "hidden" not in str(caught.value) + capsys.readouterr().err
 
 
-def test_url_wanted_by_two_processes_is_fetched_once(module, tmp_path, server):
+def test_url_wanted_twice_at_once_is_fetched_once(module, tmp_path, server):
     content = pack(module, tmp_path / "m.tar.gz").read_bytes()
-    url = server.serve("/m.tar.gz", Reply(content, delay=0.5))
-    code = """
-import sys
-from zeroshot.backbones.exported.tfhub_folder import module_folder
-print(module_folder(sys.argv[1]))
-"""
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    printed = {child.communicate()[0].strip() for child in children}
-    assert printed == {str(module_folder(url))}
+    url = server.serve("/m.tar.gz", Reply(content, delay=0.2))
+    with ThreadPoolExecutor() as threads:
+        # Locks are of files, so two threads are as two processes.
+        folders = set(threads.map(module_folder, [url, url]))
+    assert folders == {module_folder(url)}
     assert len(server.requests) == 1
 
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = [
     line
     for line in (ROOT / "docs" / "where.md").read_text().splitlines()
-    if line.startswith("| ") and "`zeroshot/" in line
+    if line.startswith("| ") and re.search("`(zeroshot|benchmarks)/", line)
 ]
 
 
@@ -20,7 +20,7 @@ def test_where_has_twenty_rows_or_more():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:40])
 def test_where_names_what_exists(row):
     place = row.split("|")[2]
-    files = re.findall(r"`(zeroshot/[\w/.]+)`", place)
+    files = re.findall(r"`((?:zeroshot|benchmarks)/[\w/.]+)`", place)
     texts = [(ROOT / file).read_text(encoding="utf-8") for file in files]
     assert files
     for name in re.findall(r"`(\w+)`", place):

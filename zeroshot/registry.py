@@ -15,9 +15,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
-from zeroshot.backbones.base import Backbone
+from zeroshot.backbones.base import Backbone, SupportsDownload
 from zeroshot.defaults import EMBEDDINGS
-from zeroshot.embeddings.base import SupportsPhrases, TextEmbeddings
+from zeroshot.embeddings.base import (
+    SupportsFetching,
+    SupportsPhrases,
+    TextEmbeddings,
+)
 from zeroshot.errors import (
     ArtifactError,
     PluginContractError,
@@ -28,6 +32,7 @@ from zeroshot.errors import (
 from zeroshot.joint.base import SupportsJoint, as_joint
 from zeroshot.projections.base import Projection
 from zeroshot.storage.addresses import shown_spec
+from zeroshot.storage.published import PublishedFile, offline, offline_error
 
 __all__ = [
     "Kind",
@@ -37,6 +42,8 @@ __all__ = [
     "joint_model",
     "load",
     "may_be_joint",
+    "missing_files",
+    "missing_weights",
     "name_of",
     "names",
     "refresh",
@@ -305,7 +312,10 @@ def resolve_pair(
         encodes = isinstance(network, SupportsPhrases)
         if encodes or not is_same:
             embeddings = cast(TextEmbeddings, network) if encodes else EMBEDDINGS
-    return network, resolve_embeddings(cast(TextEmbeddings, embeddings))
+    given = cast(TextEmbeddings, embeddings)
+    if offline() and (file := _published_vectors(given)) and not file.is_here:
+        raise offline_error(missing_files(network, given))  # all at once
+    return network, resolve_embeddings(given)
 
 
 def may_be_joint(backbone: object, embeddings: object) -> bool:
@@ -326,16 +336,19 @@ def may_be_joint(backbone: object, embeddings: object) -> bool:
     PluginError
         As `resolve_backbone`.
     """
-    plugin = embeddings if backbone is None else backbone
+    return all(
+        _joint_named(given) for given in (backbone, embeddings) if given is not None
+    )
+
+
+def _joint_named(plugin: object) -> bool:
+    """Tell whether a spec or an object is a joint model; nothing of it is loaded."""
     if isinstance(plugin, str):
         name = _name(plugin)
         if any(name not in _entries(kind) for kind in ("backbones", "embeddings")):
             return False
         plugin = resolve_backbone(plugin)
-    if as_joint(plugin) is None:
-        return False
-    is_alone = embeddings is None or backbone is None or embeddings == backbone
-    return is_alone or isinstance(embeddings, str) or as_joint(embeddings) is not None
+    return as_joint(plugin) is not None
 
 
 def joint_model(
@@ -512,20 +525,77 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
             return f"which is a program ('{name}:')"
         if argument and distribution_of(group, name) != "zeroshot":
             return f"which the plugin '{name}' may run ('{shown_spec(argument)}')"
-        if kind == "backbone" and _would_download(group, part.removeprefix("int8:")):
+        if kind == "backbone" and missing_weights(part, classifier=False):
             return f"whose weights are not on this machine ('{name}')"
-        if kind == "embeddings" and _would_download(group, part):
+        if kind == "embeddings" and _would_fetch(part):
             return f"which is no folder here, and would be fetched ('{name}:')"
     return ""
 
 
-def _would_download(kind: Kind, spec: str) -> bool:
-    from zeroshot.backbones.base import SupportsDownload
+def missing_files(
+    backbone: str | type | Backbone | None,
+    embeddings: str | Path | type | TextEmbeddings | None,
+) -> list[PublishedFile]:
+    """Return what a pair would fetch on its first use; fetches nothing.
 
-    if not hasattr(load(kind, spec.partition(":")[0]), "would_download"):
+    Parameters
+    ----------
+    backbone, embeddings : as for `resolve_pair`
+
+    Returns
+    -------
+    files : list of PublishedFile
+        Not on this machine; with those of the backbone's classifier.
+    """
+    network = None if backbone is None else resolve_backbone(backbone)
+    files = [] if network is None else missing_weights(network)
+    if embeddings is None and not isinstance(network, SupportsPhrases):
+        embeddings = EMBEDDINGS
+    if (file := _published_vectors(embeddings)) is not None and not file.is_here:
+        files.append(file)
+    return files
+
+
+def missing_weights(
+    backbone: str | type | Backbone, *, classifier: bool = True
+) -> list[PublishedFile]:
+    """Return what a backbone would fetch on its first use; fetches nothing.
+
+    Parameters
+    ----------
+    backbone : as for `resolve_backbone`
+    classifier : bool, default=True
+        Also the files that only the classifier of its pretraining needs.
+
+    Returns
+    -------
+    files : list of PublishedFile
+        Not on this machine.
+    """
+    network = resolve_backbone(backbone)
+    if not isinstance(network, SupportsDownload):
+        return []
+    return list(network.missing_files(classifier=classifier))
+
+
+def _published_vectors(embeddings: object) -> PublishedFile | None:
+    """Return the file of published vectors that a spec names, or None."""
+    if not isinstance(embeddings, str | Path) or os.path.isfile(
+        os.path.expanduser(embeddings)
+    ):
+        return None
+    from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
+
+    name = str(embeddings)
+    return catalogue_entry(name).file if name in catalogue_names() else None
+
+
+def _would_fetch(spec: str) -> bool:
+    """Tell whether embeddings of a spec are no folder here, but a name of a hub."""
+    if not hasattr(load("embeddings", spec.partition(":")[0]), "would_download"):
         return False
-    plugin = _resolve(kind, spec)
-    return isinstance(plugin, SupportsDownload) and plugin.would_download()
+    plugin = _resolve("embeddings", spec)
+    return isinstance(plugin, SupportsFetching) and plugin.would_download()
 
 
 def _why_no_vectors(spec: str) -> str:
@@ -536,7 +606,7 @@ def _why_no_vectors(spec: str) -> str:
         return ""
     if spec not in catalogue_names():
         return "which is no installed plugin and no file here"
-    if os.path.isfile(catalogue_entry(spec).path):
+    if os.path.isfile(catalogue_entry(spec).path):  # packed, it would be unpacked
         return ""
     return f"which is not on this machine (run: zeroshot embeddings download {spec})"
 

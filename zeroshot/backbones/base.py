@@ -1,5 +1,6 @@
 """The contract of a visual backbone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from zeroshot.errors import NoClassifierError, PluginContractError
 from zeroshot.images.sources import Filter, Resize
+from zeroshot.storage.published import PublishedFile
 
 __all__ = [
     "Backbone",
@@ -246,8 +248,11 @@ class SupportsLogits(Protocol):
 class SupportsDownload(Protocol):
     """A plugin that fetches its weights when they are first needed."""
 
-    def would_download(self) -> bool:
-        """Tell whether they are not on this machine yet."""
+    def missing_files(self, *, classifier: bool = True) -> Sequence[PublishedFile]:
+        """Return the files that are not on this machine yet.
+
+        ``classifier``: also those that only the classifier of its pretraining needs.
+        """
 
 
 @runtime_checkable

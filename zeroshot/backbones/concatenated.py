@@ -9,11 +9,13 @@ from zeroshot.backbones.base import (
     Backbone,
     BackboneCard,
     ClassifierHead,
+    SupportsDownload,
     card_of,
     head_of,
 )
 from zeroshot.backbones.checked import CheckedBackbone, digest_of, resized
 from zeroshot.errors import NoClassifierError, PluginContractError
+from zeroshot.storage.published import PublishedFile
 
 __all__ = ["Concatenated"]
 
@@ -107,6 +109,25 @@ class Concatenated(CheckedBackbone):
         fields = ("pretraining", "weights_url", "licence", "citation")
         said = dict(zip(fields, map(joined, fields), strict=True))
         return BackboneCard(cards[0].resize, filter=cards[0].filter, **said)
+
+    def missing_files(self, *, classifier: bool = True) -> list[PublishedFile]:
+        """Return the files that the parts would fetch.
+
+        Parameters
+        ----------
+        classifier : bool, default=True
+            Also those that only the parts' classifiers need.
+
+        Returns
+        -------
+        files : list of PublishedFile
+        """
+        return [
+            file
+            for part in self.parts
+            if isinstance(part, SupportsDownload)
+            for file in part.missing_files(classifier=classifier)
+        ]
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         blocks = []

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from zeroshot.cli import options
+from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.tables import print_text
+from zeroshot.defaults import BACKBONE
 from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
@@ -24,21 +26,25 @@ OUT = options.option(
 
 def _embed(
     images: Annotated[Path, IMAGES],
-    backbone: Annotated[str, options.BACKBONE],
     out: Annotated[Path, OUT],
+    backbone: Annotated[str, options.BACKBONE] = BACKBONE,
     class_names: Annotated[Path | None, options.CLASS_NAMES] = None,
     batch_size: Annotated[int, options.BATCH_SIZE] = 32,
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Compute the features of images and write them to a file.
 
     'fit', 'predict' and 'evaluate' take the file in place of images, for the same
     backbone; they need neither the images nor TensorFlow then.
     """
+    from zeroshot import registry
     from zeroshot.features.export import export_features
 
+    missing = registry.missing_weights(backbone, classifier=False)
+    confirm_downloads(missing, yes=yes)
     sources, labels = _load_if_labelled(images, class_names, on_error)
     exported = export_features(
         sources,
@@ -79,6 +85,4 @@ def _load_if_labelled(
     return images or [str(i) for i in as_image_list(path, on_error.value)], None
 
 
-COMMANDS = (
-    (_embed, "zeroshot embed photos/ --backbone mobilenet-v2 --out photos.npz"),
-)
+COMMANDS = ((_embed, "zeroshot embed photos/ --out photos.npz"),)

@@ -7,6 +7,7 @@ from warnings import warn
 import typer
 
 from zeroshot.cli import options
+from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.label_lists import (
     classes_to_learn_from,
     left_out_line,
@@ -14,6 +15,7 @@ from zeroshot.cli.label_lists import (
     with_vector,
 )
 from zeroshot.cli.tables import print_report, print_text
+from zeroshot.defaults import BACKBONE
 from zeroshot.errors import PartialCoverageWarning
 from zeroshot.escaping import escaped
 
@@ -105,6 +107,7 @@ def _evaluate(
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Measure how well a backbone and embeddings do on classes not trained on.
 
@@ -116,7 +119,7 @@ def _evaluate(
     --hierarchy, also how near the answers are to the truth. Of the classes that the
     backbone was trained on, those that are held out take no part.
     """
-    from zeroshot import load
+    from zeroshot import load, registry
     from zeroshot.evaluation.protocol import evaluate, evaluate_model
     from zeroshot.proposed_splits import load_proposed_split
 
@@ -170,14 +173,12 @@ def _evaluate(
         evaluation = evaluate_model(
             classifier, paths, labels, hierarchy=tree, adapt=adapt
         )
-    elif backbone is not None and embeddings is not None:
+    else:
+        backbone = backbone or BACKBONE
+        confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
         paths, labels = load_labelled(images, class_names, on_error.value)
         settings |= {"n_splits": splits, "unseen": unseen} | reading
         evaluation = evaluate(paths, labels, backbone, embeddings, **settings)
-    else:
-        raise typer.BadParameter(
-            "Give --backbone and --embeddings, or --model, or --proposed-split."
-        )
     print_report(evaluation, evaluation.rows, output)
     if html is not None:  # last: a disk that is full loses no figures
         evaluation.save_html(html)
@@ -199,7 +200,6 @@ def _read_hierarchy(path: Path, class_names: Path | None) -> "Hierarchy":
 COMMANDS = (
     (
         _evaluate,
-        "zeroshot evaluate photos/ --backbone mobilenet-v2 --embeddings "
-        "glove.6B.300d.txt --html report.html",
+        "zeroshot evaluate photos/ --html report.html",
     ),
 )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from zeroshot.cli import options
+from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.tables import print_report
+from zeroshot.defaults import EMBEDDINGS
 from zeroshot.errors import ArtifactError, LabelError, OutOfVocabularyError
 from zeroshot.escaping import escaped
 
@@ -41,11 +43,12 @@ LABELS = options.argument(
 
 
 def _check(
-    embeddings: Annotated[str, options.EMBEDDINGS],
     labels: Annotated[list[str] | None, LABELS] = None,
+    embeddings: Annotated[str, options.WORDS] = EMBEDDINGS,
     labels_file: Annotated[Path | None, options.LABELS_FILE] = None,
     template: Annotated[list[str] | None, options.TEMPLATE] = None,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Show how labels become vectors: which words are used and which are left out.
 
@@ -64,6 +67,7 @@ def _check(
     from zeroshot.labels.cascade import embed_labels
     from zeroshot.labels.templates import with_templates
 
+    confirm_downloads(registry.missing_files(None, embeddings), yes=yes)
     provider = with_templates(
         registry.resolve_embeddings(embeddings), options.templates_of(template)
     )
@@ -221,4 +225,4 @@ def left_out_line(labels: Sequence[str]) -> str:
     return f"Left out, without a word vector: {'; '.join(map(escaped, labels))}"
 
 
-COMMANDS = ((_check, "zeroshot labels check labels.txt --embeddings glove.6B.300d"),)
+COMMANDS = ((_check, "zeroshot labels check labels.txt"),)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from zeroshot.defaults import BACKBONE as BACKBONE_NAME
+from zeroshot.defaults import EMBEDDINGS as EMBEDDINGS_NAME
 from zeroshot.errors import ZeroShotError
 
 if TYPE_CHECKING:
@@ -103,13 +105,19 @@ BACKBONE = option(
     "What turns images into features: mobilenet-v2, resnet50:160 (input size in "
     "pixels), keras:/model.keras, ...; 'zeroshot backbones' lists all.",
     autocompletion=names_of("backbones"),
+    show_default=True,
 )
 EMBEDDINGS = option(
     "--embeddings -e FILE|NAME",
     "Where the labels' vectors come from: a file of GloVe, word2vec or fastText "
     "vectors or of class attributes (recognised by content, compressed or not), or a "
     "name that 'zeroshot embeddings list' shows; published vectors (glove.6B.300d) are "
-    "downloaded on first use.",
+    f"downloaded on first use. Default: {EMBEDDINGS_NAME}.",
+)
+WORDS = option(
+    "--embeddings -e FILE|NAME",
+    "Where words and their vectors come from, as for 'zeroshot fit'.",
+    show_default=True,
 )
 TEMPLATE = option(
     "--template TEXT|NAME",
@@ -117,11 +125,19 @@ TEMPLATE = option(
     "the label ('a photo of a {}.'); repeat it, and the vectors are averaged. Or a set "
     "of such: imagenet-7, imagenet-80. Default: what suits the encoder.",
 )
-_FOR_A_MODEL = "As for 'zeroshot fit'. With a model: where its file lies elsewhere now."
+_WITH_A_MODEL = "With a model: where its file lies elsewhere now."
 BACKBONE_OF_MODEL = option(
-    "--backbone -b NAME", _FOR_A_MODEL, autocompletion=names_of("backbones")
+    "--backbone -b NAME",
+    f"Without a model, as for 'zeroshot fit' (default: {BACKBONE_NAME}). "
+    f"{_WITH_A_MODEL}",
+    autocompletion=names_of("backbones"),
 )
-EMBEDDINGS_OF_MODEL = option("--embeddings -e FILE|NAME", _FOR_A_MODEL)
+EMBEDDINGS_OF_MODEL = option(
+    "--embeddings -e FILE|NAME",
+    f"Without a model, as for 'zeroshot fit' (default: {EMBEDDINGS_NAME}). "
+    f"{_WITH_A_MODEL}",
+)
+YES = option("--yes -y", "Fetch what is missing without asking.")
 PROJECTION = option(
     "--projection -p NAME",
     "The maps of images and of labels into one space: devise, visual, ridge, ...; "

@@ -22,7 +22,7 @@ PANELS = {
     ),
     IMAGES: (
         *("batch_size", "no_cache", "on_error", "fail_on_error", "class_names"),
-        "labels_file",
+        *("labels_file", "yes"),
     ),
 }
 # What a command cannot do without is in its first panel.

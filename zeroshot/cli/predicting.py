@@ -1,5 +1,6 @@
 """The command that uses a model: predict."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot.cli import options
-from zeroshot.cli.label_lists import classes_to_learn_from, given_labels
+from zeroshot.cli.label_lists import given_labels
 from zeroshot.cli.tables import print_csv, print_json, print_rows, print_text
+from zeroshot.cli.untrained import untrained_classifier
+from zeroshot.defaults import BACKBONE
 from zeroshot.errors import ArtifactError
 from zeroshot.escaping import escaped
 
@@ -25,9 +28,9 @@ COLUMNS = (
 )
 
 SOURCES = options.argument(
-    "A folder that 'zeroshot fit' wrote, then image files, folders (all images "
-    "below), .csv files with a column path, or one file that 'zeroshot embed' wrote. "
-    "Without a model give --backbone and --embeddings.",
+    "Image files, folders (all images below), .csv files with a column path, or one "
+    "file that 'zeroshot embed' wrote; before them a folder that 'zeroshot fit' wrote, "
+    "if there is one.",
     metavar="[MODEL] IMAGES",
 )
 LABELS = options.option(
@@ -82,11 +85,13 @@ def _predict(
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Name images, with labels that need not have been in training.
 
-    With a model that 'zeroshot fit' wrote, or without one: --backbone and --embeddings
-    then use the classes of ImageNet that the network was trained on; no image is.
+    With a model that 'zeroshot fit' wrote; or without one: then all that is learnt from
+    are the classes of ImageNet that the backbone was trained on. The default backbone
+    and vectors are fetched on first use (hundreds of MB).
 
     Prints the best labels with score (cosine in -1 to 1), probability among the labels
     given (not calibrated unless the temperature is auto) and what each is known from:
@@ -105,6 +110,7 @@ def _predict(
         pretrained_classes,
         template,
         options.given(context),
+        yes=yes,
     )
     classifier.set_params(
         batch_size=batch_size,
@@ -158,16 +164,19 @@ def opened_classifier(
     pretrained_classes: str = "auto",
     template: list[str] | None = None,
     given: Iterable[str] = (),
+    *,
+    yes: bool,
 ) -> "tuple[ZeroShotClassifier, list[str]]":
     """Return the model that comes first, or one made of the options; and the images.
 
-    ``given``: which options were, that go without a model only.
+    ``given``: which options were, that go without a model only. ``yes``: do not ask
+    before something is fetched.
     """
-    from zeroshot import ZeroShotClassifier, load
-    from zeroshot.saving.bundle import is_bundle
+    from zeroshot import load
+    from zeroshot.saving.bundle import remains_of_bundle
 
     first, *images = sources
-    if is_bundle(Path(first)) or backbone is None or embeddings is None:
+    if remains_of_bundle(Path(first)):
         classifier = load(first, backbone=backbone, embeddings=embeddings)
         of_none = {"projection", "pretrained_classes", "template"}
         for name in sorted(of_none.intersection(given)):
@@ -176,20 +185,24 @@ def opened_classifier(
         if not images:
             raise typer.BadParameter("Give images after the model.")
         return classifier, images
-    classes = classes_to_learn_from(pretrained_classes)
-    if classes is None:
+    if pretrained_classes == "none":
         raise typer.BadParameter(
             "--pretrained-classes none leaves nothing to learn from without a model."
         )
-    classifier = ZeroShotClassifier(
-        backbone,
+    if not os.path.exists(first):
+        raise ArtifactError(
+            f"Expected images, or a folder that 'zeroshot fit' wrote. Got '{first}', "
+            f"and there is no such file or folder. Correct the path."
+        )
+    classifier = untrained_classifier(
+        backbone or BACKBONE,
         embeddings,
-        projection=projection,
-        pretrained_classes=classes,
-        templates=options.templates_of(template),
-        random_state=0,
+        projection,
+        pretrained_classes,
+        options.templates_of(template),
+        yes=yes,
     )
-    return classifier.fit_pretrained(), sources
+    return classifier, sources
 
 
 def _opened(
@@ -237,6 +250,4 @@ def _csv_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [whole | answer for answer in ranked or [{}]]
 
 
-COMMANDS = (
-    (_predict, 'zeroshot predict model/ photo.jpg --labels "okapi,zebra,horse"'),
-)
+COMMANDS = ((_predict, 'zeroshot predict photo.jpg --labels "okapi,zebra,horse"'),)

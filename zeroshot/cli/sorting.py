@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 SOURCES = options.argument(
-    "A folder that 'zeroshot fit' wrote, then folders (all images below), image files, "
-    "or .csv files with a column path. Without a model give --backbone and "
-    "--embeddings.",
+    "Folders (all images below), image files, or .csv files with a column path; before "
+    "them a folder that 'zeroshot fit' wrote, if there is one.",
     metavar="[MODEL] IMAGES",
 )
 OUT = options.option(
@@ -56,6 +55,7 @@ def _sort(
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     template: Annotated[list[str] | None, TEMPLATE] = None,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Put images into one folder for each label, and into 'unknown'.
 
@@ -81,6 +81,7 @@ def _sort(
         embeddings,
         template=template,
         given={"template"} if template else (),
+        yes=yes,
     )
     classifier.set_params(**options.score_settings(None, None, reject))
     with options.wrong_usage():  # an auto that the model was not fitted with
@@ -137,5 +138,5 @@ def _tell_undone(undone: "Undone", what: str) -> None:
 
 
 COMMANDS = (
-    (_sort, 'zeroshot sort model/ photos/ --labels "okapi,zebra,horse" --out sorted/'),
+    (_sort, 'zeroshot sort photos/ --labels "okapi,zebra,horse" --out sorted/'),
 )

@@ -9,6 +9,7 @@ import typer
 
 from zeroshot.cli import options
 from zeroshot.cli.adding import OF_IMAGES, add_images, check_place_to_write
+from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.label_lists import (
     classes_to_learn_from,
     find_classes,
@@ -19,6 +20,7 @@ from zeroshot.cli.label_lists import (
     with_vector,
 )
 from zeroshot.cli.tables import print_text
+from zeroshot.defaults import BACKBONE, EMBEDDINGS
 from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
@@ -91,17 +93,17 @@ def _demo(
 
     print_text(run_demo(out, seed))
     print_text(
-        "\nNext, with your own images (one sub-folder per class) and word vectors:\n"
-        "  zeroshot fit photos/ --backbone mobilenet-v2 --embeddings glove.6B.300d "
-        "--out model/\n"
-        '  zeroshot predict model/ photo.jpg --labels "okapi,zebra,horse"'
+        "\nNext, with your own photographs (fetches network and word vectors once):\n"
+        '  zeroshot predict photo.jpg --labels "okapi,zebra,horse"\n'
+        "and with labelled ones, one sub-folder per class:\n"
+        "  zeroshot fit photos/ --out model/"
     )
 
 
 def _fit(
     context: typer.Context,
     images: Annotated[Path | None, IMAGES] = None,
-    backbone: Annotated[str | None, options.BACKBONE] = None,
+    backbone: Annotated[str, options.BACKBONE] = BACKBONE,
     embeddings: Annotated[str | None, options.EMBEDDINGS] = None,
     template: Annotated[list[str] | None, options.TEMPLATE] = None,
     out: Annotated[Path | None, OUT] = None,
@@ -122,13 +124,14 @@ def _fit(
     batch_size: Annotated[int, options.BATCH_SIZE] = 32,
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Train a model on labelled images and save it as a folder.
 
-    Needs --backbone, --embeddings and --out; or a saved model to add images to:
-    'zeroshot fit --add model/ photos/'. Labels are looked up first: unknown ones are
-    named before any image is read. Features of images are cached, so a second run with
-    other embeddings or another projection is fast.
+    Or add images to a saved model: 'zeroshot fit --add model/ photos/'. The default
+    backbone and vectors are fetched on first use (hundreds of MB). Labels are looked up
+    first: unknown ones are named before any image is read. Features of images are
+    cached, so a second run with other embeddings or another projection is fast.
     """
     given = options.given(context)
     reading: dict[str, Any] = {
@@ -143,10 +146,11 @@ def _fit(
         if images is None:
             raise typer.BadParameter("Give the images to add to the model.")
         asked = {k: v for k, v in reading.items() if {k, f"no_{k}"} & given}
-        add_images(add, images, class_names, backbone, embeddings, asked, out or add)
+        named = backbone if "backbone" in given else None
+        add_images(add, images, class_names, named, embeddings, asked, out or add)
         return
-    if backbone is None or embeddings is None or out is None:
-        raise typer.BadParameter("Give --backbone, --embeddings and --out; or --add.")
+    if out is None:
+        raise typer.BadParameter("Give --out, the folder of the new model; or --add.")
     if hold_out and unseen_labels is not None:
         raise typer.BadParameter("Give --hold-out or --unseen-labels, not both.")
     if (images is None) is not pretrained:
@@ -160,7 +164,9 @@ def _fit(
     from zeroshot.labels import embed_labels, with_templates
 
     classes = classes_to_learn_from(pretrained_classes)
-    provider = registry.resolve_embeddings(embeddings)
+    confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
+    network, provider = registry.resolve_pair(backbone, embeddings)
+    vectors = embeddings or EMBEDDINGS
     templates = options.templates_of(template)
     labels_from = with_templates(provider, templates)
     words = None if vocabulary is None else plain_labels(vocabulary)
@@ -168,7 +174,7 @@ def _fit(
         # Unknown ones are errors now, not after training.
         embed_labels(words, labels_from)
     classifier = ZeroShotClassifier(
-        backbone,
+        network,
         provider,
         projection=projection,
         pretrained_classes=classes,
@@ -183,7 +189,7 @@ def _fit(
         classifier.save(out, vocabulary=words)
         print_text(
             f"Trained {projection} on no image, but on the {len(classifier.classes_)} "
-            f"classes that {backbone} was trained on and {embeddings} has vectors for."
+            f"classes that {backbone} was trained on and {vectors} has vectors for."
             f"\nSaved: {escaped(out)}"
         )
         return
@@ -212,7 +218,7 @@ def _fit(
     complete = round(report.coverage * len(report.entries))
     print_text(
         f"Trained {projection} on {classifier.n_images_} images of "
-        f"{len(classifier.classes_)} classes: {backbone} features, {embeddings} "
+        f"{len(classifier.classes_)} classes: {backbone} features, {vectors} "
         f"vectors ({complete} labels with no word left out)."
     )
     for line in _about_classes(classifier, backbone, projection, told):
@@ -296,7 +302,6 @@ COMMANDS = (
     (_demo, "zeroshot demo --out /tmp/sheet.png"),
     (
         _fit,
-        "zeroshot fit photos/ --backbone mobilenet-v2 --embeddings glove.6B.300d.txt "
-        "--hold-out 0.2 --out model/",
+        "zeroshot fit photos/ --hold-out 0.2 --out model/",
     ),
 )

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from zeroshot.cli import options
+from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.tables import print_rows, print_text
+from zeroshot.defaults import EMBEDDINGS
 from zeroshot.escaping import escaped
 
 __all__ = ["COMMANDS"]
@@ -38,8 +40,9 @@ WORKERS = typer.Option(
 
 def _lookup(
     words: Annotated[list[str], options.argument("Words, exactly as written.")],
-    embeddings: Annotated[str, options.EMBEDDINGS],
+    embeddings: Annotated[str, options.WORDS] = EMBEDDINGS,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Look words up: whether they are known, the length and the numbers of the vector.
 
@@ -51,6 +54,7 @@ def _lookup(
     from zeroshot import registry
     from zeroshot.embeddings.base import SupportsSubwords
 
+    confirm_downloads(registry.missing_files(None, embeddings), yes=yes)
     provider = registry.resolve_embeddings(embeddings)
     vectors, found = provider.lookup(words)
     stored = found
@@ -78,9 +82,10 @@ def _lookup(
 
 def _nearest(
     word: Annotated[str, WORD],
-    embeddings: Annotated[str, options.EMBEDDINGS],
+    embeddings: Annotated[str, options.WORDS] = EMBEDDINGS,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many words.")] = 10,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Show the words nearest to a word, by cosine: what the vectors take for alike.
 
@@ -91,6 +96,7 @@ def _nearest(
     from zeroshot.embeddings.base import SupportsNeighbours
     from zeroshot.embeddings.vectors.neighbours import nearest
 
+    confirm_downloads(registry.missing_files(None, embeddings), yes=yes)
     provider = registry.resolve_embeddings(embeddings)
     if isinstance(provider, SupportsNeighbours):
         found = provider.nearest(word, k)
@@ -136,7 +142,7 @@ def _train(
 
 
 COMMANDS = (
-    (_lookup, "zeroshot embeddings lookup zebra okapi --embeddings glove.6B.300d"),
-    (_nearest, "zeroshot embeddings nearest okapi --embeddings glove.6B.300d"),
+    (_lookup, "zeroshot embeddings lookup zebra okapi"),
+    (_nearest, "zeroshot embeddings nearest okapi"),
     (_train, "zeroshot embeddings train corpus.txt.gz --out vectors.bin"),
 )

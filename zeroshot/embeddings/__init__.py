@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zeroshot.embeddings.encoders.sentence import SentenceEncoder
     from zeroshot.embeddings.encoders.static import StaticEncoder
     from zeroshot.embeddings.random import RandomEmbeddings
+    from zeroshot.embeddings.tfhub import TFHubText
     from zeroshot.embeddings.vectors.fasttext import FastText
     from zeroshot.embeddings.vectors.opening import open_vectors
     from zeroshot.embeddings.vectors.word_vectors import GloVe, Word2Vec, WordVectors
@@ -28,6 +29,7 @@ __all__ = [
     "RandomEmbeddings",
     "SentenceEncoder",
     "StaticEncoder",
+    "TFHubText",
     "TextEmbeddings",
     "Word2Vec",
     "WordVectors",
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy_names(
         "RandomEmbeddings": "random",
         "SentenceEncoder": "encoders.sentence",
         "StaticEncoder": "encoders.static",
+        "TFHubText": "tfhub",
         "TextEmbeddings": "base",
         "Word2Vec": "vectors.word_vectors",
         "WordVectors": "vectors.word_vectors",

@@ -13,6 +13,7 @@ __all__ = [
     "PhraseEncoder",
     "SupportsClassIds",
     "SupportsDefaultTemplates",
+    "SupportsFetching",
     "SupportsNeighbours",
     "SupportsPhrases",
     "SupportsSubwords",
@@ -122,6 +123,14 @@ class SupportsDefaultTemplates(Protocol):
     @property
     def default_templates(self) -> Sequence[str]:
         """Texts in which ``{}`` stands for the label; taken where none are given."""
+
+
+@runtime_checkable
+class SupportsFetching(Protocol):
+    """A provider that a name of a hub stands for, until it has been fetched."""
+
+    def would_download(self) -> bool:
+        """Tell whether it is not on this machine yet."""
 
 
 @runtime_checkable

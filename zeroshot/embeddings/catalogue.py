@@ -10,8 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from zeroshot.errors import ArtifactError, UnknownPluginError
+from zeroshot.errors import UnknownPluginError
 from zeroshot.storage.cache import cache_root
+from zeroshot.storage.published import PublishedFile
 
 __all__ = [
     "CatalogueEntry",
@@ -55,20 +56,20 @@ class CatalogueEntry:
     citation: str = ""
 
     @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where it is fetched: ``ZEROSHOT_MIRROR`` if that is set, or the publisher."""
-        if house := os.environ.get("ZEROSHOT_MIRROR"):
-            return (f"{house.rstrip('/')}/{self.url.rpartition('/')[2]}",)
-        return (self.url, *self.mirrors)
-
-    @property
-    def size_text(self) -> str:
-        """Size of the download for people; empty where it is not published."""
-        from zeroshot.storage.large_files import readable_size
-
-        size = self.size or self.size_about
-        about = "" if self.size else "about "
-        return about + readable_size(size) if size else ""
+    def file(self) -> PublishedFile:
+        """The download."""
+        return PublishedFile(
+            self.name,
+            self.url,
+            self.archive or self.path,
+            mirrors=self.mirrors,
+            unpacked=self.path if self.archive else None,
+            size=self.size,
+            size_about=self.size_about,
+            sha256=self.sha256,
+            md5=self.md5,
+            licence=self.licence,
+        )
 
     @property
     def path(self) -> Path:
@@ -156,8 +157,7 @@ def find_vectors(name: str) -> Path:
     if os.path.isfile(entry.path):
         return entry.path
     if entry.archive is None:
-        _fetch(entry, entry.path)
-        return entry.path
+        return entry.file.fetch()
     from zeroshot.storage.large_files import exclusive
     from zeroshot.storage.unpacking import unpack_member
 
@@ -166,43 +166,11 @@ def find_vectors(name: str) -> Path:
     with exclusive(entry.archive.with_name(f"{entry.archive.name}.unpacked")):
         if not os.path.isfile(entry.path):
             by_hand = os.path.isfile(entry.archive)
-            _fetch(entry, entry.archive)
+            entry.file.fetch()
             unpack_member(entry.archive, entry.path, member=entry.member)
             if not by_hand and not entry.shared:
                 entry.archive.unlink(missing_ok=True)
     return entry.path
-
-
-def _fetch(entry: CatalogueEntry, destination: Path) -> None:
-    if os.path.isfile(destination):
-        return
-    from zeroshot.storage.addresses import shown_url
-    from zeroshot.storage.download import LARGEST, download, offline
-    from zeroshot.storage.large_files import remark
-
-    if offline():
-        places = " or ".join(f"'{p}'" for p in (entry.archive, entry.path) if p)
-        what = f" ({'packed or unpacked' if entry.archive else 'as it is'})"
-        raise ArtifactError(
-            f"Expected '{entry.name}' in the cache. Got nothing there, and "
-            f"ZEROSHOT_OFFLINE forbids downloads. Get {entry.url} and put it at "
-            f"{places}{what}."
-        )
-    url, *mirrors = entry.addresses
-    remark(
-        f"fetching '{entry.name}' from {shown_url(url)} "
-        f"({entry.size_text or 'size not published'}; licence: "
-        f"{entry.licence or 'not stated'}) to '{destination.parent}'"
-    )
-    download(
-        url,
-        destination,
-        mirrors=mirrors,
-        sha256=entry.sha256,
-        md5=entry.md5,
-        size=entry.size,
-        largest=2 * entry.size_about if entry.size_about else LARGEST,
-    )
 
 
 def _folder() -> Path:

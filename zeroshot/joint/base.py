@@ -102,12 +102,11 @@ class JointModel(CheckedBackbone, PhraseEncoder):
         return vars(self) | dict.fromkeys(self._OPENED)
 
 
-def same_length(n_images: int, n_texts: int, origin: object) -> int:
-    """Return the length of both towers' vectors; PluginContractError if they differ."""
+def same_length(n_images: int, n_texts: int, origin: object) -> None:
+    """Raise PluginContractError if the vectors of two towers differ in length."""
     if n_images != n_texts:
         raise PluginContractError(
             f"Expected two towers of one model. Got '{origin}', whose vectors of "
             f"images have {n_images} numbers and those of texts {n_texts}. Export "
             f"both with their projections."
         )
-    return n_images

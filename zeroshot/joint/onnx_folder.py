@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.checked import digest_of
-from zeroshot.backbones.exported.onnx_session import (
-    TYPES,
-    onnx_content,
-    onnx_sessions,
-)
+from zeroshot.backbones.exported.onnx import TYPES
 from zeroshot.backbones.spec_options import absolute, parse_argument, write_argument
 from zeroshot.errors import ArtifactError, PluginContractError
 from zeroshot.joint.base import JointModel, same_length
@@ -22,6 +18,7 @@ from zeroshot.joint.families import FAMILIES, Family, PixelRule
 from zeroshot.joint.texts import Padding, tokenizer
 from zeroshot.storage.addresses import shown_spec
 from zeroshot.storage.large_files import file_digest
+from zeroshot.storage.onnx_session import onnx_content, onnx_sessions
 from zeroshot.storage.regular_files import read_limited
 from zeroshot.storage.strict_json import parse_json
 
@@ -108,10 +105,9 @@ class ONNXFolder(JointModel):
 
     @cached_property
     def dim(self) -> int:
-        """Length of a vector, of an image or of a text; opens both towers."""
+        """Length of a vector, of an image or of a text; opens the image tower."""
         image = self._compute(np.zeros((1, *self.input_size, 3), np.uint8))
-        text = self.encode(["a"])
-        return same_length(image.shape[1], text.shape[1], self._shown)
+        return int(image.shape[1])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -331,6 +327,7 @@ class ONNXFolder(JointModel):
                     found = np.empty((len(texts), rows.shape[-1]), np.float32)
                 found[places] = rows
             assert found is not None
+            same_length(self.dim, found.shape[1], self._shown)
             return found
 
         return vectors

@@ -16,7 +16,7 @@ from zeroshot.joint.base import JointModel
 from zeroshot.joint.families import PixelRule
 from zeroshot.per_process import LOADING
 from zeroshot.storage.addresses import shown_spec
-from zeroshot.storage.download import offline
+from zeroshot.storage.published import offline
 
 __all__ = ["OpenCLIP"]
 

@@ -102,7 +102,7 @@ def embed_labels(
     that word is the nearest of the 506 for 0.77 of the means, 0.74 with lengths drawn
     from GloVe's range, 0.66 with the head word counted twice, 0.43 for the head alone.
     In zero-shot accuracy on held-out classes a heavier head word makes no difference
-    beyond the spread (docs/defaults.md).
+    beyond the spread (benchmarks/results/label_composition.md).
 
     Parameters
     ----------

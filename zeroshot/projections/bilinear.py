@@ -28,7 +28,7 @@ class SJE(TrainedProjection):
     weight_decay : float, default=0.03
         Strength of the penalty ``weight_decay / 2 * ||W||^2`` beside the loss of an
         image, >= 0. The paper has none and stops early. Chosen on class-disjoint folds
-        of seen classes (docs/projections.md).
+        of seen classes (docs/defaults.md).
     learning_rate, batch_size, epochs, early_stopping, validation_fraction : optional
         As for `DeViSE`; the paper's training is plain stochastic gradient descent.
     patience, normalize, random_state : optional
@@ -80,7 +80,7 @@ class ALE(TrainedProjection):
     weight_decay : float, default=0.03
         Strength of the penalty ``weight_decay / 2 * ||W||^2`` beside the loss of an
         image, >= 0. The paper has none and stops early. Chosen on class-disjoint folds
-        of seen classes (docs/projections.md).
+        of seen classes (docs/defaults.md).
     learning_rate, batch_size, epochs, early_stopping, validation_fraction : optional
         As for `DeViSE`; the paper's training is plain stochastic gradient descent.
     patience, normalize, random_state : optional

@@ -45,6 +45,7 @@ __all__ = [
     "projection_to_state",
     "read_bundle",
     "record_digest",
+    "remains_of_bundle",
     "write_bundle",
 ]
 
@@ -81,6 +82,11 @@ class Bundle:
 def is_bundle(path: Path) -> bool:
     """Tell whether a bundle lies there; whether it is whole, reading will tell."""
     return os.path.isfile(path / RECORD)  # which is False for what no path can hold
+
+
+def remains_of_bundle(path: Path) -> bool:
+    """Tell whether a bundle lies there, or what is left of one."""
+    return any(os.path.isfile(path / name) for name in (RECORD, ARRAYS))
 
 
 def check_place(path: Path) -> None:

@@ -133,7 +133,7 @@ def rank_candidates(
 
     Exact, as a stable sort of all scores would be, but those are never all there: they
     come in blocks, and of a block only what beats the ``k``-th best so far is looked
-    at. Time and memory are in docs/projections.md.
+    at. Time and memory: benchmarks/results/projections.md.
 
     Parameters
     ----------

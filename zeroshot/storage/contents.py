@@ -26,6 +26,7 @@ __all__ = [
 
 _DIGEST = "[0-9a-f]{16,64}"
 KINDS = {
+    "models": rf"{_DIGEST}(/.*)?",
     "features": rf".+-{_DIGEST}\.sqlite|{_DIGEST}/({_DIGEST}\.features|backbone\.txt)",
     "networks": rf"{_DIGEST}\.tflite",
     "tfhub": rf"{_DIGEST}([.-][^/]*)?(/.*)?",

@@ -22,7 +22,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,11 @@ from zeroshot.storage.large_files import (
     storage_error,
 )
 from zeroshot.storage.limits import size_limit
+from zeroshot.storage.published import offline
 from zeroshot.storage.regular_files import read_limited
 from zeroshot.storage.strict_json import parse_json
 
-__all__ = ["LARGEST", "download", "offline"]
+__all__ = ["LARGEST", "download", "remote_size"]
 
 LARGEST = 32 << 30  # bytes; the largest published vectors have some 7 GiB
 CHUNK = 64 << 10  # bytes at most in one read
@@ -80,6 +81,7 @@ def download(
     attempts: int = 5,
     timeout: float = 30.0,
     pause: float = 1.0,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Fetch a file, unless it is there already.
 
@@ -98,7 +100,9 @@ def download(
     seconds without a byte after which the connection counts as dead. A server that
     sends less than 1 KiB a second for so long is given up. ``pause``: seconds before
     the second try; doubled for each further one, up to a minute. A server that asks for
-    more (``Retry-After``) is given up, and so is an address that takes a day. Raises
+    more (``Retry-After``) is given up, and so is an address that takes a day.
+    ``tell``: is called once, with the size that the server states, before the body
+    comes. Raises
     ArtifactError if ``ZEROSHOT_OFFLINE`` is set, no address gives the file, what comes
     is not it (a web page, another size or hash), or it cannot be stored; says what came
     and what to do.
@@ -123,6 +127,7 @@ def download(
             source = _Source(
                 *(address, destination, size, largest),
                 *(attempts, timeout, pause, checkable),
+                tell,
             )
             try:
                 digest = source.fetch_checked(sha256 or recorded, md5)
@@ -153,9 +158,19 @@ def download(
     )
 
 
-def offline() -> bool:
-    """Return whether ``ZEROSHOT_OFFLINE`` forbids downloads (not 0, false, empty)."""
-    return os.environ.get("ZEROSHOT_OFFLINE", "").lower() not in {"", "0", "false"}
+def remote_size(url: str, timeout: float = 10.0) -> str:
+    """Return the size that a server states for a file, for people.
+
+    Nothing of it is fetched. A server that does not answer is no error.
+    """
+    source = _Source(url, Path("nowhere"), None, 0, 1, timeout, 0.0, True)
+    with _Watch(2 * timeout) as watch, _Session(watch) as session:
+        try:
+            response = source._answer(session, {"Accept-Encoding": "identity"})
+        except (_RefusedError, _TryAgainError):
+            return _readable(None)
+        with response:
+            return _readable(_length(response) if response.ok else None)
 
 
 class _RefusedError(Exception):
@@ -270,6 +285,7 @@ class _Source:
     timeout: float
     pause: float
     checkable: bool
+    tell: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         self.part = self.destination.with_name(f"{self.destination.name}.part")
@@ -357,13 +373,15 @@ class _Source:
                 total = self._continued(response, have, note)
             else:
                 self._discard()
-                have, length = 0, response.headers.get("Content-Length", "")
-                total = int(length) if re.fullmatch(r"[0-9]{1,19}", length) else None
+                have, total = 0, _length(response)
                 if total is None and not (response.raw.chunked or self.checkable):
                     raise _RefusedError("it says neither its size nor where it ends")
                 tag = response.headers.get("ETag", "")
                 validator = tag if tag.startswith('"') else None  # not a weak one
             self._check_size(total, have)
+            if self.tell is not None:
+                self.tell(_readable(total))
+                self.tell = None
             self._write_note(validator, total)
             have = self._store(response.raw, have, total)
             if self.watch.has_cut:  # or its end would count as that of the file
@@ -524,6 +542,15 @@ class _Source:
         note = {"address": self.key, "validator": validator, "total": total}
         if note != self._read_note():  # a full disk would leave it empty
             self.note.write_text(json.dumps(note), encoding="utf-8")
+
+
+def _length(response: requests.Response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if re.fullmatch(r"[0-9]{1,19}", length) else None
+
+
+def _readable(size: int | None) -> str:
+    return "size not known" if size is None else readable_size(size)
 
 
 def _read(raw: Any) -> bytes:

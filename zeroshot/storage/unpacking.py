@@ -118,6 +118,8 @@ def recorded_files(folder: Path) -> dict[Path, str]:
 
     ``folder``: the one that was made, or one in it.
     """
+    if not folder.name:  # the root of a disk
+        return {}
     try:
         text = read_limited(record_path(folder), MOST_OF_RECORD).decode()
     except (ArtifactError, UnicodeDecodeError):

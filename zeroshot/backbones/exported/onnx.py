@@ -6,13 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.exported.onnx_session import (
-    TYPES,
-    import_onnx,
-    onnx_content,
-    onnx_model,
-    onnx_sessions,
-)
 from zeroshot.backbones.model_file import (
     ModelFile,
     Run,
@@ -22,8 +15,22 @@ from zeroshot.backbones.model_file import (
     size_of,
 )
 from zeroshot.errors import PluginContractError
+from zeroshot.storage.onnx_session import (
+    import_onnx,
+    onnx_content,
+    onnx_model,
+    onnx_sessions,
+)
 
-__all__ = ["ONNXModel"]
+__all__ = ["TYPES", "ONNXModel"]
+
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+"""What a network may take pixels as."""
 
 
 class ONNXModel(ModelFile):

@@ -9,11 +9,6 @@ from numpy.typing import NDArray
 
 from zeroshot.backbones.base import BackboneCard, Resize
 from zeroshot.backbones.class_list import Classes
-from zeroshot.backbones.exported.tfhub_folder import (
-    folder_sha256,
-    is_url,
-    module_folder,
-)
 from zeroshot.backbones.keras.network import PixelScaling
 from zeroshot.backbones.model_file import (
     ModelFile,
@@ -23,9 +18,16 @@ from zeroshot.backbones.model_file import (
     pooled,
     size_of,
 )
-from zeroshot.errors import ArtifactError, PluginContractError
-from zeroshot.storage.addresses import shown_url
+from zeroshot.errors import PluginContractError
 from zeroshot.tensorflow_import import import_tensorflow
+from zeroshot.tfhub.content import folder_sha256
+from zeroshot.tfhub.handles import (
+    holds_secret,
+    module_folder,
+    module_place,
+    web_address,
+)
+from zeroshot.tfhub.loading import load_module, signature_of, traces_of
 
 __all__ = ["TFHub"]
 
@@ -38,9 +40,11 @@ class TFHub(ModelFile):
 
     Parameters
     ----------
-    handle : path or URL
-        A folder with ``saved_model.pb``, a tar archive of one (``.tar.gz``), the URL of
-        such an archive, or the address of a model on TF-Hub or Kaggle.
+    handle : path or address
+        A folder with ``saved_model.pb``, a tar archive of one (``.tar.gz``), the
+        address of such an archive or of a model on TF-Hub or Kaggle, a handle of Kaggle
+        (``owner/model/framework/variation/version``), or a folder or archive on
+        ``gs://``.
     signature : str, optional
         Which function of the module is called; needed where there are several and none
         is called ``serving_default`` or ``default``.
@@ -66,9 +70,9 @@ class TFHub(ModelFile):
 
     Notes
     -----
-    What is downloaded or unpacked is kept in ``TFHUB_CACHE_DIR`` where that is set,
-    else in the cache. The fingerprint is that of the content: a folder, its archive and
-    its URL have the same one.
+    `tensorflow_hub` finds and loads the module. What is fetched is kept in its
+    ``TFHUB_CACHE_DIR`` where that is set, else in the cache. The fingerprint is that of
+    the content: a folder, its archive and its address have the same one.
 
     The spec string is ``"tfhub:"``, the handle and options as in a URL:
     ``"tfhub:/module?size=224&scaling=unit"``. A URL with a query of its own needs an
@@ -76,7 +80,7 @@ class TFHub(ModelFile):
     """
 
     NAME = "tfhub"
-    FILE = "a folder, an archive or a URL"
+    FILE = "a folder, an archive or an address"
     OPTIONS = ("signature", "output", "scaling", "size", "resize")
 
     def __init__(
@@ -109,33 +113,21 @@ class TFHub(ModelFile):
         None where no string can name it, or the address holds what may be a secret: a
         user, a password or a query.
         """
-        handle = str(self.path)
-        return None if is_url(handle) and shown_url(handle) != handle else super().spec
+        return None if holds_secret(self.path) else super().spec
 
     @property
     def card(self) -> BackboneCard:
         """Where it was fetched; nothing else is known of its origin."""
-        url = shown_url(str(self.path)) if is_url(str(self.path)) else ""
-        return BackboneCard(resize=self.resize, weights_url=url)
+        return BackboneCard(resize=self.resize, weights_url=web_address(self.path))
 
     def _place(self) -> str:
-        return str(self.path) if is_url(str(self.path)) else super()._place()
+        return module_place(self.path)
 
     def _content(self) -> str:
-        return folder_sha256(module_folder(self._place()))
+        return folder_sha256(module_folder(self.path))
 
     def _module(self) -> Any:
-        tf = import_tensorflow()
-        folder = module_folder(self._place())
-        hub_format = (folder / "tfhub_module.pb").is_file()
-        try:
-            # Of a TF1 module's graphs, the one without tags is for inference.
-            return tf.saved_model.load(str(folder), tags=[] if hub_format else None)
-        except Exception as error:  # TensorFlow raises many kinds for a foreign file
-            raise ArtifactError(
-                f"Expected a SavedModel. Got '{self._shown}', which TensorFlow cannot "
-                f"load: {error}. Fetch it again."
-            ) from error
+        return load_module(module_folder(self.path), self._shown)
 
     def _constants(self, n: int) -> Iterable[NDArray[Any]]:
         module = self._module()  # its variables live as long as it does
@@ -168,21 +160,13 @@ def _function(
     tf: Any, module: Any, signature: str | None, origin: str
 ) -> tuple[Any, tuple[int | None, ...], Any]:
     """Return a module's function of images, and the shape and type that it takes."""
-    call: Any
-    signatures = dict(module.signatures)
-    if signatures:
+    if signatures := list(module.signatures):
         usual = "serving_default" if "serving_default" in signatures else "default"
-        chosen = signatures[choose("signature", list(signatures), signature, usual)]
-        inputs = chosen.structured_input_signature[1]
-        specs = list(inputs.values())
-
-        def call(pixels: Any) -> Any:
-            return chosen(**dict.fromkeys(inputs, pixels))
-
+        name = choose("signature", signatures, signature, usual)
+        call, specs = signature_of(module, name)
     else:  # a TF2 module without signatures
-        call = getattr(module, "__call__", None)  # noqa: B004 - it is called itself
-        traced = getattr(call, "concrete_functions", None) or []
-        specs = list(traced[0].structured_input_signature[0][:1]) if traced else []
+        call, traces = traces_of(module)
+        specs = traces[0] if traces else []
     if len(specs) != 1 or not isinstance(specs[0], tf.TensorSpec):
         raise PluginContractError(
             f"Expected a function of one input, RGB images. Got '{origin}', whose "

@@ -1,7 +1,6 @@
 """Every network of `keras.applications`, by name, without its classifier."""
 
 import hashlib
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from zeroshot.backbones.keras.weights import (
     build_with_top,
     build_without_top,
     content_of,
-    published_place,
+    published_file,
     published_weights,
 )
 from zeroshot.backbones.spec_options import (
@@ -33,6 +32,7 @@ from zeroshot.backbones.spec_options import (
 )
 from zeroshot.errors import PluginContractError, UnknownPluginError
 from zeroshot.storage.large_files import file_digest
+from zeroshot.storage.published import PublishedFile, offline, offline_error
 
 __all__ = ["KerasApplication"]
 
@@ -199,15 +199,23 @@ class KerasApplication(KerasBackbone):
         }
         return f"{self.model}-{digest_of(facts)}"
 
-    def would_download(self) -> bool:
-        """Tell whether the published weights are wanted, and not on this machine.
+    def missing_files(self, *, classifier: bool = True) -> list[PublishedFile]:
+        """Return the published weights that are wanted and not on this machine.
+
+        Parameters
+        ----------
+        classifier : bool, default=True
+            Also the file with the classifier, which features do without.
 
         Returns
         -------
-        would_download : bool
+        files : list of PublishedFile
         """
-        is_published = self._tuned is None and self.weights == "imagenet"
-        return is_published and not os.path.isfile(published_place(self._row.file))
+        if self.weights != "imagenet":
+            return []
+        rows = [] if self._tuned is not None else [self._row]
+        rows += [with_top(self._row)] if classifier else []
+        return [file for file in map(published_file, rows) if not file.is_here]
 
     def network(self) -> Network:
         """Build the network anew, with its weights.
@@ -255,7 +263,9 @@ class KerasApplication(KerasBackbone):
         if self._file is None:
             row = self._row
             if self.weights == "imagenet":
-                path = published_weights(row.file, row.url, row.hash)
+                if offline() and self.missing_files(classifier=False):
+                    raise offline_error(self.missing_files())  # all at once
+                path = published_weights(row)
             else:
                 path = existing_file(self.weights, WEIGHTS)
             self._file = path, file_digest(path, "sha256")

@@ -40,7 +40,7 @@ def keras_head(
         )
     published = with_top(row)
     if weights == "imagenet":
-        path = published_weights(published.file, published.url, published.top_hash)
+        path = published_weights(published)
     else:
         path = existing_file(weights, WEIGHTS)
     names = tuple(names for _, names in imagenet_classes())

@@ -1,5 +1,6 @@
 """A Keras network in whole numbers of 8 bits: faster on some processors, not exact."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from zeroshot.backbones.base import (
     Backbone,
     BackboneCard,
     ClassifierHead,
+    SupportsDownload,
     card_of,
     head_of,
     logits_of,
@@ -20,6 +22,7 @@ from zeroshot.backbones.keras.litert_conversion import (
 )
 from zeroshot.backbones.keras.routes import KerasBackbone
 from zeroshot.errors import PluginContractError
+from zeroshot.storage.published import PublishedFile
 
 __all__ = ["Quantised"]
 
@@ -86,6 +89,22 @@ class Quantised(NetworkBackbone):
     def fingerprint(self) -> str:
         """Text that changes whenever features would; not that of the exact backbone."""
         return f"int8 version {VERSION} {self.exact.fingerprint}"
+
+    def missing_files(self, *, classifier: bool = True) -> Sequence[PublishedFile]:
+        """Return the files that the exact backbone would fetch.
+
+        Parameters
+        ----------
+        classifier : bool, default=True
+            Also those that only its classifier needs.
+
+        Returns
+        -------
+        files : sequence of PublishedFile
+        """
+        if not isinstance(self.exact, SupportsDownload):
+            return []
+        return self.exact.missing_files(classifier=classifier)
 
     def _read_head(self) -> tuple[ClassifierHead, Route | None]:
         head = head_of(self.exact)

@@ -18,6 +18,7 @@ from zeroshot.backbones.keras.network import TORCH_DEVIATION
 from zeroshot.backbones.keras.table import Application, applications
 from zeroshot.errors import ArtifactError, PluginContractError
 from zeroshot.storage.large_files import file_digest
+from zeroshot.storage.published import PublishedFile
 from zeroshot.tensorflow_import import import_keras
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "build_with_top",
     "build_without_top",
     "content_of",
-    "published_place",
+    "published_file",
     "published_weights",
 ]
 
@@ -35,53 +36,44 @@ WEIGHTS = "a weights file, 'imagenet' or None"  # for an error
 TUNED_FILE = "backbone.weights.h5"  # Keras chooses the form by the ending
 
 
-def published_place(name: str) -> Path:
-    """Return where a file of published weights lies, or would lie.
+def published_file(row: Application) -> PublishedFile:
+    """Return the published file of a row of the table.
 
-    ``name``: in ``$KERAS_HOME/models``, else ``~/.keras/models``, as for Keras.
+    It lies in ``$KERAS_HOME/models``, else ``~/.keras/models``, as for Keras. Its hash
+    is what Keras demands, if it demands one.
     """
     home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return Path(os.path.expanduser(home)) / "models" / name
+    is_sha256 = row.hash is not None and len(row.hash) == 64
+    return PublishedFile(
+        row.file,
+        row.url,
+        Path(os.path.expanduser(home)) / "models" / row.file,
+        sha256=row.hash if is_sha256 else None,
+        md5=None if is_sha256 else row.hash,
+        licence=row.licence,
+        largest=LARGEST,
+    )
 
 
-def published_weights(name: str, url: str, digest: str | None) -> Path:
+def published_weights(row: Application) -> Path:
     """Return the local file of published weights, downloading it if need be.
 
-    ``name``: see `published_place`. ``digest``: MD5 or SHA-256 that Keras demands,
-    hexadecimal; None where it demands none. Raises ArtifactError if the file is not
-    there and cannot be downloaded, or is there and is not the published one; says where
-    to put which file.
+    Raises ArtifactError if the file is not there and cannot be downloaded, or is there
+    and is not the published one; says where to put which file.
     """
-    path = published_place(name)
-    advice = (
-        f"Get {url} and put it there under that name (the environment variable "
-        f"KERAS_HOME names the folder above it), or pass "
-        f'weights="/path/to/{path.name}".'
-    )
-    algorithm = "sha256" if digest and len(digest) == 64 else "md5"
+    file = published_file(row)
+    path, digest = file.path, file.sha256 or file.md5
     if os.path.isfile(path):
+        algorithm = "sha256" if file.sha256 else "md5"
         if digest is None or file_digest(path, algorithm) == digest:
             return path
         raise ArtifactError(
             f"Expected the weights '{path.name}' in '{path.parent}'. Got a file of "
-            f"other content. Delete it, and it will be fetched again. Or: {advice}"
+            f"other content. Delete it, and it will be fetched again. Or get "
+            f"{file.url} and put it there under that name (the environment variable "
+            f"KERAS_HOME names the folder above it)."
         )
-    from zeroshot.storage.download import download  # requests takes 0.12 s
-
-    try:
-        return download(
-            url,
-            path,
-            sha256=digest if algorithm == "sha256" else None,
-            md5=digest if algorithm == "md5" else None,
-            largest=LARGEST,
-            attempts=3,
-        )
-    except ArtifactError as error:
-        raise ArtifactError(
-            f"Expected the weights '{path.name}' in '{path.parent}'. Got no such file, "
-            f"and the download failed: {error} {advice}"
-        ) from error
+    return file.fetch()
 
 
 def build_without_top(

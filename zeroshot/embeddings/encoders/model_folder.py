@@ -16,8 +16,8 @@ from zeroshot.embeddings.base import PhraseEncoder
 from zeroshot.errors import ArtifactError, MissingExtraError, PluginContractError
 from zeroshot.per_process import PerProcess
 from zeroshot.storage.addresses import shown_spec
-from zeroshot.storage.download import offline
 from zeroshot.storage.large_files import file_digest
+from zeroshot.storage.published import offline
 from zeroshot.storage.regular_files import read_limited
 from zeroshot.storage.strict_json import parse_json
 
