@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from cli_runs import succeed
 from joint_cases import clip_reference, photographs, siglip_reference
 from PIL import Image
 from sklearn.base import clone
@@ -315,6 +316,25 @@ def test_folder_that_lacks_a_file_is_told(clip, tmp_path, images, missing):
 
     with pytest.raises(ArtifactError, match=missing):
         ZeroShotClassifier(f"clip:{tmp_path / 'clip'}").predict(images, LABELS)
+
+
+def test_command_line_needs_neither_model_nor_embeddings(clip, images, tmp_path):
+    photo = tmp_path / "photo.png"
+    images[0].save(photo)
+    labels = ["cat", "dog", "zebra"]
+    best = ZeroShotClassifier(spec(clip)).rank(images[:1], labels, k=3)[0]
+
+    said = succeed(
+        *("predict", photo, "--backbone", spec(clip), "--labels", ",".join(labels)),
+        *("--format", "json"),
+    )
+
+    ranked = json.loads(said.stdout)[0]["ranked"]
+    assert [each["label"] for each in ranked] == [each.label for each in best]
+    assert ranked[0]["probability"] == pytest.approx(best[0].probability, abs=1e-4)
+    shown = succeed("backbones", spec(clip)).stdout
+    assert "joint partner" in shown
+    assert "bicubic" in shown
 
 
 def test_sigmoid_model_without_its_scale_is_told(siglip, tmp_path, images):

@@ -84,7 +84,7 @@ def _evaluate(
     images: Annotated[Path, IMAGES],
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
-    projection: Annotated[str, options.PROJECTION] = "devise",
+    projection: Annotated[str, options.PROJECTION] = "auto",
     pretrained_classes: Annotated[str, options.PRETRAINED_CLASSES] = "auto",
     template: Annotated[list[str] | None, options.TEMPLATE] = None,
     adapt: Annotated[bool, options.ADAPT] = False,

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "plugin_rows"]
 
+BACKBONE_COLUMNS = (
+    "name",
+    "distribution",
+    "embeddings too",
+    "numbers",
+    "pixels",
+    "licence",
+)
+
 NAME = options.argument(
     "Show this one in detail; none of its weights are loaded.",
     autocompletion=options.names_of("backbones"),
@@ -22,16 +31,19 @@ def _backbones(
 ) -> None:
     """List the backbones, or show one: sizes, pretraining, licence, weights.
 
-    A backbone turns images into features. Backbones of other installed packages are
+    A backbone turns images into features, of so many numbers, from images of so many
+    pixels a side. One that is listed under embeddings too may need no others: a joint
+    model (clip:/folder) is its own partner. Backbones of other installed packages are
     listed too.
     """
     if name is None:
-        print_rows(("name", "distribution"), plugin_rows("backbones"), output)
+        print_rows(BACKBONE_COLUMNS, _backbone_rows(), output)
         return
     from dataclasses import asdict
 
     from zeroshot import registry
     from zeroshot.backbones.base import card_of
+    from zeroshot.joint.base import as_joint
 
     backbone = registry.resolve_backbone(name)
     owners = {
@@ -39,6 +51,14 @@ def _backbones(
         for part in registry.backbone_names(name)
     }
     height, width = backbone.input_size
+    joint = as_joint(backbone)
+    partner = {}
+    if joint is not None:
+        partner = {
+            "joint partner": "itself: it encodes texts into the same space",
+            "logit scale": joint.logit_scale,
+            "logit bias": joint.logit_bias,
+        }
     print_properties(
         {
             "name": backbone.name,
@@ -46,6 +66,7 @@ def _backbones(
             "spec": registry.spec_of(backbone),
             "feature length": backbone.dim,
             "input size": f"{height} x {width} pixels",
+            **partner,
             **asdict(card_of(backbone)),
         },
         output,
@@ -57,6 +78,27 @@ def _projections(
 ) -> None:
     """List the projections: maps from features to the vectors of labels."""
     print_rows(("name", "distribution"), plugin_rows("projections"), output)
+
+
+def _backbone_rows() -> list[dict[str, object]]:
+    """Return what is known of each without making one; None where nothing is."""
+    from zeroshot import registry
+    from zeroshot.backbones.keras.table import applications
+
+    both, known = registry.names("embeddings"), applications()
+    rows: list[dict[str, object]] = []
+    for row in plugin_rows("backbones"):
+        facts = known.get(row["name"])
+        rows.append(
+            {
+                **row,
+                "embeddings too": "yes" if row["name"] in both else None,
+                "numbers": facts and facts.dim,
+                "pixels": facts and facts.size,
+                "licence": facts and (facts.licence or "not stated"),
+            }
+        )
+    return rows
 
 
 def plugin_rows(kind: "Kind") -> list[dict[str, str]]:

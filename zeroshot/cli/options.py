@@ -140,8 +140,9 @@ EMBEDDINGS_OF_MODEL = option(
 YES = option("--yes -y", "Fetch what is missing without asking.")
 PROJECTION = option(
     "--projection -p NAME",
-    "The maps of images and of labels into one space: devise, visual, ridge, ...; "
-    "'zeroshot projections' lists all.",
+    "The maps of images and of labels into one space: auto, which is devise, or joint "
+    "for a joint model such as clip:/folder; visual, ridge, ...; 'zeroshot "
+    "projections' lists all.",
     autocompletion=names_of("projections"),
     show_default=True,
 )

@@ -78,7 +78,7 @@ def _predict(
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
-    projection: Annotated[str, PROJECTION] = "devise",
+    projection: Annotated[str, PROJECTION] = "auto",
     pretrained_classes: Annotated[str, PRETRAINED_CLASSES] = "auto",
     template: Annotated[list[str] | None, TEMPLATE] = None,
     batch_size: Annotated[int, options.BATCH_SIZE] = 32,
@@ -91,7 +91,8 @@ def _predict(
 
     With a model that 'zeroshot fit' wrote; or without one: then all that is learnt from
     are the classes of ImageNet that the backbone was trained on. The default backbone
-    and vectors are fetched on first use (hundreds of MB).
+    and vectors are fetched on first use (hundreds of MB). A joint model (--backbone
+    clip:/folder) needs neither a model nor vectors.
 
     Prints the best labels with score (cosine in -1 to 1), probability among the labels
     given (not calibrated unless the temperature is auto) and what each is known from:
@@ -160,7 +161,7 @@ def opened_classifier(
     sources: list[str],
     backbone: str | None,
     embeddings: str | None,
-    projection: str = "devise",
+    projection: str = "auto",
     pretrained_classes: str = "auto",
     template: list[str] | None = None,
     given: Iterable[str] = (),

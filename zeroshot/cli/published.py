@@ -63,8 +63,13 @@ def _list(
     downloaded on first use, once.
     """
     from zeroshot.embeddings.catalogue import catalogue_entry, catalogue_names
+    from zeroshot.registry import names
 
-    kinds = plugin_rows("embeddings") if text is None else []
+    both = names("backbones")
+    kinds: list[dict[str, Any]] = [
+        {**row, "backbone too": "yes" if row["name"] in both else None}
+        for row in (plugin_rows("embeddings") if text is None else [])
+    ]
     entries = [
         entry
         for entry in map(catalogue_entry, catalogue_names())
@@ -74,10 +79,11 @@ def _list(
     if output is Format.json:
         print_json({"kinds": kinds, "published": published})
     elif output is Format.csv:
-        print_csv(["name", "distribution", *COLUMNS[1:]], [*kinds, *published])
+        columns = ["name", "distribution", "backbone too", *COLUMNS[1:]]
+        print_csv(columns, [*kinds, *published])
     else:
         if kinds:
-            print_rows(("name", "distribution"), kinds, output)
+            print_rows(("name", "distribution", "backbone too"), kinds, output)
         if lines := _lines(entries, languages_as_one=text is None):
             right = ("numbers", "words", "download")
             print_rows(list(lines[0]), lines, output, numbers=right)
@@ -106,6 +112,7 @@ def _info(
         SupportsSubwords,
         SupportsVocabulary,
     )
+    from zeroshot.joint.base import as_joint
 
     embeddings = registry.resolve_embeddings(name)
     words = (
@@ -119,6 +126,9 @@ def _info(
             "spec": registry.spec_of(embeddings),
             "vector length": embeddings.dim,
             "composes unknown words": isinstance(embeddings, SupportsSubwords),
+            "joint partner": "itself: it embeds images into the same space"
+            if as_joint(embeddings) is not None
+            else None,
             "encodes phrases": isinstance(embeddings, SupportsPhrases),
             "first words": words,
             "fingerprint": embeddings.fingerprint,

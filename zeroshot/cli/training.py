@@ -108,7 +108,7 @@ def _fit(
     template: Annotated[list[str] | None, options.TEMPLATE] = None,
     out: Annotated[Path | None, OUT] = None,
     add: Annotated[Path | None, ADD] = None,
-    projection: Annotated[str, options.PROJECTION] = "devise",
+    projection: Annotated[str, options.PROJECTION] = "auto",
     pretrained_classes: Annotated[str, options.PRETRAINED_CLASSES] = "auto",
     pretrained: Annotated[bool, PRETRAINED] = False,
     seen_penalty: Annotated[str | None, options.SEEN_PENALTY] = None,
@@ -166,7 +166,8 @@ def _fit(
     classes = classes_to_learn_from(pretrained_classes)
     confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
     network, provider = registry.resolve_pair(backbone, embeddings)
-    vectors = embeddings or EMBEDDINGS
+    is_pair = embeddings is None and registry.joint_model(network, provider) is not None
+    vectors = backbone if is_pair else embeddings or EMBEDDINGS
     templates = options.templates_of(template)
     labels_from = with_templates(provider, templates)
     words = None if vocabulary is None else plain_labels(vocabulary)
@@ -188,8 +189,9 @@ def _fit(
         classifier.fit_pretrained()
         classifier.save(out, vocabulary=words)
         print_text(
-            f"Trained {projection} on no image, but on the {len(classifier.classes_)} "
-            f"classes that {backbone} was trained on and {vectors} has vectors for."
+            f"Trained {_name_of(classifier)} on no image, but on the "
+            f"{len(classifier.classes_)} classes that {backbone} was trained on and "
+            f"{vectors} has vectors for."
             f"\nSaved: {escaped(out)}"
         )
         return
@@ -217,11 +219,11 @@ def _fit(
     report = classifier.label_report_
     complete = round(report.coverage * len(report.entries))
     print_text(
-        f"Trained {projection} on {classifier.n_images_} images of "
+        f"Trained {_name_of(classifier)} on {classifier.n_images_} images of "
         f"{len(classifier.classes_)} classes: {backbone} features, {vectors} "
         f"vectors ({complete} labels with no word left out)."
     )
-    for line in _about_classes(classifier, backbone, projection, told):
+    for line in _about_classes(classifier, backbone, told):
         print_text(line)
     if found := classifier.calibration_:
         print_text(
@@ -281,20 +283,30 @@ def _told_about_classes() -> Iterator[list[str]]:
         logger.setLevel(level)
 
 
+def _name_of(classifier: "ZeroShotClassifier") -> str:
+    """Return the registered name of what was trained."""
+    from zeroshot import registry
+
+    kind = type(classifier.projection_)
+    return registry.name_of("projections", kind) or kind.__name__
+
+
 def _about_classes(
-    classifier: "ZeroShotClassifier", backbone: str, projection: str, told: list[str]
+    classifier: "ZeroShotClassifier", backbone: str, told: list[str]
 ) -> list[str]:
     """Say whether the backbone's own classes took part, unless a warning has."""
     from zeroshot.projections.base import learns_from_pretrained
 
-    if classifier.pretrained_classes is None:
+    is_joint = getattr(classifier.projection_, "one_space", False)
+    if classifier.pretrained_classes is None or is_joint:
         return []
     if found := classifier.pretrained_:
         more = f", {found.n_left_out} more have no vector" if found.n_left_out else ""
         n = len(found.names)
         return [f"And on {n} classes that {backbone} was trained on{more}."]
     if not learns_from_pretrained(classifier.projection_):
-        return [f"{projection} learns nothing from classes of {backbone}'s own."]
+        name = _name_of(classifier)
+        return [f"{name} learns nothing from classes of {backbone}'s own."]
     return told[-1:]
 
 

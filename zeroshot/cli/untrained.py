@@ -3,7 +3,7 @@
 import hashlib
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zeroshot import __version__
 from zeroshot.cli.first_use import confirm_downloads
@@ -34,15 +34,19 @@ def untrained_classifier(
 
     To look up 1000 classes and solve for the map takes seconds; what comes of it is
     kept in the cache as any saved model is. ``pretrained_classes``: as on the command
-    line. ``templates``: as of the classifier. ``yes``: do not ask
-    before something is fetched.
+    line. ``templates``: as of the classifier. ``yes``: do not ask before something is
+    fetched. A joint model has nothing to learn, and is returned as it is.
     """
     from zeroshot import ZeroShotClassifier, load, registry
     from zeroshot.labels import with_templates
 
     confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
     network, provider = registry.resolve_pair(backbone, embeddings)
-    maps = registry.resolve_projection(projection)
+    maps = registry.suited_projection(projection, network, provider)
+    settings: dict[str, Any] = {"templates": templates, "random_state": 0}
+    if registry.joint_model(network, provider) is not None:
+        # Nothing is to be learnt, whatever classes there are.
+        return ZeroShotClassifier(network, projection=projection, **settings)
     place = None
     if pretrained_classes == "auto" and network is not None:
         labels_from = with_templates(provider, templates)
@@ -54,9 +58,8 @@ def untrained_classifier(
         network,
         provider,
         projection=maps,
-        templates=templates,
         pretrained_classes=classes_to_learn_from(pretrained_classes),
-        random_state=0,
+        **settings,
     ).fit_pretrained()
     if place is not None:
         with suppress(ZeroShotError, OSError):  # no place: made anew next time
