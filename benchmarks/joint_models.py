@@ -34,7 +34,11 @@ SEEDS, TRAINED_ON, OWN = (0, 1, 2), 24, 20
 SIDE, DIM, PER_CLASS, STEPS, BATCH = 32, 64, 60, 600, 128
 TEMPLATES = ("a photo of a {}.", "a {}", "a drawing of the {}.")
 SHOTS, DRAWS = (1, 4), 3
-ROUNDS, PHOTOGRAPHS, AT_ONCE = 5, 96, 16  # of the speed of an image tower of ViT-B/32's size
+ROUNDS, PHOTOGRAPHS, AT_ONCE = (
+    5,
+    96,
+    16,
+)  # of the speed of an image tower of ViT-B/32's size
 
 
 def measure(seed: int) -> dict[str, list[float]]:

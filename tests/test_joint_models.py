@@ -318,6 +318,14 @@ def test_folder_that_lacks_a_file_is_told(clip, tmp_path, images, missing):
         ZeroShotClassifier(f"clip:{tmp_path / 'clip'}").predict(images, LABELS)
 
 
+@pytest.mark.parametrize("kind", ["backbone", "embeddings"])
+def test_bundle_may_name_a_folder_here_and_nothing_that_is_fetched(clip, kind):
+    tag = "clip:open_clip:ViT-B-32?weights=openai"
+
+    assert registry.why_untrusted(kind, spec(clip)) == ""
+    assert "fetched" in registry.why_untrusted(kind, tag)
+
+
 def test_command_line_needs_neither_model_nor_embeddings(clip, images, tmp_path):
     photo = tmp_path / "photo.png"
     images[0].save(photo)

@@ -527,7 +527,8 @@ def why_untrusted(kind: Literal["backbone", "embeddings"], spec: str) -> str:
             return f"which the plugin '{name}' may run ('{shown_spec(argument)}')"
         if kind == "backbone" and missing_weights(part, classifier=False):
             return f"whose weights are not on this machine ('{name}')"
-        if kind == "embeddings" and _would_fetch(part):
+        # Of a joint model, whichever side a bundle names it for.
+        if name in _entries("embeddings") and _would_fetch(part):
             return f"which is no folder here, and would be fetched ('{name}:')"
     return ""
 
@@ -592,7 +593,9 @@ def _published_vectors(embeddings: object) -> PublishedFile | None:
 
 def _would_fetch(spec: str) -> bool:
     """Tell whether embeddings of a spec are no folder here, but a name of a hub."""
-    if not hasattr(load("embeddings", spec.partition(":")[0]), "would_download"):
+    name = spec.partition(":")[0]
+    may_be_joint = name in _entries("backbones")
+    if not may_be_joint and not hasattr(load("embeddings", name), "would_download"):
         return False
     plugin = _resolve("embeddings", spec)
     return isinstance(plugin, SupportsFetching) and plugin.would_download()
