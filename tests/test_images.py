@@ -568,6 +568,27 @@ def test_fit_image_crop_takes_the_centre():
     assert fitted[:, 1:-1].min() == 200
 
 
+@pytest.mark.parametrize(("rule", "left"), [("short-side", 1), ("short-side-even", 2)])
+def test_fit_image_short_side_scales_whole_pixels_and_then_crops(rule, left):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (60, 70, 3), dtype=np.uint8)  # 20 x 23: 3 too many
+
+    fitted = fit_image(image, (20, 20), rule, "bicubic")
+
+    scaled = Image.fromarray(image).resize((23, 20), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(fitted, np.asarray(scaled)[:, left : left + 20])
+
+
+def test_fit_image_short_side_of_a_strip_makes_no_huge_image():
+    strip = np.zeros((1, 20_000, 3), np.uint8)
+    strip[:, 9_000:11_000] = 255
+
+    fitted = fit_image(strip, (224, 224), "short-side", "bicubic")
+
+    assert fitted.shape == (224, 224, 3)
+    assert fitted.min() == 255
+
+
 def test_fit_image_squash_keeps_everything():
     image = np.zeros((40, 100, 3), np.uint8)
     image[:, 50:] = 200

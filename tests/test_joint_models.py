@@ -51,7 +51,7 @@ def siglip2(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images():
-    return photographs(8)
+    return photographs(6)
 
 
 @pytest.fixture(params=["clip", "siglip", "siglip2"])
@@ -276,6 +276,10 @@ def test_other_projections_need_a_fit(clip, images):
         ZeroShotClassifier(spec(clip), projection="ridge").predict(images, LABELS)
     with pytest.raises(NotFittedError):
         ZeroShotClassifier("color-hog", "random").predict(images, LABELS)
+    with pytest.raises(NotFittedError):
+        ZeroShotClassifier(None, None).predict(np.ones((2, 3)), LABELS)
+    with pytest.raises(NotFittedError):
+        ZeroShotClassifier(spec(clip), "random:16").predict(images, LABELS)
 
 
 def test_saved_unfitted_model_answers_as_before(clip, images, tmp_path):

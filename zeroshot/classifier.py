@@ -389,7 +389,8 @@ class ZeroShotClassifier(FittedEstimator):
         X, candidate_labels, embeddings : as in `predict`
         multi_label : bool, default=False
             Rate each label by itself, for labels that do not exclude one another, by
-            the logistic function that a `fit` with an ``"auto"`` found on folds.
+            the logistic function that a `fit` with an ``"auto"`` found on folds, or,
+            without that, by the sigmoid of a joint model that has one (SigLIP).
         adapt : bool, default=False
             As in `predict`; not with ``multi_label``.
 

@@ -104,7 +104,7 @@ class FittedEstimator(
     def classes_(self) -> NDArray[Any]:
         """What columns of scores stand for where a call names no candidates."""
         is_fitted = self.__sklearn_is_fitted__()
-        if not is_fitted and (self._unfitted() is None or not self.candidate_labels):
+        if not is_fitted and (self.candidate_labels is None or not self._is_joint()):
             raise AttributeError(
                 f"'{type(self).__name__}' has no 'classes_' before fit"
             )
@@ -132,7 +132,7 @@ class FittedEstimator(
             unfitted = self._unfitted()
             if unfitted is not None:
                 return unfitted
-        check_is_fitted(self)
+        check_is_fitted(self, "n_images_")
         return Fitted.of(self)
 
     def _unfitted(self) -> Fitted | None:

@@ -336,9 +336,8 @@ def may_be_joint(backbone: object, embeddings: object) -> bool:
     PluginError
         As `resolve_backbone`.
     """
-    return all(
-        _joint_named(given) for given in (backbone, embeddings) if given is not None
-    )
+    given = [each for each in (backbone, embeddings) if each is not None]
+    return bool(given) and all(map(_joint_named, given))
 
 
 def _joint_named(plugin: object) -> bool:

@@ -43,7 +43,7 @@ TOP_K = typer.Option("--top-k", "-k", min=1, help="Labels shown per image.")
 MULTI_LABEL = options.option(
     "--multi-label",
     "The labels do not exclude one another: rate each by itself. Needs a model that "
-    "was fitted with an auto option.",
+    "was fitted with an auto option, or SigLIP.",
 )
 EXPLAIN = options.option(
     "--explain",

@@ -44,8 +44,8 @@ class Joint(JointScores, MomentsProjection):
     the space [2]_), and t scaled to the length that class means have,
     ``min |D|^2 + strength |x + x D - t|^2`` over D, ``D = strength (strength X'X +
     I)^-1 X'(T - X)``: Tikhonov regularisation with a prior mean [1]_. The point of a
-    class with images is its text and, weighted, the mean of its images less that of all
-    classes, in the mean image's stead of which no class has more.
+    class with images is its text and, weighted, the mean of its images less the mean of
+    all classes: so its scores stay comparable with those of labels that are text alone.
 
     Parameters
     ----------
