@@ -20,7 +20,7 @@ def _backbones(
     name: Annotated[str | None, NAME] = None,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
-    """List the backbones, or show one: sizes, pretraining, licence, weights.
+    """List the backbones, or show one: sizes, pretraining, licence, weights, route.
 
     A backbone turns images into features. Backbones of other installed packages are
     listed too.
@@ -32,6 +32,7 @@ def _backbones(
 
     from zeroshot import registry
     from zeroshot.backbones.base import card_of
+    from zeroshot.backbones.keras.routes import KerasBackbone
 
     backbone = registry.resolve_backbone(name)
     owners = {
@@ -39,6 +40,9 @@ def _backbones(
         for part in registry.backbone_names(name)
     }
     height, width = backbone.input_size
+    route = (
+        {"route": backbone.route_taken()} if isinstance(backbone, KerasBackbone) else {}
+    )
     print_properties(
         {
             "name": backbone.name,
@@ -47,6 +51,7 @@ def _backbones(
             "feature length": backbone.dim,
             "input size": f"{height} x {width} pixels",
             **asdict(card_of(backbone)),
+            **route,
         },
         output,
     )
