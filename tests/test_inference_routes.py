@@ -68,9 +68,15 @@ def conversions(cache: Path) -> list[Path]:
 
 def test_features_of_a_converted_network_equal_those_of_keras(cache_folder, caplog):
     model, images = make_model(), photographs(16)
+    backbone = KerasModel(model, scaling="tf")
+    assert backbone.route_taken().startswith("not known before the first use")
+    assert conversions(cache_folder) == []
     with caplog.at_level(logging.INFO, "zeroshot"):
-        features = KerasModel(model, scaling="tf").embed(images)
-    assert caplog.messages == []
+        features = backbone.embed(images)
+    first, last = caplog.messages
+    assert "is converted for this machine" in first
+    assert last == f"Converted, once for this machine. {backbone.route_taken()}."
+    assert backbone.route_taken().startswith("LiteRT: speed ")
     assert len(conversions(cache_folder)) == 1
     expected = model(scale_pixels(images.astype(np.float32), "tf")).numpy()
     np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
@@ -175,6 +181,7 @@ def test_network_that_cannot_be_converted_runs_as_a_graph_with_a_reason(
     expected = model(images.astype(np.float32)).numpy()
     np.testing.assert_allclose(KerasModel(model).embed(images), expected, rtol=1e-5)
     assert "slower than LiteRT: Converter" in caplog.text
+    assert KerasModel(model).route_taken().startswith("refused: Converter")
     # The next time it is not tried again, and the reason is still given.
     kept = [path.stat().st_mtime_ns for path in conversions(cache_folder)]
     caplog.clear()
@@ -224,6 +231,104 @@ def test_conversion_that_fails_for_now_is_tried_again(
     np.testing.assert_allclose(again, features, rtol=1e-4, atol=1e-5 * features.max())
     assert caplog.messages == []
     assert len(conversions(cache_folder)) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of Linux")
+def test_full_disk_is_not_remembered(cache_folder, caplog):
+    import resource
+
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Dense(900)(keras.layers.Flatten()(inputs))
+    model, images = keras.Model(inputs, x), photographs(16)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:  # no file may be larger than that, and the network has 2.8 MB
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+        features = KerasModel(model).embed(images)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert conversions(cache_folder) == []
+    assert not list((cache_folder / "networks").glob("*"))
+    caplog.clear()
+    again = KerasModel(model).embed(images)
+    np.testing.assert_allclose(again, features, rtol=1e-4, atol=1e-5 * features.max())
+    assert caplog.messages == []
+    assert len(conversions(cache_folder)) == 1
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+from zeroshot.backbones import KerasModel
+backbone = KerasModel(sys.argv[1])
+backbone.network()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]),) * 2)
+backbone.embed(np.zeros((1, 16, 16, 3), np.uint8))
+"""
+INTERRUPTED = """
+import signal, sys
+import numpy as np
+from zeroshot.backbones import KerasModel
+backbone = KerasModel(sys.argv[1])
+backbone.network()
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[2]))
+backbone.embed(np.zeros((1, 16, 16, 3), np.uint8))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of Linux")
+@pytest.mark.parametrize(
+    ("program", "value"),
+    [
+        *((SHORT_OF_MEMORY, size) for size in (1 << 20, 8 << 20, 64 << 20, 256 << 20)),
+        *((INTERRUPTED, seconds) for seconds in (0.01, 0.1, 0.2, 0.3)),
+    ],
+)
+def test_lack_of_memory_and_interruptions_are_not_remembered(
+    tmp_path, cache_folder, caplog, program, value
+):
+    path = tmp_path / "model.keras"
+    make_model().save(path)
+    subprocess.run(
+        [sys.executable, "-c", program, str(path), str(value)], capture_output=True
+    )  # it may fail, and it may have been fast enough
+    assert not KerasModel(path).route_taken().startswith("refused")
+    KerasModel(path).embed(photographs(16))
+    assert caplog.messages == []
+    assert len(conversions(cache_folder)) == 1
+
+
+def make_slow_for_litert():
+    """A network of an operation for which LiteRT has a plain loop only."""
+    import keras
+
+    inputs = keras.Input((128, 128, 3))
+    x = inputs
+    for _ in range(20):
+        x = keras.ops.arctan2(x, x + 1.5)
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+
+
+def test_graph_of_tensorflow_is_kept_where_it_is_faster(cache_folder):
+    model, images = make_slow_for_litert(), photographs(128)
+    backbone = KerasModel(model, scaling="unit")
+    features = backbone.embed(images)
+    assert backbone.route_taken().startswith("frozen graph")
+    expected = model(images.astype(np.float32) / 255).numpy()
+    np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
+    if "in batches" not in backbone.route_taken().partition(":")[0]:
+        alone = [backbone.embed(images[i : i + 1])[0] for i in range(3)]
+        np.testing.assert_array_equal(alone, features)
+    (kept,) = conversions(cache_folder)
+    before = kept.stat().st_mtime_ns
+    again = KerasModel(model, scaling="unit").embed(images)  # neither made nor timed
+    np.testing.assert_array_equal(again, features)
+    assert kept.stat().st_mtime_ns == before
 
 
 def scale(pixels):

@@ -23,7 +23,7 @@ from zeroshot.backbones.checked import (
 )
 from zeroshot.backbones.class_list import IMAGENET, Classes, class_names
 from zeroshot.backbones.dense_layer import dense_layer, log_probabilities
-from zeroshot.backbones.keras.litert_conversion import photographs
+from zeroshot.backbones.keras.conversion import photographs
 from zeroshot.backbones.keras.network import (
     PixelScaling,
     check_scaling,

@@ -109,7 +109,7 @@ def _check(kind: str, path: Path) -> tuple[str, str] | None:
         if kind == "features" and path.suffix == ".sqlite":
             with closing(FeatureStore(path, 0)) as store:
                 reason = store.damage()
-        elif kind == "networks" and path.suffix == ".tflite":
+        elif kind == "networks" and path.suffix == ".network":
             content = path.read_bytes()
             if sha256(content[32:]).digest() != content[:32]:
                 reason = "its checksum is another"

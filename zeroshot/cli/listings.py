@@ -29,7 +29,7 @@ def _backbones(
     name: Annotated[str | None, NAME] = None,
     output: Annotated[options.Format, options.FORMAT] = options.Format.table,
 ) -> None:
-    """List the backbones, or show one: sizes, pretraining, licence, weights.
+    """List the backbones, or show one: sizes, pretraining, licence, weights, route.
 
     A backbone turns images into features, of so many numbers, from images of so many
     pixels a side. One that is listed under embeddings too may need no others: a joint
@@ -43,6 +43,7 @@ def _backbones(
 
     from zeroshot import registry
     from zeroshot.backbones.base import card_of
+    from zeroshot.backbones.keras.routes import KerasBackbone
     from zeroshot.joint.base import as_joint
 
     backbone = registry.resolve_backbone(name)
@@ -59,6 +60,9 @@ def _backbones(
             "logit scale": joint.logit_scale,
             "logit bias": joint.logit_bias,
         }
+    route = (
+        {"route": backbone.route_taken()} if isinstance(backbone, KerasBackbone) else {}
+    )
     print_properties(
         {
             "name": backbone.name,
@@ -68,6 +72,7 @@ def _backbones(
             "input size": f"{height} x {width} pixels",
             **partner,
             **asdict(card_of(backbone)),
+            **route,
         },
         output,
     )

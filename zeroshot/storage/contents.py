@@ -28,7 +28,7 @@ _DIGEST = "[0-9a-f]{16,64}"
 KINDS = {
     "models": rf"{_DIGEST}(/.*)?",
     "features": rf".+-{_DIGEST}\.sqlite|{_DIGEST}/({_DIGEST}\.features|backbone\.txt)",
-    "networks": rf"{_DIGEST}\.tflite",
+    "networks": rf"{_DIGEST}\.network",
     "tfhub": rf"{_DIGEST}([.-][^/]*)?(/.*)?",
     "vectors": rf".+-{_DIGEST}\.(index|sums|unpacked|units)",
 }

@@ -14,7 +14,7 @@ from zeroshot.backbones.base import (
     logits_of,
 )
 from zeroshot.backbones.checked import NetworkBackbone, Route
-from zeroshot.backbones.keras.litert_conversion import (
+from zeroshot.backbones.keras.conversion import (
     ConversionError,
     convert,
     converted_file,

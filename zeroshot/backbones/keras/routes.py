@@ -3,18 +3,21 @@
 import copy
 import logging
 from abc import abstractmethod
+from contextlib import suppress
 from functools import cache
 from typing import Any, ClassVar, Self
 
-from zeroshot.backbones.base import ClassifierHead, WeightsFile
+from zeroshot.backbones.base import ClassifierHead, SupportsDownload, WeightsFile
 from zeroshot.backbones.checked import NetworkBackbone, Route
-from zeroshot.backbones.keras.litert_conversion import (
+from zeroshot.backbones.keras.conversion import (
     ConversionError,
     convert,
     converted_file,
+    kept_route,
     read_converted,
 )
 from zeroshot.backbones.keras.network import Network
+from zeroshot.errors import ArtifactError
 from zeroshot.tensorflow_import import has_gpu
 
 __all__ = ["KerasBackbone"]
@@ -25,10 +28,11 @@ logger = logging.getLogger("zeroshot")
 class KerasBackbone(NetworkBackbone):
     """A network of Keras, by its fastest route; it may have been fine-tuned.
 
-    On a CPU LiteRT computes the features of Keras, to 1e-4 of the largest one, in half
-    the time or less (``benchmarks/inference_routes.py``). A first use converts, checks
-    and keeps the network, which takes some seconds; from then on Keras does not even
-    build it. The plain graph is used where there is a GPU, where a function of the user
+    On a CPU LiteRT computes the features of Keras, to 1e-4 of the largest one, and
+    mostly in less time (``benchmarks/inference_routes.py``). A first use converts,
+    checks, times and keeps the network, which takes some seconds; from then on Keras
+    does not even build it. A frozen graph of TensorFlow is kept instead where that is
+    faster. The plain graph is used where there is a GPU, where a function of the user
     scales the pixels, and where the conversion fails or gives other features; the
     reason is logged under ``"zeroshot"``.
 
@@ -51,6 +55,25 @@ class KerasBackbone(NetworkBackbone):
         backbone = copy.copy(self)  # without what is opened
         backbone._tuned = weights
         return backbone
+
+    def route_taken(self) -> str:
+        """Say how the network is run on this machine, and how fast where it was timed.
+
+        Nothing is converted, downloaded or timed for that.
+
+        Returns
+        -------
+        route : str
+        """
+        if has_gpu():
+            return "Keras' own graph, on the GPU"
+        kept = None
+        if not (
+            isinstance(self, SupportsDownload) and self.missing_files(classifier=False)
+        ):
+            with suppress(ArtifactError):  # there are no weights yet
+                kept = kept_route(converted_file(self.fingerprint))
+        return kept or "not known before the first use, which times LiteRT and others"
 
     def _untuned_head(self) -> tuple[ClassifierHead, Route | None]:
         return self.with_weights(None)._opened_head()
@@ -82,7 +105,10 @@ class KerasBackbone(NetworkBackbone):
             if kept is None and network().scales_outside:
                 logger.info("A plain graph is used: a function scales the pixels.")
                 return network()
-            return kept or convert(network(), path)
+            if kept is not None:
+                return kept
+            logger.info("'%s' is converted for this machine: some seconds.", self.name)
+            return convert(network(), path)
         except ConversionError as error:
             logger.warning(
                 "A plain graph is used, which is slower than LiteRT: %s", error
