@@ -90,7 +90,13 @@ class OpenCLIP(JointModel):
         return f"{self.name}:open_clip:{write_argument(model, {'weights': weights})}"
 
     def would_download(self) -> bool:
-        """Tell whether the weights have a tag, and may not be on this machine."""
+        """Tell whether the weights have a tag, and may not be on this machine.
+
+        Returns
+        -------
+        would_download : bool
+            Also where open_clip has fetched them before: nobody else knows where.
+        """
         return not self._is_folder and not self._is_file
 
     @cached_property
