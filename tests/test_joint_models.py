@@ -297,6 +297,22 @@ def test_saved_unfitted_model_answers_as_before(clip, images, tmp_path):
     )
 
 
+def test_loaded_model_is_opened_once(clip, images, tmp_path):
+    import zeroshot
+
+    labels = np.array(["cat", "dog"] * (len(images) // 2))
+    clf = ZeroShotClassifier(spec(clip)).fit(images, labels)
+    clf.save(tmp_path / "model")
+
+    loaded = zeroshot.load(tmp_path / "model")
+
+    assert loaded.backbone_ is loaded.embeddings_
+    wanted = clf.predict_proba(images, LABELS)
+    np.testing.assert_array_equal(loaded.predict_proba(images, LABELS), wanted)
+    again = clone(loaded).fit(images, labels)
+    assert again.backbone_ is again.embeddings_
+
+
 def test_bundle_of_a_changed_model_is_refused(clip, images, tmp_path):
     import zeroshot
     from zeroshot.errors import FingerprintMismatchError

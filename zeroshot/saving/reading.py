@@ -101,20 +101,21 @@ def _from_bundle(
 ) -> tuple[Fitted, dict[str, Any]]:
     record, arrays = bundle.record, bundle.arrays
     words = record["embeddings"]["vocabulary"]
+    encoder: Any = None
     if embeddings is None and words is not None:
         provider: TextEmbeddings = Attributes(words, np.float32(arrays["vocabulary"]))
         embeddings = provider
     else:
         embeddings = embeddings or _trusted_spec(record, "embeddings")
-        provider = with_templates(
-            registry.resolve_embeddings(embeddings), record["parameters"]["templates"]
-        )
+        encoder = registry.resolve_embeddings(embeddings)
+        provider = with_templates(encoder, record["parameters"]["templates"])
         _check_embeddings(provider, record["embeddings"])
     tuned = _stored_weights(bundle)
     network: Backbone | None = None
     if record["backbone"] is not None:
         backbone = backbone or _trusted_spec(record, "backbone", tuned)
-        network = registry.resolve_backbone(backbone)
+        is_joint = encoder is not None and backbone == embeddings
+        network = registry.resolve_backbone(encoder if is_joint else backbone)
         if tuned is not None and isinstance(network, SupportsFineTuning):
             network = network.with_weights(tuned)
         if not isinstance(backbone, str):
