@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zeroshot.projections.closed_form import ESZSL, SAE, Ridge
     from zeroshot.projections.conse import ConSE
     from zeroshot.projections.devise import DeViSE
+    from zeroshot.projections.operations import SupportsTracing
     from zeroshot.projections.visual import Visual
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SupportsLabels",
     "SupportsLeavingOut",
     "SupportsPartialFit",
+    "SupportsTracing",
     "Visual",
 ]
 
@@ -58,6 +60,7 @@ __getattr__, __dir__ = lazy_names(
         "SupportsLabels": "base",
         "SupportsLeavingOut": "base",
         "SupportsPartialFit": "base",
+        "SupportsTracing": "operations",
         "Visual": "visual",
     },
 )

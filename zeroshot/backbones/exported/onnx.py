@@ -1,7 +1,7 @@
 """ONNX files as backbones, run by ONNX Runtime, which is an extra."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,20 @@ TYPES = {
     "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
 }
+
+
+class Layout(NamedTuple):
+    """What images a network takes."""
+
+    batch: int | None  # how many; None for any number
+    channels_first: bool
+
+
+class Features(NamedTuple):
+    """Where a network gives out its features."""
+
+    output: str  # name
+    n_axes: int  # 2, or 4 for a map of them
 
 
 class ONNXModel(ModelFile):
@@ -69,6 +83,9 @@ class ONNXModel(ModelFile):
     NAME = "onnx"
     FILE = "an .onnx file"
 
+    _layout: Layout
+    _features: Features
+
     def _read(self) -> tuple[Run, tuple[int, int]]:
         try:
             import onnxruntime as runtime
@@ -103,6 +120,7 @@ class ONNXModel(ModelFile):
         kind = TYPES[inputs[0].type]
         shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
         channels_first = len(shape) == 4 and shape[1] == 3 and shape[3] != 3
+        self._layout = Layout(shape[0] if shape else None, channels_first)
         if channels_first:
             shape = [shape[0], shape[2], shape[3], shape[1]]
         size = size_of(shape, self._input_size, self._shown)
@@ -113,10 +131,28 @@ class ONNXModel(ModelFile):
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
             if channels_first:
                 pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-            result = own().run([output], {place: pixels.astype(kind)})[0]
-            return pooled(np.asarray(result), 1 if channels_first else -1)
+            result = np.asarray(own().run([output], {place: pixels.astype(kind)})[0])
+            self._features = Features(output, result.ndim)
+            return pooled(result, 1 if channels_first else -1)
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
+
+    def opened(self) -> tuple[Any, Layout, Features]:
+        """Return the file, parsed, and what was found when the network was tried.
+
+        Returns
+        -------
+        model : onnx.ModelProto
+        layout : Layout
+        features : Features
+
+        Raises
+        ------
+        ArtifactError, PluginContractError, MissingExtraError
+            As ``embed``.
+        """
+        self.embed(np.zeros((1, *self.input_size, 3), np.uint8))
+        return self._parsed(self._file_content()), self._layout, self._features
 
     def _file_content(self) -> bytes:
         """Return the file, which must hold all its weights.

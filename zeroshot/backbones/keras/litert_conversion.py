@@ -10,6 +10,7 @@ import os
 import threading
 import warnings
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from importlib.metadata import version
@@ -32,6 +33,7 @@ __all__ = [
     "convert",
     "converted_file",
     "interpreter_of",
+    "litert_model",
     "photographs",
     "read_converted",
 ]
@@ -175,7 +177,8 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> LiteRTN
     images = photographs(network.input_size)
     expected = network(images)
     try:
-        model = _litert_model(network, images if quantised else None)
+        ranges = images if quantised else None
+        model = litert_model(network.compiled, network.model.weights, ranges)
         converted = LiteRTNetwork(model)
         got = converted(images)
     except Exception as error:  # the converter and the interpreter raise many kinds
@@ -201,17 +204,21 @@ def photographs(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.stack(images)
 
 
-def _litert_model(network: Network, ranges: NDArray[np.uint8] | None) -> bytes:
+def litert_model(
+    function: Any, weights: Iterable[Any], ranges: NDArray[np.uint8] | None = None
+) -> bytes:
+    """Convert a concrete function; raises what TensorFlow does.
+
+    ``weights``: variables that it reads. ``ranges``: images by which to quantise it.
+    """
     tf = import_tensorflow()
     # The converter does not find the variables of a Keras 3 model by itself, and would
     # write a network without weights.
     owner = tf.Module()
-    owner.weights = [weight.value for weight in network.model.weights]
+    owner.weights = [weight.value for weight in weights]
     with stderr_set_aside(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's own, of its converter
-        converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [network.compiled], owner
-        )
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
         if ranges is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([i[None]] for i in ranges)
