@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 DISTRIBUTION = {
     "PIL": "pillow",
     "ai_edge_litert": "ai-edge-litert",
+    "mlflow": "mlflow-skinny",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "tensorflow_hub": "tensorflow-hub",
