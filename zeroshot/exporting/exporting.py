@@ -12,7 +12,7 @@ import numpy as np
 from zeroshot.backbones.base import Backbone
 from zeroshot.backbones.keras.litert_conversion import photographs
 from zeroshot.classifier import ZeroShotClassifier
-from zeroshot.errors import ArtifactError, PluginContractError
+from zeroshot.errors import ArtifactError, LabelError, PluginContractError
 from zeroshot.escaping import for_json
 from zeroshot.exporting.description import description_of
 from zeroshot.exporting.head import (
@@ -127,22 +127,22 @@ def export_classifier(
 
     replace = replace_directory if form == "saved-model" else replace_file
     description, npz = _beside(path, "json"), _beside(path, "npz")
-    with ExitStack() as files:
-        try:
+    try:
+        with ExitStack() as files:  # put in their places when all is done, or none is
             written = files.enter_context(replace(path))
             run = WRITERS[form](written, backbone, head)
             compared = _compared(run, classifier, frozen, candidate_labels)
             described = description_of(classifier, path, written, form, given)
-            described["compared"] = compared
+            text = _as_json(described | {"compared": compared})
             json = files.enter_context(replace_file(description))
-            json.write_text(f"{for_json(described)}\n", encoding="utf-8")
+            json.write_text(text, encoding="utf-8")
             if to_points:
                 _write_labels(files.enter_context(replace_file(npz)), frozen)
-        except OSError as error:
-            raise ArtifactError(
-                f"Expected a place to write '{path}'. Got {error}. Check the path, "
-                f"permissions and free space."
-            ) from error
+    except OSError as error:
+        raise ArtifactError(
+            f"Expected a place to write '{path}'. Got {error}. Check the path, "
+            f"permissions and free space."
+        ) from error
     return Exported(
         path,
         description,
@@ -183,6 +183,16 @@ def export_labels(
     with replace_file(Path(out)) as temporary:
         _write_labels(temporary, frozen)
     return Path(out)
+
+
+def _as_json(described: dict[str, Any]) -> str:
+    try:
+        return f"{for_json(described)}\n"
+    except (TypeError, ValueError) as error:
+        raise LabelError(
+            f"Expected labels that are strings or numbers, also as unknown_label. Got "
+            f"{error}. Only those can be written as JSON."
+        ) from error
 
 
 def _write_labels(path: Path, frozen: FrozenLabels) -> None:

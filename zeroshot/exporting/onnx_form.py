@@ -109,19 +109,26 @@ def _of_keras(network: Network) -> _Part:
 
     function = tf.function(lambda image: network.compiled(image), autograph=False)
     images = tf.TensorSpec((None, *network.input_size, 3), tf.uint8, name=IMAGE)
-    with _quietly():
-        # Frozen first: tf2onnx's own way takes what a layer holds beside its weights
-        # for inputs, such as the mean of a Normalization (EfficientNet B0 to V2).
-        frozen = convert_variables_to_constants_v2(
-            function.get_concrete_function(images)
-        )
-        places = frozen.inputs[0].name, frozen.outputs[0].name
-        model, _ = tf2onnx.convert.from_graph_def(
-            frozen.graph.as_graph_def(),
-            input_names=[places[0]],
-            output_names=[places[1]],
-            opset=OPSET,
-        )
+    try:
+        with _quietly():
+            # Frozen first: tf2onnx's own way takes what a layer holds beside its
+            # weights for inputs, as a Normalization its mean (EfficientNet B0 to V2).
+            frozen = convert_variables_to_constants_v2(
+                function.get_concrete_function(images)
+            )
+            places = frozen.inputs[0].name, frozen.outputs[0].name
+            model, _ = tf2onnx.convert.from_graph_def(
+                frozen.graph.as_graph_def(),
+                input_names=[places[0]],
+                output_names=[places[1]],
+                opset=OPSET,
+            )
+    except Exception as error:  # of both, of many kinds
+        raise ArtifactError(
+            f"Expected a network that tf2onnx can convert. Got "
+            f"'{network.model.name}': {type(error).__name__}: {str(error)[:300]}. "
+            f"Export to tflite or saved-model."
+        ) from error
     _check_operations(model, network.model.name)
     graph = Graph(OPSET)
     graph.node("Identity", Value(graph, IMAGE), output=places[0])

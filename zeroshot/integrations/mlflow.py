@@ -34,7 +34,7 @@ BUNDLE = "bundle"
 IN_MODEL = f"data/{BUNDLE}"  # where MLflow puts what a loader of ours is to load
 COLUMNS = ["label", "score", "probability"]
 FLAVOR = "zeroshot"
-# Of `load`: MLflow lets those that load or serve a model say only what is there already.
+# Of `load`. Who loads or serves a model may only change what is here.
 SETTINGS = {"backbone": None, "embeddings": None}
 
 
@@ -81,7 +81,8 @@ def save_model(
     model.add_flavor(FLAVOR, zeroshot_version=__version__, data=IN_MODEL)
     if candidate_labels is None:
         candidate_labels = classifier.classes_.tolist()
-    signature = _signature([*map(str, check_candidates(candidate_labels))])
+    labels = [*map(str, check_candidates(candidate_labels))]
+    classifier.label_points(labels)  # refuses those that no call could use
     if pip_requirements is None:
         pip_requirements = [f"zeroshot[mlflow]=={__version__}"]
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +93,7 @@ def save_model(
             loader_module=__name__,
             data_path=str(bundle),
             mlflow_model=model,
-            signature=signature,
+            signature=_signature(labels),
             input_example=_example(),
             pip_requirements=[*pip_requirements],
             model_config=dict(SETTINGS),

@@ -36,7 +36,7 @@ class Layout(NamedTuple):
     channels_first: bool
 
 
-class Features(NamedTuple):
+class FeatureOutput(NamedTuple):
     """Where a network gives out its features."""
 
     output: str  # name
@@ -84,7 +84,7 @@ class ONNXModel(ModelFile):
     FILE = "an .onnx file"
 
     _layout: Layout
-    _features: Features
+    _features: FeatureOutput
 
     def _read(self) -> tuple[Run, tuple[int, int]]:
         try:
@@ -132,19 +132,19 @@ class ONNXModel(ModelFile):
             if channels_first:
                 pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
             result = np.asarray(own().run([output], {place: pixels.astype(kind)})[0])
-            self._features = Features(output, result.ndim)
+            self._features = FeatureOutput(output, result.ndim)
             return pooled(result, 1 if channels_first else -1)
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
 
-    def opened(self) -> tuple[Any, Layout, Features]:
+    def opened(self) -> tuple[Any, Layout, FeatureOutput]:
         """Return the file, parsed, and what was found when the network was tried.
 
         Returns
         -------
         model : onnx.ModelProto
         layout : Layout
-        features : Features
+        features : FeatureOutput
 
         Raises
         ------
