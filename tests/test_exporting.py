@@ -141,7 +141,7 @@ def test_file_of_each_form_says_what_the_classifier_says(tmp_path, clf, images, 
     path = tmp_path / f"shapes.{form}"
     exported = export_classifier(clf, path, LABELS, form=form)
     check(path, clf, images, LABELS)
-    assert (exported.path, exported.n_labels, exported.n_images) == (path, 3, 8)
+    assert (exported.path, exported.n_labels, exported.n_images) == (path, 3, 16)
     assert 0 <= exported.difference < 1e-5
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         path.name,
@@ -475,7 +475,7 @@ def test_command_exports_a_model(tmp_path, network, shapes, images, monkeypatch)
     command = ("export", *given, "--labels", ",".join(LABELS), "--to", "tflite")
     printed = succeed(*command).stdout
     assert re.search(
-        r"Wrote model\.tflite \(3 labels\)\. On 8 .* differ .* by", printed
+        r"Wrote model\.tflite \(3 labels\)\. On 16 .* differ .* by", printed
     )
     assert "Beside it: model.tflite.json" in printed
     check(Path("model.tflite"), clf, images, LABELS)
