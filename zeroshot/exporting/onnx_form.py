@@ -204,8 +204,4 @@ def _round_onnx(backbone: ONNXModel) -> _Part:
     if found.n_axes == 4:
         axes = (2, 3) if layout.channels_first else (1, 2)
         features = graph.reduced("ReduceMean", features, axes, keepdims=False)
-        # Rounded to 16 bits, as the backbone does, if that is what the network has.
-        (output,) = [o for o in own.output if o.name == NETWORK + found.output]
-        features = graph.cast(features, output.type.tensor_type.elem_type)
-        features = graph.cast(features, onnx.TensorProto.FLOAT)
     return _Part(model, graph, n_before, features, layout.batch)
