@@ -87,7 +87,9 @@ def routes_of(name: str, network: Network, batch: int) -> tuple[dict[str, Route]
             taken = (kept_route(path) or "").partition(":")[0]
         except ConversionError as error:  # random weights may magnify rounding
             print(f"{name}: {error}")
-        routes["LiteRT"] = LiteRTNetwork(litert_model(network))
+        routes["LiteRT"] = LiteRTNetwork(
+            litert_model(network.compiled, network.model.weights)
+        )
         content = frozen_graph(network)
         routes["frozen graph"] = FrozenGraph(content)
         routes["frozen graph in batches"] = FrozenGraph(content, in_batches=True)

@@ -12,6 +12,7 @@ DISTRIBUTION = {
     "ai_edge_litert": "ai-edge-litert",
     "huggingface_hub": "huggingface-hub",
     "open_clip": "open-clip-torch",
+    "mlflow": "mlflow-skinny",
     "skimage": "scikit-image",
     "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",

@@ -36,7 +36,7 @@ from zeroshot.per_process import LOADING
 from zeroshot.projections.base import Projection
 from zeroshot.projections.identity import Identity
 from zeroshot.saving import Fitted
-from zeroshot.scoring import Scores, ScoreSettings
+from zeroshot.scoring import FrozenLabels, Scores, ScoreSettings
 from zeroshot.storage.addresses import hide_secrets
 from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
 
@@ -253,6 +253,28 @@ class FittedEstimator(
         found = self._candidates(candidate_labels, embeddings)
         space = self._fitted.label_space
         return space.label_points(found.class_embeddings, found.class_of)[:, :-1]
+
+    def frozen_labels(
+        self,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+    ) -> FrozenLabels:
+        """Return all that becomes of labels, for programs that score images themselves.
+
+        Parameters
+        ----------
+        candidate_labels, embeddings : as in `predict`
+
+        Returns
+        -------
+        frozen : FrozenLabels
+            Points and corrections, temperature, and what rejects an image.
+        """
+        candidates = self._candidates(candidate_labels, embeddings)
+        nothing = np.empty((0, self._n_features_out), np.float32)
+        points = ImagePoints(nothing, {}, np.arange(0), projection=self.projection_)
+        return self._compared(candidates, points).frozen()
 
     def scores(
         self,

@@ -19,6 +19,7 @@ from zeroshot.cli import (
     cached,
     embedding,
     evaluating,
+    exporting,
     label_lists,
     listings,
     predicting,
@@ -101,7 +102,7 @@ def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
 
 for module in (training, predicting, sorting, evaluating):
     _add(module.COMMANDS, app, "What most people need")
-_add((*embedding.COMMANDS, *listings.COMMANDS), app, MORE)
+_add((*embedding.COMMANDS, *exporting.COMMANDS, *listings.COMMANDS), app, MORE)
 for name, purpose, commands in (
     (
         "embeddings",

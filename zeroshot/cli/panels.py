@@ -32,6 +32,7 @@ FIRST = {
     "predict": ("reject",),
     "sort": ("reject",),
     "embed": ("backbone", "class_names"),
+    "export": ("model", "labels_file", "reject"),
     "check": ("embeddings", "labels_file"),
     "lookup": ("embeddings",),
     "nearest": ("embeddings",),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zeroshot.projections.devise import DeViSE
     from zeroshot.projections.identity import Identity
     from zeroshot.projections.joint import Joint
+    from zeroshot.projections.operations import SupportsTracing
     from zeroshot.projections.visual import Visual
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "SupportsLabels",
     "SupportsLeavingOut",
     "SupportsPartialFit",
+    "SupportsTracing",
     "Visual",
 ]
 
@@ -64,6 +66,7 @@ __getattr__, __dir__ = lazy_names(
         "SupportsLabels": "base",
         "SupportsLeavingOut": "base",
         "SupportsPartialFit": "base",
+        "SupportsTracing": "operations",
         "Visual": "visual",
     },
 )

@@ -1,6 +1,6 @@
 """ConSE: the word vectors of the most probable seen classes, averaged."""
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -14,6 +14,11 @@ from zeroshot.projections.base import (
     PretrainedClasses,
 )
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator
+from zeroshot.projections.operations import (
+    Operations,
+    traced_softmax,
+    traced_unit_rows,
+)
 
 __all__ = ["ConSE"]
 
@@ -133,6 +138,41 @@ class ConSE(ProjectionEstimator):
             if len(points):
                 points = unit_rows(points) + unit_rows(others)
         return points
+
+    def traced(self, X: Any, operations: Operations) -> Any:
+        """Do what `transform` does, in other operations than NumPy's.
+
+        Parameters
+        ----------
+        X : rows of features, (n, dim_visual)
+        operations : Operations
+
+        Returns
+        -------
+        points : rows, (n, dim_text)
+        """
+        means = []
+        if len(self.class_embeddings_):
+            means.append(super().traced(X, operations))
+        if self.pretrained_:
+            weights, bias, words = self.pretrained_
+            logits = X @ weights + bias
+            means.append(self._traced_mean_of_words(logits, words, operations))
+        unit = [traced_unit_rows(each, operations) for each in means]
+        return unit[0] if len(unit) == 1 else unit[0] + unit[1]
+
+    def _traced_map(self, X: Any, operations: Operations) -> Any:
+        logits, words = X @ self.coef_ + self.intercept_, self.class_embeddings_
+        return self._traced_mean_of_words(logits, words, operations)
+
+    def _traced_mean_of_words(
+        self, logits: Any, words: Float32, operations: Operations
+    ) -> Any:
+        top = min(self.top, len(words))
+        weights = traced_softmax(logits, operations)
+        best = operations.at_least(logits, operations.largest(logits, top))
+        weights = weights * best
+        return weights / operations.total(weights) @ words
 
     def _fit(self, X: Float32, y: Int64, T: Float32) -> None:
         X = self._prepare(X)

@@ -21,6 +21,7 @@ from zeroshot.projections.base import (
 from zeroshot.projections.closed_form import IMAGES_PER_ROW, Sums, ridge_map
 from zeroshot.projections.estimator import COUNT
 from zeroshot.projections.moments import Moments, TrainingSet
+from zeroshot.projections.operations import Operations, traced_unit_rows
 from zeroshot.projections.trained import (
     BETA_1,
     BETA_2,
@@ -406,6 +407,14 @@ class DeViSE(TrainedProjection, Visual):
     def _map(self, X: Float32) -> Float32:
         points = forward(self.layers, X)
         return self._side_by_side(points, X) if self.visual_weight else points
+
+    def _traced_map(self, X: Any, operations: Operations) -> Any:
+        points = super()._traced_map(X, operations)
+        if not self.visual_weight:
+            return points
+        text, visual = (traced_unit_rows(each, operations) for each in (points, X))
+        weights = np.sqrt(np.array([1 - self.visual_weight, self.visual_weight], "f4"))
+        return operations.joined([text * weights[0], visual * weights[1]])
 
     def _side_by_side(self, text: Floats, visual: Floats, share: Any = 1.0) -> Float32:
         """Return unit points of both, weighted.

@@ -25,7 +25,14 @@ from zeroshot.projections.base import (
     Integers,
     PretrainedClasses,
 )
-from zeroshot.projections.moments import BLOCK_ROWS, Moments, TrainingSet, roots
+from zeroshot.projections.moments import (
+    BLOCK_ROWS,
+    TINY,
+    Moments,
+    TrainingSet,
+    roots,
+)
+from zeroshot.projections.operations import Operations, traced_unit_rows
 
 __all__ = ["COUNT", "POSITIVE", "MomentsProjection", "ProjectionEstimator", "Rules"]
 
@@ -165,6 +172,22 @@ class ProjectionEstimator(BaseEstimator):
         prepared -= self.mean_
         prepared *= np.float32(self.scale_)
         return prepared
+
+    def traced(self, X: Any, operations: Operations) -> Any:
+        """Do what `transform` does, in other operations than NumPy's.
+
+        See `zeroshot.projections.operations.SupportsTracing`.
+        """
+        check_is_fitted(self)
+        if self.normalize:
+            X = X / operations.sqrt(operations.absolute(X) + TINY)
+            X = traced_unit_rows(X, operations) - self.mean_
+            X = X * np.float32(self.scale_)
+        return self._traced_map(X, operations)
+
+    def _traced_map(self, X: Any, operations: Operations) -> Any:
+        """Do what `_map` does; here for one that has operators alone."""
+        return self._map(X)
 
     @abstractmethod
     def _fit(self, X: Float32, y: Int64, T: Float32) -> None:

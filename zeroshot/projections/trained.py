@@ -17,6 +17,7 @@ from zeroshot.arrays import unit_rows
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Float32, Int64
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator, Rules
+from zeroshot.projections.operations import Operations, traced_forward
 from zeroshot.tensorflow_import import import_keras, import_tensorflow
 
 __all__ = ["Layers", "TrainedProjection", "forward", "hinges", "reciprocal_ranks"]
@@ -129,6 +130,9 @@ class TrainedProjection(ProjectionEstimator):
 
     def _map(self, X: Float32) -> Float32:
         return forward(self.layers, X)
+
+    def _traced_map(self, X: Any, operations: Operations) -> Any:
+        return traced_forward(self.layers, X, operations)
 
     def _train_on_all(self, train: Train, X: Float32, y: Int64, T: Float32) -> None:
         """Choose the number of epochs on held-out classes, then train on all.

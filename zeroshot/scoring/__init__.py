@@ -5,6 +5,7 @@ change what a score loses or gains, open ``label_space.py`` and ``calibration.py
 """
 
 from zeroshot.scoring.answers import Explanation, RankedLabel
+from zeroshot.scoring.frozen import FrozenLabels
 from zeroshot.scoring.ranking import (
     Ranking,
     cosine_scores,
@@ -17,6 +18,7 @@ from zeroshot.scoring.settings import ScoreSettings as ScoreSettings
 
 __all__ = [
     "Explanation",
+    "FrozenLabels",
     "RankedLabel",
     "Ranking",
     "cosine_scores",

@@ -118,6 +118,27 @@ class StandOut:
     penalty: float
     temperature: float
 
+    def background(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """Return what images are compared with beside the candidates.
+
+        Returns background (b, dim + 1) float32, in the `LabelSpace`, the penalty within
+        the last column; and (m,) int, its row that is none where a candidate is the
+        best, -1 for none.
+        """
+        seen, shown = self.seen.copy(), self._shown
+        seen[:, -1] -= np.float32(self.penalty)
+        if not shown.any():
+            return seen, self.class_of
+        background = np.concatenate([seen, self.pretrained])[shown]
+        return background, np.full(len(self.class_of), -1)
+
+    @property
+    def _shown(self) -> NDArray[np.bool_]:
+        """Which of the seen and the backbone's classes no candidate names."""
+        named = np.zeros(len(self.seen), bool)
+        named[self.class_of[self.class_of >= 0]] = True
+        return np.concatenate([~named, self.pretrained_of < 0])
+
     def of(
         self,
         points: NDArray[np.float32],
@@ -133,10 +154,7 @@ class StandOut:
         ``points``: (n, dim) float32. ``hidden_classes``: (n, n_classes) bool, seen
         classes that an image must not meet, as candidates or by the names of others.
         """
-        t, is_seen = self.temperature, self.class_of >= 0
-        named = np.zeros(len(self.seen), bool)
-        named[self.class_of[is_seen]] = True
-        shown = np.concatenate([~named, self.pretrained_of < 0])
+        t, is_seen, shown = self.temperature, self.class_of >= 0, self._shown
         leaves_some = shown.any()
         # A candidate may go by another name of a seen class, which the backbone knows.
         is_alias = (self.pretrained_of >= 0) & (self.twins >= 0)

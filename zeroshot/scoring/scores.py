@@ -20,6 +20,7 @@ from zeroshot.projections.base import SupportsLeavingOut
 from zeroshot.scoring.adaptation import Adapted, adapt
 from zeroshot.scoring.answers import Explanation, RankedLabel
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
+from zeroshot.scoring.frozen import FrozenLabels
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.ranking import (
     COLUMNS,
@@ -195,12 +196,44 @@ class Scores:
         accepted: NDArray[np.bool_] = np.isfinite(best)
         if reject is None or self.calibration is None:
             return accepted
-        standing, background = self.standing(), self.calibration.background
-        rate = self.settings.false_accept_rate or self.calibration.false_accept_rate
-        standings = self._standings_without(standing, background.left_out)
-        threshold = background.threshold(rate, standings)
+        standing, threshold = self.standing(), self._threshold(self.calibration)
         accepted[accepted] = standing.of(self.points[accepted]) > threshold
         return accepted
+
+    def frozen(self) -> FrozenLabels:
+        """Return all that becomes of these candidates, whatever the images are."""
+        reject, points = self.settings.reject, self.label_points
+        frozen = FrozenLabels(
+            labels=self.labels,
+            points=np.ascontiguousarray(points[:, :-1]),
+            corrections=points[:, -1] - self.seen_penalty,
+            is_seen=self.is_seen,
+            temperature=float(self.settings.temperature),
+        )
+        if isinstance(reject, Real):
+            return replace(frozen, threshold=float(reject))
+        if reject is None or self.calibration is None:
+            return frozen
+        threshold, standing = self._threshold(self.calibration), self.standing()
+        if threshold == -np.inf:
+            return frozen
+        background, background_of = standing.background()
+        return replace(
+            frozen,
+            # `predict` wants more than the threshold, a number at least itself.
+            threshold=float(np.nextafter(np.float32(threshold), np.float32(np.inf))),
+            background=np.ascontiguousarray(background[:, :-1]),
+            background_corrections=background[:, -1].copy(),
+            background_of=background_of,
+            background_temperature=standing.temperature,
+        )
+
+    def _threshold(self, calibration: Calibration) -> float:
+        """Return how far the candidates must stand out for an image to be accepted."""
+        background = calibration.background
+        rate = self.settings.false_accept_rate or calibration.false_accept_rate
+        standings = self._standings_without(self.standing(), background.left_out)
+        return background.threshold(rate, standings)
 
     def standing(self) -> StandOut:
         """Return what tells how far the candidates stand out from the background."""

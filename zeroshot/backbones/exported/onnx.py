@@ -1,7 +1,7 @@
 """ONNX files as backbones, run by ONNX Runtime, which is an extra."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,20 @@ TYPES = {
     "tensor(uint8)": np.uint8,
 }
 """What a network may take pixels as."""
+
+
+class Layout(NamedTuple):
+    """What images a network takes."""
+
+    batch: int | None  # how many; None for any number
+    channels_first: bool
+
+
+class FeatureOutput(NamedTuple):
+    """Where a network gives out its features."""
+
+    output: str  # name
+    n_axes: int  # 2, or 4 for a map of them
 
 
 class ONNXModel(ModelFile):
@@ -73,6 +87,9 @@ class ONNXModel(ModelFile):
     NAME = "onnx"
     FILE = "an .onnx file"
 
+    _layout: Layout
+    _features: FeatureOutput
+
     def _read(self) -> tuple[Run, tuple[int, int]]:
         own = onnx_sessions(onnx_content(self._file(), self._shown), self._shown)
         session = own()
@@ -86,6 +103,7 @@ class ONNXModel(ModelFile):
         kind = TYPES[inputs[0].type]
         shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
         channels_first = len(shape) == 4 and shape[1] == 3 and shape[3] != 3
+        self._layout = Layout(shape[0] if shape else None, channels_first)
         if channels_first:
             shape = [shape[0], shape[2], shape[3], shape[1]]
         size = size_of(shape, self._input_size, self._shown)
@@ -96,10 +114,29 @@ class ONNXModel(ModelFile):
         def run(pixels: NDArray[Any]) -> NDArray[Any]:
             if channels_first:
                 pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-            result = own().run([output], {place: pixels.astype(kind)})[0]
-            return pooled(np.asarray(result), 1 if channels_first else -1)
+            result = np.asarray(own().run([output], {place: pixels.astype(kind)})[0])
+            self._features = FeatureOutput(output, result.ndim)
+            return pooled(result, 1 if channels_first else -1)
 
         return lambda pixels: in_batches(run, pixels, shape[0]), size
+
+    def opened(self) -> tuple[Any, Layout, FeatureOutput]:
+        """Return the file, parsed, and what was found when the network was tried.
+
+        Returns
+        -------
+        model : onnx.ModelProto
+        layout : Layout
+        features : FeatureOutput
+
+        Raises
+        ------
+        ArtifactError, PluginContractError, MissingExtraError
+            As ``embed``.
+        """
+        self.embed(np.zeros((1, *self.input_size, 3), np.uint8))
+        content = onnx_content(self._file(), self._shown)
+        return onnx_model(content, self._shown), self._layout, self._features
 
     def _constants(self, n: int) -> Iterable[NDArray[Any]]:
         content = onnx_content(self._file(), self._shown)

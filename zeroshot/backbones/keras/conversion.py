@@ -155,7 +155,9 @@ def convert(network: Network, path: Path, *, quantised: bool = False) -> Route:
     images = photographs(network.input_size)
     expected = network(images)
     try:
-        model = litert_model(network, images if quantised else None)
+        model = litert_model(
+            network.compiled, network.model.weights, images if quantised else None
+        )
         converted = LiteRTNetwork(model)
         got = converted(images)
     except Exception as error:  # the converter and the interpreter raise many kinds

@@ -9,13 +9,13 @@ import os
 import threading
 import warnings
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.backbones.keras.network import Network
 from zeroshot.per_process import PerProcess
 from zeroshot.tensorflow_import import import_tensorflow, stderr_set_aside
 
@@ -107,22 +107,23 @@ def interpreter_of(
     return interpreter
 
 
-def litert_model(network: Network, ranges: NDArray[np.uint8] | None = None) -> bytes:
-    """Convert a network to a LiteRT file; to int8 with ``ranges`` of some images.
+def litert_model(
+    function: Any, weights: Iterable[Any], ranges: NDArray[np.uint8] | None = None
+) -> bytes:
+    """Convert a concrete function to a LiteRT file.
 
-    Raises what TensorFlow raises: a ConverterError, with a list ``errors`` of the
-    operations that LiteRT lacks, and many others.
+    ``weights``: Keras' variables that it reads. ``ranges``: images by which to quantise
+    it to int8. Raises what TensorFlow raises: a ConverterError, with a list ``errors``
+    of the operations that LiteRT lacks, and many others.
     """
     tf = import_tensorflow()
     # The converter does not find the variables of a Keras 3 model by itself, and would
     # write a network without weights.
     owner = tf.Module()
-    owner.weights = [weight.value for weight in network.model.weights]
+    owner.weights = [weight.value for weight in weights]
     with stderr_set_aside(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's own, of its converter
-        converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [network.compiled], owner
-        )
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
         if ranges is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([i[None]] for i in ranges)
