@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from zeroshot.features.file import FeatureFile
     from zeroshot.scoring.answers import Explanation, RankedLabel
 
-__all__ = ["COMMANDS", "LABELS", "opened_classifier"]
+__all__ = [
+    "COMMANDS",
+    "LABELS",
+    "opened_classifier",
+    "refuse_nothing_to_learn",
+    "refuse_with_a_model",
+]
 
 COLUMNS = (
     *("image", "prediction", "rank", "label", "score", "probability"),
@@ -128,17 +134,10 @@ def _predict(
             ranked = classifier.rank(
                 points, candidates, k=top_k, multi_label=multi_label, adapt=adapt
             )
-    results: list[dict[str, Any]] = []
-    for i, best in zip(points.positions.tolist(), ranked, strict=True):
-        is_known = bool(best) and not best[0].rejected
-        results.append(
-            {
-                "image": names[i],
-                "prediction": best[0].label if is_known else classifier.unknown_label,
-                "ranked": [label._asdict() for label in best],
-                "error": points.errors.get(i),
-            }
-        )
+    from zeroshot.scoring.answers import as_results
+
+    positions, unknown = points.positions.tolist(), classifier.unknown_label
+    results = as_results(names, positions, points.errors, ranked, unknown, why)
     if explain and output is options.Format.table:
         for result, each in zip(results, why, strict=True):
             print_text(f"{escaped(result['image'])}: {each}")
@@ -147,8 +146,6 @@ def _predict(
     elif output is options.Format.csv:
         print_csv(COLUMNS, (row for result in results for row in _csv_rows(result)))
     else:
-        for result, each in zip(results, why, strict=False):
-            result |= each.to_dict()
         print_json(results)
     options.exit_on_errors(len(points.errors), fail_on_error)
 
@@ -174,16 +171,11 @@ def opened_classifier(
     first, *images = sources
     if remains_of_bundle(Path(first)):
         classifier = load(first, backbone=backbone, embeddings=embeddings)
-        for name in sorted({"projection", "pretrained_classes"}.intersection(given)):
-            flag = options.flag_of(name)
-            raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
+        refuse_with_a_model(given)
         if not images:
             raise typer.BadParameter("Give images after the model.")
         return classifier, images
-    if pretrained_classes == "none":
-        raise typer.BadParameter(
-            "--pretrained-classes none leaves nothing to learn from without a model."
-        )
+    refuse_nothing_to_learn(pretrained_classes)
     if not os.path.exists(first):
         raise ArtifactError(
             f"Expected images, or a folder that 'zeroshot fit' wrote. Got '{first}', "
@@ -193,6 +185,21 @@ def opened_classifier(
         backbone or BACKBONE, embeddings, projection, pretrained_classes, yes=yes
     )
     return classifier, sources
+
+
+def refuse_with_a_model(given: Iterable[str]) -> None:
+    """Refuse options that go without a model only."""
+    for name in sorted({"projection", "pretrained_classes"}.intersection(given)):
+        flag = options.flag_of(name)
+        raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
+
+
+def refuse_nothing_to_learn(pretrained_classes: str) -> None:
+    """Refuse to leave the backbone's classes out where there is no model."""
+    if pretrained_classes == "none":
+        raise typer.BadParameter(
+            "--pretrained-classes none leaves nothing to learn from without a model."
+        )
 
 
 def _opened(

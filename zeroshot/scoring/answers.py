@@ -1,5 +1,6 @@
 """What a classifier answers about one image."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,7 +9,7 @@ from zeroshot.escaping import escaped
 if TYPE_CHECKING:
     from zeroshot.labels.report import LabelEntry
 
-__all__ = ["Explanation", "RankedLabel"]
+__all__ = ["Explanation", "RankedLabel", "as_results"]
 
 
 # What `RankedLabel.basis` means, for people.
@@ -118,6 +119,48 @@ class Explanation:
         if len(self.ranked) == 1:
             return ""
         return f": {self.margin:.3f} before {escaped(self.ranked[1].label)}"
+
+
+def as_results(
+    names: Sequence[str],
+    positions: Iterable[int],
+    errors: Mapping[int, str],
+    ranked: Iterable[Sequence[RankedLabel]],
+    unknown_label: Any,
+    why: Iterable[Explanation] = (),
+) -> list[dict[str, Any]]:
+    """Return answers for images as JSON can hold them, for programs.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of all images that were given.
+    positions, errors : as in `zeroshot.features.ImagePoints`
+    ranked : iterable of sequence of RankedLabel
+        As `ZeroShotClassifier.rank` returned them.
+    unknown_label : hashable
+        The answer where no label fits.
+    why : iterable of Explanation, default=()
+        What to add to each answer.
+
+    Returns
+    -------
+    results : list of dict
+    """
+    results: list[dict[str, Any]] = []
+    for i, best in zip(positions, ranked, strict=True):
+        is_known = bool(best) and not best[0].rejected
+        results.append(
+            {
+                "image": names[i],
+                "prediction": best[0].label if is_known else unknown_label,
+                "ranked": [label._asdict() for label in best],
+                "error": errors.get(i),
+            }
+        )
+    for result, each in zip(results, why, strict=False):
+        result |= each.to_dict()
+    return results
 
 
 def _made(entry: "LabelEntry | None") -> str:

@@ -1,0 +1,139 @@
+"""`run`: the application behind uvicorn, until somebody stops it."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from zeroshot.errors import ArtifactError
+
+__all__ = ["is_loopback", "run"]
+
+HEAD_SECONDS = 10.0  # for the head of a request; who drips it holds a connection
+ON_THEIR_WAY = 0.3  # seconds in which requests that were sent already are still taken
+MOST_CONNECTIONS = 1000  # each is an open file, of which systems allow 1024 and more
+
+
+def run(
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    seconds: float,
+    started: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, and then answer what was accepted.
+
+    Parameters
+    ----------
+    app : FastAPI
+    host : str
+    port : int
+        0 for any that is free.
+    seconds : float
+        For requests that are running when it ends.
+    started : callable, optional
+        Is told the address once requests are taken.
+
+    Raises
+    ------
+    ArtifactError
+        If the port cannot be had.
+    """
+    listening = _listening(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}"
+    config = uvicorn.Config(
+        app,
+        http=_PatientProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(seconds) + 1,
+        limit_concurrency=MOST_CONNECTIONS,
+    )
+    _Server(config, lambda: started(address)).run(sockets=[listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only programs of this machine can ask at a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, address = found[0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        raise ArtifactError(
+            f"Expected a free port to serve at. Got {host}:{port}: {error}. Choose "
+            f"another one with --port, or --host."
+        ) from error
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """Stops in two steps: takes what is on its way, then ends the connections."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await asyncio.sleep(ON_THEIR_WAY)
+        await super().shutdown(sockets)
+
+
+class _PatientProtocol(H11Protocol):
+    """Ends a connection whose request does not come: uvicorn itself waits for ever."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_waiting()
+        elif self._waiting is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
