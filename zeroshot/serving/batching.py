@@ -127,9 +127,7 @@ class Batcher:
         for one in batch:
             end = start + len(one.images)
             if not one.done.done():
-                one.done.set_result(
-                    [_own(rows[i], i, start) for i in range(start, end)]
-                )
+                one.done.set_result(rows[start:end])
             start = end
 
 
@@ -142,13 +140,7 @@ def computed(classifier: ZeroShotClassifier, images: Sequence[bytes]) -> list[Ro
             classifier.backbone_fingerprint_,
             on_error="nan",
         ).read(batch_size=classifier.batch_size, cache=classifier.cache, on_error="nan")
-    return [
-        features.errors.get(i) or row.copy() for i, row in enumerate(features.matrix)
-    ]
-
-
-def _own(row: Row, i: int, start: int) -> Row:
-    """Return a row, or a reason with the place that the image has in its request."""
-    if isinstance(row, str):
-        return row.replace(f"at position {i}.", f"at position {i - start}.", 1)
-    return row
+    rows: list[Row] = [row.copy() for row in features.matrix]
+    for i, reason in features.errors.items():  # its place in this pass tells nobody
+        rows[i] = reason.replace(f" at position {i}.", ".", 1)
+    return rows

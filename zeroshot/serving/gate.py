@@ -68,9 +68,13 @@ class Gate:
             try:
                 await self._admit(scope, body)
             except RequestRefusedError as error:
-                await body.forget()
+                if error.status != 408:  # who drips would drip on
+                    await body.forget()
+                answer = refusal(error)
+                if not body.is_read:
+                    answer.headers["Connection"] = "close"
                 if not body.is_cut:
-                    await refusal(error)(scope, receive, sending)
+                    await answer(scope, receive, sending)
             else:
                 if not body.is_cut:
                     await self._app(scope, body.replay, sending)
@@ -114,7 +118,7 @@ class Gate:
         assert self._key is not None
         scheme, _, key = given.partition(" ")
         # Both always: how long it takes tells nothing of the key.
-        is_key = hmac.compare_digest(key.strip().encode(), self._key)
+        is_key = hmac.compare_digest(key.strip().encode("latin-1"), self._key)
         if not (is_key and scheme.lower() == "bearer"):
             raise RequestRefusedError(
                 401,
@@ -155,19 +159,19 @@ class _Body:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
         self._parts: list[bytes] = []
-        self._is_read = self._is_given = False
+        self.is_read = self._is_given = False
         self.held = 0
         self.is_cut = False  # the client went away before its end
 
     async def next(self) -> bytes | None:
         """Return the next part; None after the last one."""
-        if self._is_read:
+        if self.is_read:
             return None
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._is_read = self.is_cut = True
+            self.is_read = self.is_cut = True
             return None
-        self._is_read = not message.get("more_body", False)
+        self.is_read = not message.get("more_body", False)
         return bytes(message.get("body", b""))
 
     def keep(self, part: bytes) -> None:
@@ -186,7 +190,7 @@ class _Body:
 
     async def replay(self) -> Message:
         """Give what was kept, once; then wait for the client to go away."""
-        if not self._is_read:  # of a GET nothing was read
+        if not self.is_read:  # of a GET nothing was read
             return await self._receive()
         if self._is_given:
             return await self._receive()

@@ -7,6 +7,7 @@ same bits as that of the classifier in process.
 """
 
 import asyncio
+import copy
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zeroshot.classifier import ZeroShotClassifier
-from zeroshot.errors import InvalidImageError
+from zeroshot.errors import InvalidImageError, ZeroShotError
 from zeroshot.features import Features
 from zeroshot.images.sources import content_key
 from zeroshot.labels import Labels, PlacedCandidates
@@ -120,8 +121,10 @@ class Service:
     def serve(self, classifier: ZeroShotClassifier) -> None:
         """Answer by this classifier from now on; what is begun ends with the old."""
         limits = self.limits
+        own = copy.copy(classifier)  # its arrays and plugins are the same
+        own.set_params(on_error="nan")  # what cannot be read is told of each image
         self._model = _Model(
-            classifier,
+            own,
             Memory(limits.label_lists, limits.label_bytes, lambda one: one.n_bytes),
             Memory(limits.features),
         )
@@ -139,10 +142,8 @@ class Service:
         LabelError, OutOfVocabularyError
             Before any image is read.
         RequestRefusedError
-            If the question is too large or has no image, too many images wait, or it
-            takes too long.
-        ValueError
-            If the classifier cannot do what is asked.
+            If the question is too large or has no image, too many images wait, it takes
+            too long, or the classifier cannot do what is asked.
         """
         model = self._model  # one and the same for all of the answer
         self.limits.check_images(len(question.images))
@@ -241,7 +242,8 @@ def _as_features(
         if isinstance(row, np.ndarray):
             matrix[i] = row
         else:
-            errors[i] = row or "Expected a readable image. Got none."
+            reason = row or "Expected a readable image. Got none."
+            errors[i] = reason.replace(".", f" at position {i}.", 1)
     fingerprint = classifier.backbone_.fingerprint
     return Features(matrix, errors, np.arange(len(rows)), fingerprint)
 
@@ -261,9 +263,14 @@ def _ranked(
         ranked = [each.ranked for each in why]
     else:
         multi_label, adapt = question.multi_label, question.adapt
-        ranked = classifier.rank(
-            points, candidates, k=k, multi_label=multi_label, adapt=adapt
-        )
+        try:
+            ranked = classifier.rank(
+                points, candidates, k=k, multi_label=multi_label, adapt=adapt
+            )
+        except ZeroShotError:
+            raise
+        except ValueError as error:  # not calibrated: it cannot rate labels one by one
+            raise RequestRefusedError(422, str(error)) from error
     return as_results(
         question.names or [f"image {i}" for i in range(len(points))],
         range(len(points)),
