@@ -74,18 +74,15 @@ def wait_until(is_so, seconds=20.0):
         time.sleep(0.005)
 
 
-def predict(address, images, labels=None, **fields):
+def predict(address, images, labels=None, headers=None, **fields):
     """POST images, bytes or (name, bytes), to /predict."""
-    files = [
-        ("files", image if type(image) is tuple else ("x.png", image))
-        for image in images
-    ]
-    data = {
-        name: value
-        for name, value in {"labels": labels, **fields}.items()
-        if value is not None
-    }
-    return requests.post(f"{address}/predict", files=files, data=data, timeout=30)
+    named = [one if type(one) is tuple else ("x.png", one) for one in images]
+    files = [("files", one) for one in named]
+    if labels is not None:
+        fields["labels"] = labels
+    return requests.post(
+        f"{address}/predict", files=files, data=fields, headers=headers, timeout=30
+    )
 
 
 def metric(address, name):

@@ -166,18 +166,17 @@ def _serve(
     else:
         refuse_with_a_model(given)
     classifier = opened()
+    classifier.candidates()
     with options.wrong_usage():  # an auto that the model was not fitted with
-        classifier.candidates()
-    warmed(classifier)
-    app = create_app(
-        classifier,
-        name=name or (model.resolve().name if model is not None else "zeroshot"),
-        limits=limits,
-        api_key=api_key,
-        allow_urls=allow_urls.split(","),
-        cors_origins=[one for one in cors_origins.split(",") if one.strip()],
-        replaced=Replaced(model, opened) if model and not no_reload else None,
-    )
+        app = create_app(
+            warmed(classifier),
+            name=name or (model.resolve().name if model is not None else "zeroshot"),
+            limits=limits,
+            api_key=api_key,
+            allow_urls=allow_urls.split(","),
+            cors_origins=[one for one in cors_origins.split(",") if one.strip()],
+            replaced=Replaced(model, opened) if model and not no_reload else None,
+        )
     if not is_loopback(host) and api_key is None:
         say(
             f"warning: {escaped(host)} lets other machines ask this service, and no "

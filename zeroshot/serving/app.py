@@ -65,7 +65,8 @@ def create_app(
     NotFittedError
         If the classifier is not fitted.
     ValueError
-        If it has no backbone, or ``name`` or ``api_key`` cannot be used.
+        If it has no backbone, a setting is "auto" that it was not fitted with, or
+        ``name`` or ``api_key`` cannot be used.
     """
     check_is_fitted(classifier)
     if classifier.backbone_ is None:
@@ -73,6 +74,7 @@ def create_app(
             "Expected a classifier with a backbone, to read images with. Got one of "
             "features (backbone=None). Fit it with a backbone."
         )
+    _ = classifier.temperature_  # raises where "auto" was set and nothing was fitted
     if not name.strip() or "/" in name:
         raise ValueError(f"Expected a name without '/', for addresses. Got {name!r}.")
     limits, metrics = limits or Limits(), Metrics()

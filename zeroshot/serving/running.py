@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,8 @@ __all__ = ["is_loopback", "run"]
 
 HEAD_SECONDS = 10.0  # for the head of a request; who drips it holds a connection
 ON_THEIR_WAY = 0.3  # seconds in which requests that were sent already are still taken
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM)
+BACKLOG = 2048
 MOST_CONNECTIONS = 1000  # each is an open file, of which systems allow 1024 and more
 
 
@@ -59,7 +62,14 @@ def run(
         timeout_graceful_shutdown=int(seconds) + 1,
         limit_concurrency=MOST_CONNECTIONS,
     )
-    _Server(config, lambda: started(address)).run(sockets=[listening])
+    server = _Server(config, lambda: started(address))
+    # uvicorn sends itself the signal again when all is done: to be stopped is no error.
+    before = {sign: signal.signal(sign, lambda *_: None) for sign in STOPPED_BY}
+    try:
+        server.run(sockets=[listening])
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def is_loopback(host: str) -> bool:
@@ -74,15 +84,12 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
-        listening = socket.socket(family)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except (OSError, OverflowError) as error:
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
         raise ArtifactError(
             f"Expected a free port to serve at. Got {host}:{port}: {error}. Choose "
             f"another one with --port, or --host."
         ) from error
-    return listening
 
 
 class _Server(uvicorn.Server):
