@@ -21,7 +21,7 @@ def test_serve_answers_as_the_model_and_ends_once_all_is_answered(model, red_sta
     key = {"Authorization": "Bearer hidden-key"}
     arguments = (model, "--labels", ",".join(LABELS))
     with process(*arguments, ZEROSHOT_API_KEY="hidden-key") as (server, address, said):
-        assert said == [f"Serving at {address}; for people: {address}/ui\n"]
+        assert said == [f"Serving at {address}; for people: {address}/ui/\n"]
         assert predict(address, [b""]).status_code == 401
         answer = predict(address, [red_star.read_bytes()], top_k=1, headers=key).json()
         expected = load(model).rank([str(red_star)], LABELS, k=1)

@@ -199,12 +199,28 @@ def _loaded(
     return load(model, backbone=backbone, embeddings=embeddings)
 
 
-def serve_app(app: "FastAPI", host: str, port: int, seconds: float) -> None:
-    """Serve an application until it is stopped, and say where."""
+def serve_app(
+    app: "FastAPI",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    seconds: float = 60.0,
+    *,
+    opened: bool = False,
+) -> None:
+    """Serve an application until it is stopped, and say where.
+
+    ``opened``: open the page in a browser.
+    """
+    import threading
+    import webbrowser
+
     from zeroshot.serving.running import run
 
     def tell(address: str) -> None:
-        print_text(f"Serving at {address}; for people: {address}/ui", err=True)
+        page = f"{address}/ui/"
+        print_text(f"Serving at {address}; for people: {page}", err=True)
+        if opened:  # a browser of text would keep us
+            threading.Thread(target=webbrowser.open, args=[page], daemon=True).start()
 
     run(app, host, port, seconds=seconds, started=tell)
 

@@ -16,6 +16,7 @@ from zeroshot.serving.hugging_face import hugging_face_routes
 from zeroshot.serving.limits import Limits
 from zeroshot.serving.metrics import Metrics
 from zeroshot.serving.open_inference import open_inference_routes
+from zeroshot.serving.page import Opening, add_page
 from zeroshot.serving.plain import plain_routes
 from zeroshot.serving.reloading import Replaced
 from zeroshot.serving.service import Service
@@ -32,6 +33,7 @@ def create_app(
     allow_urls: Iterable[str] = (),
     cors_origins: Iterable[str] = (),
     replaced: Replaced | None = None,
+    opening: Opening | None = None,
 ) -> FastAPI:
     """Return an ASGI application that answers by a classifier.
 
@@ -55,6 +57,8 @@ def create_app(
         Origins whose pages may ask, such as ``"https://example.org"``.
     replaced : Replaced or None, default=None
         Where to look for a newer model while the application runs.
+    opening : Opening or None, default=None
+        Labels and pictures that the page at ``/ui`` shows when it is opened.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def create_app(
     app.include_router(hugging_face_routes(service, fetcher))
     app.include_router(open_inference_routes(service, fetcher))
     app.include_router(plain_routes(service, fetcher))
-    app.state.service = service
+    add_page(app, name, opening or Opening())
     app.add_middleware(
         Gate,
         limits=limits,

@@ -128,7 +128,8 @@ def open_inference_routes(service: Service, fetcher: Fetcher) -> APIRouter:
         if all(isinstance(one, bytes) for one in given):
             images = [one for one in given if isinstance(one, bytes)]
         else:
-            images = await images_of(_texts(given) or [], fetcher)
+            async with service.in_time():
+                images = await images_of(_texts(given) or [], fetcher)
         answer = await service.ask(
             Question(images, labels, asked.top_k, asked.adapt, asked.multi_label)
         )

@@ -52,9 +52,10 @@ def plain_routes(service: Service, fetcher: Fetcher) -> APIRouter:
         for file in files or ():
             images.append(await file.read())
             names.append(file.filename or f"image {len(names)}")
-        for url in urls or ():
-            images.append(await fetcher.fetch(url, len(images)))
-            names.append(url)
+        async with service.in_time():
+            for url in urls or ():
+                images.append(await fetcher.fetch(url, len(images)))
+                names.append(url)
         return images, names
 
     @router.post("/predict", responses={200: {"model": Predicted}})

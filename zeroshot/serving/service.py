@@ -147,7 +147,7 @@ class Service:
         """
         model = self._model  # one and the same for all of the answer
         self.limits.check_images(len(question.images))
-        async with self._in_time():
+        async with self.in_time():
             candidates = await self._candidates(model, question.labels)
             features = await self._features(model, question.images)
             results = await self._in(
@@ -157,17 +157,18 @@ class Service:
 
     async def candidates(self, labels: Labels | None) -> PlacedCandidates:
         """Look labels up, or find what was looked up before; errors as of `ask`."""
-        async with self._in_time():
+        async with self.in_time():
             return await self._candidates(self._model, labels)
 
     async def features(self, images: Sequence[bytes]) -> Features:
         """Return the features of images; ``errors`` tells which cannot be read."""
         self.limits.check_images(len(images))
-        async with self._in_time():
+        async with self.in_time():
             return await self._features(self._model, images)
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+    async def in_time(self) -> AsyncIterator[None]:
+        """Raise RequestRefusedError where the block takes longer than a request may."""
         seconds = self.limits.seconds
         try:
             async with asyncio.timeout(seconds):
