@@ -140,7 +140,7 @@ def show_demo(
     for label in [*named, *unseen[:2]]:
         at = np.flatnonzero(labels == label)[-1]
         pictures[f"{label}.png"] = _as_png(images[at])
-    lines = [f"ruby {named[0].split()[1]}: {named[0]}", *named[1:]]
+    lines = [f"my favourite: {named[0]}", *named[1:]]
     opening = Opening("\n".join(lines), pictures)
     serve(create_app(classifier, name="drawn shapes", opening=opening))
 

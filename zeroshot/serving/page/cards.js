@@ -27,7 +27,8 @@ export function newCard(picture, remove) {
   return card;
 }
 
-export function showAnswer(card, result, nearest) {
+// `made`: how the vector of each label was made, by label.
+export function showAnswer(card, result, nearest, made) {
   const heading = card.querySelector("h3");
   const ranked = card.querySelector(".ranked");
   card.classList.remove("is-waiting", "is-rejected");
@@ -44,7 +45,7 @@ export function showAnswer(card, result, nearest) {
   heading.classList.toggle("none", rejected);
   heading.replaceChildren(rejected ? "none of these" : name(result.prediction));
   ranked.replaceChildren(...result.ranked.map(bar));
-  card.querySelector(".why").replaceChildren(...why(result, nearest));
+  card.querySelector(".why").replaceChildren(...why(result, nearest, made));
 }
 
 function bar(answer) {
@@ -59,27 +60,16 @@ function bar(answer) {
   );
 }
 
-function why(result, nearest) {
-  const head = ["label", "score", "known from", "vector"];
-  const rows = result.ranked.map((answer, i) => {
-    const made = result.vectors?.[i];
-    return element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, name(answer.label)),
-      element("td", { class: "number" }, answer.score.toFixed(3)),
-      element("td", {}, BASES[answer.basis] ?? answer.basis),
-      element("td", {}, made ? howMade(made) : ""),
-    );
+function why(result, nearest, made) {
+  const items = result.ranked.map((answer, i) => {
+    const entry = result.vectors?.[i] ?? made.get(answer.label);
+    const known = `known from ${BASES[answer.basis] ?? answer.basis}`;
+    const told = [`score ${answer.score.toFixed(3)}`, known];
+    if (entry) told.push(`vector: ${howMade(entry)}`);
+    const text = element("span", { class: "how" }, ` ${told.join("; ")}`);
+    return element("li", {}, name(answer.label), text);
   });
-  const titles = head.map((text) => element("th", { scope: "col" }, text));
-  const table = element(
-    "table",
-    {},
-    element("thead", {}, element("tr", {}, ...titles)),
-    element("tbody", {}, ...rows),
-  );
-  const parts = [table];
+  const parts = [element("ul", {}, ...items)];
   if (nearest?.length) {
     const near = element("p", { class: "nearest" }, "Nearest known classes: ");
     nearest.forEach((one, i) => {

@@ -14,6 +14,7 @@ const PAUSE = 350; // milliseconds after the last key
 const pictures = []; // { file, address, card, result, nearest }
 let asked = new AbortController();
 let labels = ""; // as the service is given them: those that it knows
+let made = new Map(); // label to how its vector was made
 let pause;
 
 async function start() {
@@ -83,6 +84,7 @@ async function again() {
     const found = await understand(given.labels, signal);
     showUnderstood({ ...found, twice: given.twice }, replace);
     labels = asText(found.known);
+    made = new Map(found.entries.map((entry) => [entry.label, entry]));
     const own = given.labels.size ? "" : await ofModel(signal);
     byId("labels-note").textContent = own;
     tell("");
@@ -139,7 +141,7 @@ async function nameOne(picture, signal) {
     const { name: image } = picture.file;
     picture.result = { image, prediction: null, ranked: [], error: error.message };
   }
-  showAnswer(picture.card, picture.result, picture.nearest);
+  showAnswer(picture.card, picture.result, picture.nearest, made);
   count();
 }
 
@@ -149,7 +151,7 @@ async function nameTogether(some, signal) {
   const { results } = await ask("predict", fields, signal);
   results.forEach((result, i) => {
     some[i].result = result;
-    showAnswer(some[i].card, result, some[i].nearest);
+    showAnswer(some[i].card, result, some[i].nearest, made);
   });
 }
 
