@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 DISTRIBUTION = {
     "PIL": "pillow",
     "ai_edge_litert": "ai-edge-litert",
+    "prometheus_client": "prometheus-client",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "tensorflow_hub": "tensorflow-hub",
@@ -17,11 +18,12 @@ DISTRIBUTION = {
 }
 BROUGHT_ALONG = {
     "click": "typer",
+    "h11": "uvicorn",
     "joblib": "scikit-learn",
     "packaging": "tensorflow",
 }
-# By requests, with our settings; by tensorflow-hub, in versions that we say.
-CALLED_BY_NAME = {"tf-keras", "urllib3"}
+# By tensorflow-hub, in versions that we say; by starlette, for forms.
+CALLED_BY_NAME = {"python-multipart", "tf-keras"}
 
 
 def imported():
