@@ -66,9 +66,12 @@ class Client:
     def __init__(self, address: str) -> None:
         self._place = urlsplit(address)
         self._socket: socket.socket | None = None
+        self._last = 0.0
 
     def ask(self, request: bytes) -> tuple[int, bytes]:
         """Return status and body of the answer."""
+        if time.monotonic() - self._last > 2:  # the service ends idle connections
+            self.close()
         if self._socket is None:
             place = (self._place.hostname, self._place.port)
             self._socket = socket.create_connection(place, timeout=120)
@@ -81,6 +84,7 @@ class Client:
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         while length and len(body) < int(length[1]):
             body += self._more()
+        self._last = time.monotonic()
         if b"connection: close" in head.lower():
             self.close()
         return int(head.split()[1]), body

@@ -3,7 +3,8 @@
 - ```` ```python ```` fences run in order, one namespace and one folder per page. What
   one prints stands in the ```` ```text ```` fence right behind it.
 - ```` ```console ```` fences hold `$ zeroshot ...` commands (or `$ curl ...`, run where
-  there is curl), which run in the same folder, each followed by what it prints (stdout; stderr where it fails).
+  there is curl), which run in the same folder, each followed by what it prints (stdout;
+  stderr where it fails).
 - Output may leave things out with `...`; spacing does not count, and decimals may be
   0.1 off: training on another processor gives slightly other figures.
 - A fence opts out only with ```` ```python skip="a reason" ````.

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
+from requests import certs
 
 from zeroshot.errors import InvalidImageError
 from zeroshot.serving.limits import RequestRefusedError
@@ -108,6 +109,7 @@ class Fetcher:
                 retries=False,
                 server_hostname=host,
                 assert_hostname=host,
+                ca_certs=certs.where(),
             )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         shown = host if port == PORTS[scheme] else f"{host}:{port}"
@@ -121,7 +123,8 @@ class Fetcher:
 
     def _address(self, host: str, port: int, url: str) -> str:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(one[4][0]) for one in found]
+        # IPv4 first: where there is no way for IPv6, names have addresses of it too.
+        addresses = sorted((str(one[4][0]) for one in found), key=lambda a: ":" in a)
         for address in addresses:
             is_listed = {address, f"{address}:{port}"} & self._hosts
             if not (is_listed or ipaddress.ip_address(address).is_global):

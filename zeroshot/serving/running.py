@@ -41,7 +41,7 @@ def run(
     port : int
         0 for any that is free.
     seconds : float
-        For requests that are running when it ends.
+        That a request may take to come, and again for its answer.
     started : callable, optional
         Is told the address once requests are taken.
 
@@ -60,7 +60,7 @@ def run(
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=int(seconds) + 1,
+        timeout_graceful_shutdown=int(3 * seconds) + 1,  # to come, labels, the answer
         limit_concurrency=MOST_CONNECTIONS,
     )
     server = _Server(config, lambda: started(address))
