@@ -408,7 +408,8 @@ def hostile(model: Path, photographs: list[bytes], seconds: float) -> list[str]:
         f"of 5xx: {', '.join(server_errors) or 'none'}; schemathesis found "
         f"{found}.",
         f"An honest client: {len(waits)} requests, {wrong} of them not answered; the "
-        f"median is {during:.0f} ms, {during / usual:.2f} times the usual {usual:.0f} ms.",
+        f"median is {during:.0f} ms, {during / usual:.2f} times the usual one of "
+        f"{usual:.0f} ms.",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,23 @@ SOURCES = options.argument(
     "file that 'zeroshot embed' wrote; before them a folder that 'zeroshot fit' wrote, "
     "if there is one.",
     metavar="[MODEL] IMAGES",
+)
+
+
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    label_studio = "label-studio"
+
+
+FORMAT = typer.Option(
+    "--format",
+    "-f",
+    help="A table for people; json or csv for programs; label-studio: tasks with "
+    "predictions, to be imported there.",
 )
 LABELS = options.option(
     "--labels -l LABELS",
@@ -80,7 +98,7 @@ def _predict(
     reject: Annotated[str | None, options.REJECT] = None,
     multi_label: Annotated[bool, MULTI_LABEL] = False,
     explain: Annotated[bool, EXPLAIN] = False,
-    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    output: Annotated[Format, FORMAT] = Format.table,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     projection: Annotated[str, PROJECTION] = "devise",
@@ -138,16 +156,34 @@ def _predict(
 
     positions, unknown = points.positions.tolist(), classifier.unknown_label
     results = as_results(names, positions, points.errors, ranked, unknown, why)
-    if explain and output is options.Format.table:
+    if explain and output is Format.table:
         for result, each in zip(results, why, strict=True):
             print_text(f"{escaped(result['image'])}: {each}")
-    elif output is options.Format.table:
+    elif output is Format.table:
         _print_table(results)
-    elif output is options.Format.csv:
+    elif output is Format.label_studio:
+        print_json(_label_studio_tasks(results, ranked, sources[0]))
+    elif output is Format.csv:
         print_csv(COLUMNS, (row for result in results for row in _csv_rows(result)))
     else:
         print_json(results)
     options.exit_on_errors(len(points.errors), fail_on_error)
+
+
+def _label_studio_tasks(
+    results: list[dict[str, Any]],
+    ranked: "Sequence[Sequence[RankedLabel]]",
+    model: str,
+) -> list[dict[str, Any]]:
+    from zeroshot.scoring.answers import as_pre_annotation
+
+    return [
+        {
+            "data": {"image": result["image"]},
+            "predictions": [as_pre_annotation(best[0] if best else None, model)],
+        }
+        for result, best in zip(results, ranked, strict=True)
+    ]
 
 
 def opened_classifier(

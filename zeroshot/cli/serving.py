@@ -69,6 +69,13 @@ NO_RELOAD = options.option(
 )
 
 
+LEARN = options.option(
+    "--learn",
+    "Learn from each annotation that Label Studio sends (its ML backend is at "
+    "/label-studio). Not saved: for that, 'zeroshot fit --add'.",
+)
+
+
 def _limit(name: str, told: str, least: float = 1) -> Any:
     return typer.Option(name, min=least, help=told)
 
@@ -97,6 +104,7 @@ def _serve(
     allow_urls: Annotated[str, ALLOW_URLS] = "",
     cors_origins: Annotated[str, CORS_ORIGINS] = "",
     no_reload: Annotated[bool, NO_RELOAD] = False,
+    learn: Annotated[bool, LEARN] = False,
     max_body: Annotated[int, MAX_BODY] = 20,
     max_images: Annotated[int, MAX_IMAGES] = 64,
     max_pixels: Annotated[int | None, MAX_PIXELS] = None,
@@ -176,6 +184,7 @@ def _serve(
             allow_urls=allow_urls.split(","),
             cors_origins=[one for one in cors_origins.split(",") if one.strip()],
             replaced=Replaced(model, opened) if model and not no_reload else None,
+            learn=learn,
         )
     if not is_loopback(host) and api_key is None:
         say(

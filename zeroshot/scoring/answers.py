@@ -9,7 +9,7 @@ from zeroshot.escaping import escaped
 if TYPE_CHECKING:
     from zeroshot.labels.report import LabelEntry
 
-__all__ = ["Explanation", "RankedLabel", "as_results"]
+__all__ = ["Explanation", "RankedLabel", "as_pre_annotation", "as_results"]
 
 
 # What `RankedLabel.basis` means, for people.
@@ -161,6 +161,43 @@ def as_results(
     for result, each in zip(results, why, strict=False):
         result |= each.to_dict()
     return results
+
+
+def as_pre_annotation(
+    best: RankedLabel | None,
+    model: str,
+    from_name: str = "choice",
+    to_name: str = "image",
+    shown: Mapping[Any, str] | None = None,
+) -> dict[str, Any]:
+    """Return an answer as Label Studio takes predictions.
+
+    Parameters
+    ----------
+    best : RankedLabel or None
+        None, and one that was rejected, is a prediction without a result.
+    model : str
+        Its version, in the words of Label Studio.
+    from_name, to_name : str
+        Names of the tags ``<Choices>`` and ``<Image>``.
+    shown : mapping, optional
+        Names that Label Studio has for labels, where they are others.
+
+    Returns
+    -------
+    prediction : dict
+    """
+    if best is None or best.rejected:
+        return {"model_version": model, "score": 0.0, "result": []}
+    choice = str((shown or {}).get(best.label, best.label))
+    result = {
+        "from_name": from_name,
+        "to_name": to_name,
+        "type": "choices",
+        "score": best.probability,
+        "value": {"choices": [choice]},
+    }
+    return {"model_version": model, "score": best.probability, "result": [result]}
 
 
 def _made(entry: "LabelEntry | None") -> str:

@@ -13,6 +13,7 @@ from zeroshot.serving.answering import add_error_handlers
 from zeroshot.serving.fetching import Fetcher
 from zeroshot.serving.gate import Gate
 from zeroshot.serving.hugging_face import hugging_face_routes
+from zeroshot.serving.label_studio import label_studio_routes
 from zeroshot.serving.limits import Limits
 from zeroshot.serving.metrics import Metrics
 from zeroshot.serving.open_inference import open_inference_routes
@@ -34,6 +35,7 @@ def create_app(
     cors_origins: Iterable[str] = (),
     replaced: Replaced | None = None,
     opening: Opening | None = None,
+    learn: bool = False,
 ) -> FastAPI:
     """Return an ASGI application that answers by a classifier.
 
@@ -59,6 +61,9 @@ def create_app(
         Where to look for a newer model while the application runs.
     opening : Opening or None, default=None
         Labels and pictures that the page at ``/ui`` shows when it is opened.
+    learn : bool, default=False
+        Whether annotations that Label Studio sends are learnt from. What is learnt is
+        not saved.
 
     Returns
     -------
@@ -107,6 +112,7 @@ def create_app(
     app.include_router(hugging_face_routes(service, fetcher))
     app.include_router(open_inference_routes(service, fetcher))
     app.include_router(plain_routes(service, fetcher))
+    app.include_router(label_studio_routes(service, fetcher, learn=learn))
     add_page(app, name, opening or Opening())
     app.add_middleware(
         Gate,

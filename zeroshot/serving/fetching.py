@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from requests import certs
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from zeroshot.errors import InvalidImageError
 from zeroshot.serving.limits import RequestRefusedError
@@ -49,9 +49,10 @@ class Fetcher:
         self._most_bytes = most_bytes
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="zeroshot-fetching")
 
-    async def fetch(self, url: str, index: int = 0) -> bytes:
+    async def fetch(self, url: str, index: int = 0, token: str = "") -> bytes:
         """Return the image at an address.
 
+        ``token``: for this host alone, as ``Authorization: Token ...``.
         Raises RequestRefusedError if nothing may be fetched from there,
         InvalidImageError if nothing comes.
         """
@@ -62,13 +63,14 @@ class Fetcher:
                 "service fetches none. Send the image itself.",
             )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._fetched, url, index)
+        return await loop.run_in_executor(self._pool, self._fetched, url, index, token)
 
-    def _fetched(self, url: str, index: int) -> bytes:
+    def _fetched(self, url: str, index: int, token: str) -> bytes:
+        origin = urlsplit(url)[:2]
         until = time.monotonic() + SECONDS
         for _ in range(1 + MOST_REDIRECTS):
             try:
-                answer = self._asked(url)
+                answer = self._asked(url, token if urlsplit(url)[:2] == origin else "")
                 try:
                     place = answer.get_redirect_location()
                     if not place:
@@ -88,7 +90,7 @@ class Fetcher:
             index,
         )
 
-    def _asked(self, url: str) -> urllib3.BaseHTTPResponse:
+    def _asked(self, url: str, token: str) -> urllib3.BaseHTTPResponse:
         """Ask the one address that was looked at."""
         parts = urlsplit(url)
         scheme, host = parts.scheme, (parts.hostname or "").lower()
@@ -109,14 +111,17 @@ class Fetcher:
                 retries=False,
                 server_hostname=host,
                 assert_hostname=host,
-                ca_certs=certs.where(),
+                ca_certs=DEFAULT_CA_BUNDLE_PATH,
             )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         shown = host if port == PORTS[scheme] else f"{host}:{port}"
+        headers = {"Host": shown, "Accept": "image/*", "Accept-Encoding": "identity"}
+        if token:
+            headers["Authorization"] = f"Token {token}"
         return pool.urlopen(
             "GET",
             path,
-            headers={"Host": shown, "Accept": "image/*", "Accept-Encoding": "identity"},
+            headers=headers,
             redirect=False,
             preload_content=False,
         )

@@ -116,6 +116,7 @@ class Service:
         self.batcher = Batcher(limits, metrics)
         self._lookers = ThreadPoolExecutor(THREADS, "zeroshot-labels")
         self._rankers = ThreadPoolExecutor(THREADS, "zeroshot-answers")
+        self._learning = asyncio.Lock()
         self.serve(classifier)
 
     def serve(self, classifier: ZeroShotClassifier) -> None:
@@ -165,6 +166,20 @@ class Service:
         self.limits.check_images(len(images))
         async with self.in_time():
             return await self._features(self._model, images)
+
+    async def learn(self, image: bytes, label: str) -> None:
+        """Answer by a classifier that has learnt one more image, from now on.
+
+        Raises what `ZeroShotClassifier.partial_fit` does.
+        """
+
+        def learnt() -> ZeroShotClassifier:
+            own = copy.copy(self.classifier)
+            own.set_params(on_error="raise")
+            return own.partial_fit([image], [label])
+
+        async with self._learning:  # one after the other: none is forgotten
+            self.serve(await self._in(self._lookers, learnt))
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
