@@ -22,6 +22,8 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +35,8 @@ from zeroshot import ZeroShotClassifier, extract_features, load
 PAGE = RESULTS / "serving.md"
 MEASURED = "## Measured"
 N_CLIENTS = 16
+N_SLOW, N_CUT = 50, 2
+N_ATTACKERS = N_SLOW + N_CUT + 10
 LABELS = ["okapi", "zebra", "horse", "panda", "airplane", "face", "piano", "lamp"]
 BOUNDARY = "----zeroshot"
 SCHEMATHESIS = shutil.which("schemathesis") or "schemathesis"
@@ -306,11 +310,61 @@ def hostile_requests(photograph: bytes) -> dict[str, bytes]:
     }
 
 
+def attacked(
+    address: str, requests: dict[str, bytes], good: bytes, seconds: float
+) -> Counter[str]:
+    """Send what is hostile, and good requests cut or too slow; count the answers."""
+    statuses: Counter[str] = Counter()
+    place = (urlsplit(address).hostname, urlsplit(address).port)
+    until = time.monotonic() + seconds
+
+    def send(name: str, request: bytes) -> None:
+        while time.monotonic() < until:
+            client = Client(address)
+            try:
+                statuses[f"{client.ask(request)[0]} {name}"] += 1
+            except OSError:
+                statuses[f"closed {name}"] += 1
+            client.close()
+            time.sleep(0.2)
+
+    def drip() -> None:
+        while time.monotonic() < until:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(place, timeout=5) as connection,
+            ):
+                for byte in good[:200]:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.5)
+                    if time.monotonic() > until:
+                        break
+            statuses["slow"] += 1
+
+    def cut() -> None:
+        while time.monotonic() < until:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(place, timeout=5) as connection,
+            ):
+                connection.sendall(good[: len(good) // 2])
+            statuses["cut"] += 1
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=send, args=one) for one in requests.items()]
+    threads += [threading.Thread(target=drip) for _ in range(N_SLOW)]
+    threads += [threading.Thread(target=cut) for _ in range(N_CUT)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses
+
+
 def hostile(model: Path, photographs: list[bytes], seconds: float) -> list[str]:
     """Attack for so long; return what was seen."""
-    statuses: Counter[str] = Counter()
-    is_over = threading.Event()
-    with serving(model) as server:
+    attackers = ProcessPoolExecutor(1, get_context("spawn"))
+    with attackers, serving(model) as server:
         honest = Client(server.address)
         ask = [predict_request([image]) for image in photographs[:50]]
         for request in ask:
@@ -318,52 +372,8 @@ def hostile(model: Path, photographs: list[bytes], seconds: float) -> list[str]:
         new = [predict_request([image]) for image in photographs[50:]]
         usual = median_ms(lambda i: honest.ask(new[i]), 100)
 
-        def attack(name: str, request: bytes) -> None:
-            while not is_over.is_set():
-                client = Client(server.address)
-                try:
-                    statuses[f"{client.ask(request)[0]} {name}"] += 1
-                except OSError:
-                    statuses[f"closed {name}"] += 1
-                client.close()
-                is_over.wait(0.2)
-
-        def drip() -> None:
-            place = urlsplit(server.address)
-            while not is_over.is_set():
-                with (
-                    contextlib.suppress(OSError),
-                    socket.create_connection(
-                        (place.hostname, place.port), timeout=5
-                    ) as connection,
-                ):
-                    for byte in new[0][:200]:
-                        connection.sendall(bytes([byte]))
-                        if is_over.wait(0.5):
-                            break
-                    statuses["cut: slow client"] += 1
-
-        def cut() -> None:
-            place = urlsplit(server.address)
-            while not is_over.is_set():
-                with (
-                    contextlib.suppress(OSError),
-                    socket.create_connection(
-                        (place.hostname, place.port), timeout=5
-                    ) as connection,
-                ):
-                    connection.sendall(new[1][: len(new[1]) // 2])
-                statuses["cut: cut body"] += 1
-                is_over.wait(0.05)
-
-        attackers = [
-            threading.Thread(target=attack, args=one)
-            for one in hostile_requests(photographs[0]).items()
-        ]
-        attackers += [threading.Thread(target=drip) for _ in range(50)]
-        attackers += [threading.Thread(target=cut) for _ in range(2)]
-        for attacker in attackers:
-            attacker.start()
+        attack = (server.address, hostile_requests(photographs[0]), new[0], seconds)
+        others = attackers.submit(attacked, *attack)
         fuzz = subprocess.Popen(
             [
                 *(SCHEMATHESIS, "run", f"{server.address}/openapi.json"),
@@ -383,15 +393,13 @@ def hostile(model: Path, photographs: list[bytes], seconds: float) -> list[str]:
             waits.append(time.perf_counter() - began)
             wrong += status != 200
             time.sleep(0.05)
-        is_over.set()
         fuzz.send_signal(signal.SIGINT)
         try:
             fuzzed = fuzz.communicate(timeout=30)[0]
         except subprocess.TimeoutExpired:
             fuzz.kill()
             fuzzed = fuzz.communicate()[0]
-        for attacker in attackers:
-            attacker.join()
+        statuses = others.result()
         alive = server.process.poll() is None
         during = 1e3 * float(np.median(waits))
         server_errors = [name for name in statuses if name.startswith("5")]
@@ -402,7 +410,7 @@ def hostile(model: Path, photographs: list[bytes], seconds: float) -> list[str]:
     for name, n in statuses.items():
         told[name.split()[0]] += n
     return [
-        f"Attacked for {seconds:.0f} s by {len(attackers)} clients and schemathesis; "
+        f"Attacked for {seconds:.0f} s by {N_ATTACKERS} clients and schemathesis; "
         f"the process {lives}.",
         f"Answers: {', '.join(f'{n:,} x {name}' for name, n in sorted(told.items()))}; "
         f"of 5xx: {', '.join(server_errors) or 'none'}; schemathesis found "

@@ -103,7 +103,12 @@ class Limits:
             )
 
     def check_images(self, n: int) -> None:
-        """Refuse a request of no image, or of too many."""
+        """Refuse a request of no image, or of too many.
+
+        Parameters
+        ----------
+        n : int
+        """
         if n == 0:
             raise RequestRefusedError(
                 422, "Expected at least one image. Got none. Send one."
@@ -116,7 +121,13 @@ class Limits:
             )
 
     def check_labels(self, labels: Mapping[Any, Sequence[str]] | Sequence[str]) -> None:
-        """Refuse labels that are too many or too long."""
+        """Refuse labels that are too many or too long.
+
+        Parameters
+        ----------
+        labels : mapping or sequence
+            As for `ZeroShotClassifier.predict`.
+        """
         aliases = labels.values() if isinstance(labels, Mapping) else ()
         n = len(labels) + sum(map(len, aliases))
         if n > self.labels:

@@ -5,7 +5,9 @@ import ipaddress
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -18,7 +20,9 @@ from zeroshot.errors import ArtifactError
 __all__ = ["is_loopback", "run"]
 
 HEAD_SECONDS = 10.0  # for the head of a request; who drips it holds a connection
-ON_THEIR_WAY = 0.3  # seconds in which requests that were sent already are still taken
+# Seconds in which requests that were sent already are still taken; the longer time
+# where somebody has connected and not asked yet.
+ON_THEIR_WAY, LONGEST_ON_THEIR_WAY = 0.3, 2.0
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 2048
 MOST_CONNECTIONS = 1000  # each is an open file, of which systems allow 1024 and more
@@ -121,11 +125,37 @@ class _Server(uvicorn.Server):
             self._tell()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await self._accept_the_last(sockets or [])
+        until = time.monotonic() + LONGEST_ON_THEIR_WAY
+        await asyncio.sleep(ON_THEIR_WAY)
+        while time.monotonic() < until and any(
+            getattr(one, "cycle", None) is None for one in self.server_state.connections
+        ):
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+    async def _accept_the_last(self, sockets: list[socket.socket]) -> None:
+        """Take what connected already, and close; the system would cut these off."""
+        loop = asyncio.get_running_loop()
+        last = []
+        for listening in sockets:
+            loop.remove_reader(listening)
+            with suppress(BlockingIOError):
+                while True:
+                    last.append(listening.accept()[0])
         for server in self.servers:
             server.close()
-        self.server_state.default_headers.append((b"connection", b"close"))
-        await asyncio.sleep(ON_THEIR_WAY)
-        await super().shutdown(sockets)
+        for connection in last:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _PatientProtocol(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
 
 
 class _PatientProtocol(H11Protocol):
