@@ -477,6 +477,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--attack", type=float, default=60.0, metavar="SECONDS")
     options = parser.parse_args()
+    busy = os.getloadavg()[0]
     data = Path(os.environ["ZEROSHOT_DATA"])
     os.environ.setdefault("KERAS_HOME", str(data / "keras"))
     files = sorted((data / "images" / "caltech-classes").rglob("*.jpg"))
@@ -507,7 +508,7 @@ def main() -> None:
     text = "\n\n".join(
         [
             f"{len(photographs)} photographs, mobilenet-v2; clients and service share "
-            f"{os.cpu_count()} cores.",
+            f"{os.cpu_count()} cores, whose load before was {busy:.1f}.",
             table,
             kept,
             "\n".join(f"- {line}" for line in lines),

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
@@ -122,6 +123,23 @@ def test_serve_head_that_does_not_come_ends_the_connection(model):
             began = time.monotonic()
             assert connection.recv(100) == b""
             assert time.monotonic() - began < 15
+
+
+@pytest.mark.slow
+def test_serve_asked_for_all_that_its_description_allows_never_fails(model):
+    with process(model) as (server, address, _):
+        done = subprocess.run(
+            [
+                *(Path(sys.executable).with_name("schemathesis"), "run"),
+                *(f"{address}/openapi.json", "--checks=not_a_server_error"),
+                *("--max-examples=50", "--no-color"),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        assert "Tested: 19" in done.stdout
+        assert server.poll() is None
 
 
 @pytest.mark.parametrize(

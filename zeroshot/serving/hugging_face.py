@@ -4,7 +4,9 @@
 any other endpoint.
 """
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from zeroshot.errors import LabelError
@@ -21,6 +23,7 @@ __all__ = ["hugging_face_routes"]
 def hugging_face_routes(service: Service, fetcher: Fetcher) -> APIRouter:
     """Return the routes."""
     router = APIRouter(responses=ERRORS)
+    Name = Annotated[str, Path(examples=[service.name])]
 
     async def answered(task: Task) -> Response:
         labels = task.parameters.candidate_labels
@@ -45,7 +48,7 @@ def hugging_face_routes(service: Service, fetcher: Fetcher) -> APIRouter:
         return await answered(task)
 
     @router.post("/models/{name}", responses={200: {"model": list[Score]}})
-    async def classify_by(name: str, task: Task) -> Response:
+    async def classify_by(name: Name, task: Task) -> Response:
         """Rate labels for an image, by the model of this name."""
         if name != service.name:
             raise RequestRefusedError(

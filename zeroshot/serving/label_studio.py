@@ -145,19 +145,15 @@ def label_studio_routes(
         config = _Config.of(asked.label_config)
         labels = [*config.shown]
         await service.candidates(labels)
-        service.limits.check_images(len(asked.tasks))
-        images: dict[int, bytes] = {}
-        for i, task in enumerate(asked.tasks):
+        best: dict[int, RankedLabel] = {}
+        for i, task in enumerate(asked.tasks):  # how many come is not ours to choose
             try:
-                images[i] = await pictures.of(task, config.field, i)
+                image = await pictures.of(task, config.field, i)
             except (InvalidImageError, RequestRefusedError):
                 continue  # the task stays without
-        best: dict[int, RankedLabel] = {}
-        if images:
-            answer = await service.ask(Question([*images.values()], labels, top_k=1))
-            for i, result in zip(images, answer.results, strict=True):
-                if result["ranked"]:
-                    best[i] = RankedLabel(**result["ranked"][0])
+            answer = await service.ask(Question([image], labels, top_k=1))
+            if ranked := answer.results[0]["ranked"]:
+                best[i] = RankedLabel(**ranked[0])
         names = (service.name, config.from_name, config.to_name, config.shown)
         found = [
             as_pre_annotation(best.get(i), *names) for i in range(len(asked.tasks))

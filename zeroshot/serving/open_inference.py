@@ -10,10 +10,10 @@ itself.
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from zeroshot import __version__
@@ -71,6 +71,7 @@ BODY = {"required": True, "content": {"application/json": {"schema": REQUEST}}}
 def open_inference_routes(service: Service, fetcher: Fetcher) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/v2", responses=ERRORS)
+    Name = Annotated[str, Path(examples=[service.name])]
 
     def check_name(name: str) -> None:
         if name != service.name:
@@ -95,7 +96,7 @@ def open_inference_routes(service: Service, fetcher: Fetcher) -> APIRouter:
         return {"ready": True}
 
     @router.get("/models/{name}")
-    async def model(name: str) -> dict[str, Any]:
+    async def model(name: Name) -> dict[str, Any]:
         """Tell what tensors the model takes and gives."""
         check_name(name)
         return {
@@ -110,13 +111,13 @@ def open_inference_routes(service: Service, fetcher: Fetcher) -> APIRouter:
         }
 
     @router.get("/models/{name}/ready")
-    async def model_ready(name: str) -> dict[str, Any]:
+    async def model_ready(name: Name) -> dict[str, Any]:
         """Tell that the model is loaded."""
         check_name(name)
         return {"name": service.name, "ready": True}
 
     @router.post("/models/{name}/infer", openapi_extra={"requestBody": BODY})
-    async def infer(name: str, request: Request) -> Response:
+    async def infer(name: Name, request: Request) -> Response:
         """Name images, each with the best of some labels."""
         check_name(name)
         body = await request.body()

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, UploadFile
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from zeroshot.labels import PlacedCandidates
 from zeroshot.serving.answering import JSON
@@ -127,7 +127,7 @@ def plain_routes(service: Service, fetcher: Fetcher) -> APIRouter:
         """Tell that the model is loaded."""
         return {"status": "ready", "model": service.name}
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return counters in the text form of Prometheus."""
         return Response(service.metrics.text(), media_type=PROMETHEUS)
