@@ -10,12 +10,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from cli_runs import in_shell, run, succeed
 from service_runs import LABELS, metric, noise, predict, process, wait_until
 
-from zeroshot import load
+from zeroshot import ZeroShotClassifier, load
 
 
 def test_serve_answers_as_the_model_and_ends_once_all_is_answered(model, red_star):
@@ -155,6 +156,14 @@ def test_serve_that_cannot_start_says_why(model, arguments, told):
     result = run("serve", *arguments)
     assert result.exit_code == 1
     assert told in result.stderr
+
+
+def test_serve_of_a_model_that_reads_no_images_is_wrong_usage(tmp_path):
+    X = np.random.default_rng(0).normal(size=(4, 8))
+    ZeroShotClassifier(None, "random").fit(X, ["a", "b"] * 2).save(tmp_path / "model")
+    result = run("serve", tmp_path / "model")
+    assert result.exit_code == 2
+    assert "backbone" in result.stderr
 
 
 def test_serve_at_a_port_that_is_taken_says_so(model):

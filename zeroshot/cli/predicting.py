@@ -162,7 +162,8 @@ def _predict(
     elif output is Format.table:
         _print_table(results)
     elif output is Format.label_studio:
-        print_json(_label_studio_tasks(results, ranked, sources[0]))
+        model = sources[0] if len(sources) > len(images_given) else "zeroshot"
+        print_json(_label_studio_tasks(results, ranked, model))
     elif output is Format.csv:
         print_csv(COLUMNS, (row for result in results for row in _csv_rows(result)))
     else:

@@ -174,10 +174,9 @@ def _serve(
     else:
         refuse_with_a_model(given)
     classifier = opened()
-    classifier.candidates()
     with options.wrong_usage():  # an auto that the model was not fitted with
         app = create_app(
-            warmed(classifier),
+            classifier,
             name=name or (model.resolve().name if model is not None else "zeroshot"),
             limits=limits,
             api_key=api_key,
@@ -186,6 +185,8 @@ def _serve(
             replaced=Replaced(model, opened) if model and not no_reload else None,
             learn=learn,
         )
+    classifier.candidates()
+    warmed(classifier)
     if not is_loopback(host) and api_key is None:
         say(
             f"warning: {escaped(host)} lets other machines ask this service, and no "
