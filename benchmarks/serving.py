@@ -172,7 +172,11 @@ def by_clients(address: str, requests: Sequence[bytes], n: int = N_CLIENTS) -> f
             if request is None:
                 client.close()
                 return
-            status, body = client.ask(request)
+            try:
+                status, body = client.ask(request)
+            except OSError as error:
+                status, body = 0, repr(error).encode()
+                client.close()
             if status != 200:
                 wrong.append((status, body))
 
