@@ -66,11 +66,12 @@ class Fetcher:
         return await loop.run_in_executor(self._pool, self._fetched, url, index, token)
 
     def _fetched(self, url: str, index: int, token: str) -> bytes:
-        origin = urlsplit(url)[:2]
+        first = url
         until = time.monotonic() + SECONDS
         for _ in range(1 + MOST_REDIRECTS):
             try:
-                answer = self._asked(url, token if urlsplit(url)[:2] == origin else "")
+                is_own = urlsplit(url)[:2] == urlsplit(first)[:2]
+                answer = self._asked(url, token if is_own else "")
                 try:
                     place = answer.get_redirect_location()
                     if not place:
