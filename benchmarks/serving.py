@@ -387,6 +387,7 @@ def hostile(model: Path, photographs: list[bytes], seconds: float) -> list[str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            cwd=model.parent,  # it writes a folder
         )
         until, waits, wrong = time.monotonic() + seconds, [], 0
         numbers = iter(range(10**9))

@@ -127,7 +127,7 @@ def test_serve_head_that_does_not_come_ends_the_connection(model):
 
 
 @pytest.mark.slow
-def test_serve_asked_for_all_that_its_description_allows_never_fails(model):
+def test_serve_asked_for_all_that_its_description_allows_never_fails(model, tmp_path):
     with process(model) as (server, address, _):
         done = subprocess.run(
             [
@@ -137,6 +137,7 @@ def test_serve_asked_for_all_that_its_description_allows_never_fails(model):
             ],
             capture_output=True,
             text=True,
+            cwd=tmp_path,  # it writes a folder
         )
         assert done.returncode == 0, done.stdout
         assert "Tested: 19" in done.stdout
