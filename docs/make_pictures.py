@@ -1,22 +1,29 @@
-"""Make the pictures of docs/gallery.md, and look at the report in a browser.
+"""Make the pictures of docs/, and look at the report and the page in a browser.
 
     ZEROSHOT_DATA=... python docs/make_pictures.py
 
 Needs Chromium.
 """
 
+import io
 import os
 import subprocess
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import skimage.data
+import uvicorn
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from zeroshot import ZeroShotClassifier, evaluate, make_shapes
 from zeroshot.cli.demo import run_demo
 from zeroshot.datasets import shape_attributes
 from zeroshot.embeddings import Attributes
+from zeroshot.serving import create_app
+from zeroshot.serving.page import Opening
 from zeroshot.sorting import sort_images
 
 IMAGES = Path(__file__).parent / "images"
@@ -49,6 +56,8 @@ def main() -> None:
             place = number % 3 * width, number // 3 * height
             together.paste(sheet.crop((0, 0, width, height)), place)
         together.save(IMAGES / "sorted.jpg", quality=80)
+        show_page(classifier.set_params(reject=-0.08), photographs, folder / "page.png")
+        shrink(folder / "page.png", IMAGES / "page.png")
         images, labels = make_shapes(6, random_state=0)
         report = evaluate(
             images,
@@ -66,6 +75,35 @@ def shrink(picture: Path, target: Path) -> None:
     """Save a picture with few colours."""
     with Image.open(picture) as image:
         image.convert("RGB").quantize(COLORS).save(target, optimize=True)
+
+
+def show_page(classifier: ZeroShotClassifier, photographs: Path, picture: Path) -> None:
+    """Serve a classifier, and take a picture of its page with some photographs."""
+    pictures = {}
+    for file in sorted(photographs.iterdir()):
+        content = io.BytesIO()
+        Image.open(file).convert("RGB").resize((360, 360)).save(content, "PNG")
+        pictures[file.name] = content.getvalue()
+    labels = "\n".join([LABELS[0], *LABELS[2:-1], "my uncle: photographer"])
+    app = create_app(classifier, opening=Opening(labels, pictures))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.1)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--headless", "--no-sandbox"]
+        )
+        shown = browser.new_page(viewport={"width": 1240, "height": 830})
+        shown.goto(f"http://127.0.0.1:{port}/ui/")
+        shown.locator(".card:last-child .ranked li").first.wait_for()
+        shown.wait_for_timeout(2000)
+        shown.screenshot(path=picture)
+        browser.close()
+    server.should_exit = True
+    thread.join()
 
 
 def screenshot(page: Path, picture: Path) -> None:

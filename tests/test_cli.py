@@ -238,8 +238,8 @@ def test_help_shows_at_most_ten_options_first(command):
     assert len(named) >= 4
 
 
-def test_help_shows_the_five_commands_that_most_people_need_first():
+def test_help_shows_the_six_commands_that_most_people_need_first():
     text = succeed("--help").stdout
     first = text.partition("What most people need")[2].partition("╰")[0]
     names = re.findall(r"^│ (\w+)", first, flags=re.MULTILINE)
-    assert names == ["demo", "fit", "predict", "sort", "evaluate"]
+    assert names == ["demo", "fit", "predict", "sort", "serve", "evaluate"]

@@ -13,6 +13,7 @@ DISTRIBUTION = {
     "huggingface_hub": "huggingface-hub",
     "open_clip": "open-clip-torch",
     "mlflow": "mlflow-skinny",
+    "prometheus_client": "prometheus-client",
     "skimage": "scikit-image",
     "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
@@ -21,12 +22,13 @@ DISTRIBUTION = {
 }
 BROUGHT_ALONG = {
     "click": "typer",
+    "h11": "uvicorn",
     "joblib": "scikit-learn",
     "packaging": "tensorflow",
     "transformers": "sentence-transformers",
 }
-# By requests, with our settings; by tensorflow-hub, in versions that we say.
-CALLED_BY_NAME = {"tf-keras", "urllib3"}
+# By tensorflow-hub, in versions that we say; by starlette, for forms.
+CALLED_BY_NAME = {"python-multipart", "tf-keras"}
 
 
 def imported():

@@ -2,8 +2,9 @@
 
 - ```` ```python ```` fences run in order, one namespace and one folder per page. What
   one prints stands in the ```` ```text ```` fence right behind it.
-- ```` ```console ```` fences hold `$ zeroshot ...` commands, which run in the same
-  folder, each followed by what it prints (stdout; stderr where it fails).
+- ```` ```console ```` fences hold `$ zeroshot ...` commands (or `$ curl ...`, run where
+  there is curl), which run in the same folder, each followed by what it prints (stdout;
+  stderr where it fails).
 - Output may leave things out with `...`; spacing does not count, and decimals may be
   0.1 off: training on another processor gives slightly other figures.
 - A fence opts out only with ```` ```python skip="a reason" ````.
@@ -16,6 +17,7 @@ import importlib.util
 import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -114,8 +116,18 @@ def run_console(content: str, where: str) -> None:
     for command in commands:
         line, _, expected = re.sub(r"\\\n\s*", "", command).partition("\n")
         program, *arguments = shlex.split(line)
-        if program != "zeroshot":
+        if program not in ("zeroshot", "curl"):
             raise WrongPage(f"{where}: expected '$ zeroshot ...', got '$ {line}'")
+        if program == "curl":
+            if shutil.which("curl") is None:
+                continue
+            asked = subprocess.run(
+                ["curl", *arguments], capture_output=True, encoding="utf-8"
+            )
+            if asked.returncode != 0:
+                raise WrongPage(f"{where}: '{line}' failed: {asked.stderr}")
+            compare(expected, asked.stdout, where)
+            continue
         done = run(*arguments, env={"NO_COLOR": "1"})
         if done.exit_code != 0 and not expected.startswith("error: "):
             raise WrongPage(f"{where}: '{line}' failed: {done.stderr}")

@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -31,17 +32,25 @@ from zeroshot.errors import (
 from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.features.block import check_on_error
-from zeroshot.labels import Candidates, CandidateSet, Templates, with_templates
+from zeroshot.labels import (
+    Candidates,
+    CandidateSet,
+    PlacedCandidates,
+    Templates,
+    with_templates,
+)
 from zeroshot.per_process import LOADING
 from zeroshot.projections.base import Projection
 from zeroshot.projections.identity import Identity
 from zeroshot.saving import Fitted
 from zeroshot.scoring import FrozenLabels, Scores, ScoreSettings
+from zeroshot.scoring.ranking import COLUMNS
 from zeroshot.storage.addresses import hide_secrets
 from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
 
 __all__ = ["Embeddings", "FittedEstimator", "check_count"]
 
+_FITTED = {field.name for field in fields(Fitted)}
 UNLEARNT = ("auto", "identity")  # projections that a joint model needs no images for
 
 Embeddings: TypeAlias = str | Path | TextEmbeddings
@@ -179,6 +188,14 @@ class FittedEstimator(
         )
         return needs_no_fit and registry.may_be_joint(self.backbone, self.embeddings)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what a joint model knows before any fit, such as ``backbone_``."""
+        if name.endswith("_") and name[:-1] in _FITTED:
+            unfitted = self._unfitted()
+            if unfitted is not None:
+                return getattr(unfitted, name[:-1])
+        raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: not the model that was opened before a fit."""
         state: dict[str, Any] = super().__getstate__()
@@ -218,6 +235,40 @@ class FittedEstimator(
         )
         projected = self._read(visual, fitted.projection.transform)
         return ImagePoints(**vars(projected), projection=fitted.projection)
+
+    def candidates(
+        self,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+    ) -> PlacedCandidates:
+        """Look labels up once, to be asked about many images.
+
+        Every method that predicts takes the result instead of labels, and answers the
+        same, bit for bit.
+
+        Parameters
+        ----------
+        candidate_labels, embeddings : as in `predict`
+
+        Returns
+        -------
+        candidates : PlacedCandidates
+            ``labels``, their ``class_embeddings``, ``is_seen``, and ``entries``: how
+            each vector was made.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            If they are candidates that another classifier looked up.
+        """
+        found = self._candidates(candidate_labels, embeddings)
+        if isinstance(found, PlacedCandidates):
+            return found
+        space, points = self._fitted.label_space, None
+        if len(found.labels) <= COLUMNS:  # more are mapped in blocks, and not kept
+            points = space.label_points(found.class_embeddings, found.class_of)
+        return PlacedCandidates(**vars(found), points=points, space=space)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the images as points in the space that labels are mapped to.
@@ -423,6 +474,7 @@ class FittedEstimator(
             pretrained_of=candidates.pretrained_of,
             twins=fitted.twins,
             points=points.matrix,
+            placed=getattr(candidates, "points", None),
             space=fitted.label_space,
             settings=self._settings_in_effect(),
             calibration=fitted.calibration,

@@ -24,6 +24,7 @@ from zeroshot.cli import (
     listings,
     predicting,
     published,
+    serving,
     sorting,
     training,
     vectors,
@@ -100,7 +101,7 @@ def _add(commands: Any, to: typer.Typer, panel: str | None = None) -> None:
         )(command)
 
 
-for module in (training, predicting, sorting, evaluating):
+for module in (training, predicting, sorting, serving, evaluating):
     _add(module.COMMANDS, app, "What most people need")
 _add((*embedding.COMMANDS, *exporting.COMMANDS, *listings.COMMANDS), app, MORE)
 for name, purpose, commands in (

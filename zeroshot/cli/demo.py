@@ -1,9 +1,13 @@
 """The main job on drawn shapes: offline, in seconds, with every yardstick beside it."""
 
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from zeroshot.backbones.color_hog import ColorHOG
 from zeroshot.classifier import ZeroShotClassifier
@@ -17,7 +21,10 @@ from zeroshot.images.picture_sheet import write_result_sheet
 from zeroshot.metrics import harmonic_mean, per_class_accuracy
 from zeroshot.shapes import COLORS, SHAPES
 
-__all__ = ["hold_out_combinations", "run_demo"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["hold_out_combinations", "run_demo", "show_demo"]
 
 N_TRAIN, N_TEST = 1, 10  # images of a class
 N_SHOWN = 3  # test images of each held-out class on the sheet
@@ -107,6 +114,41 @@ Share of test images named rightly ({N_TEST} per label):
 Photographs are harder: there, seen labels win too often when all compete, unless
 seen_penalty="auto" is set.
 Picture sheet: {sheet}"""
+
+
+def show_demo(
+    serve: "Callable[[FastAPI], None]", seed: int = 0, *, n_labels: int = 6
+) -> None:
+    """Give ``serve`` the page, opened on drawn shapes.
+
+    The labels on it are some of those that training saw no image of; so are most of the
+    pictures, and two are of a label that is not among them: none of these.
+    """
+    from zeroshot.serving import create_app
+    from zeroshot.serving.page import Opening
+
+    images, labels = make_shapes(N_TRAIN + 1, random_state=seed)
+    unseen = hold_out_combinations(seed)
+    is_training = (np.arange(len(labels)) % (N_TRAIN + 1) < N_TRAIN) & ~np.isin(
+        labels, unseen
+    )
+    words = Attributes(*shape_attributes())
+    classifier = ZeroShotClassifier("color-hog", words, reject="auto", cache=False)
+    classifier.fit(images[is_training], labels[is_training])
+    named = unseen[-n_labels:]
+    pictures = {}
+    for label in [*named, *unseen[:2]]:
+        at = np.flatnonzero(labels == label)[-1]
+        pictures[f"{label}.png"] = _as_png(images[at])
+    lines = [f"my favourite: {named[0]}", *named[1:]]
+    opening = Opening("\n".join(lines), pictures)
+    serve(create_app(classifier, name="drawn shapes", opening=opening))
+
+
+def _as_png(image: NDArray[np.uint8]) -> bytes:
+    file = BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def hold_out_combinations(seed: int) -> list[str]:

@@ -9,6 +9,7 @@ MODEL = "Model and vectors"
 SCORES = "Scores"
 TRAINING = "Training"
 IMAGES = "Images and cache"
+LIMITS = "Limits; more is refused"
 PANELS = {
     MODEL: (
         *("backbone", "embeddings", "projection", "pretrained_classes", "pretrained"),
@@ -24,6 +25,10 @@ PANELS = {
         *("batch_size", "no_cache", "on_error", "fail_on_error", "class_names"),
         *("labels_file", "yes"),
     ),
+    LIMITS: (
+        *("max_body", "max_images", "max_pixels", "max_labels", "max_label_length"),
+        *("max_waiting", "timeout"),
+    ),
 }
 # What a command cannot do without is in its first panel.
 FIRST = {
@@ -31,6 +36,7 @@ FIRST = {
     "evaluate": ("backbone", "embeddings", "model"),
     "predict": ("reject",),
     "sort": ("reject",),
+    "serve": ("model",),
     "embed": ("backbone", "class_names"),
     "export": ("model", "labels_file", "reject"),
     "check": ("embeddings", "labels_file"),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from zeroshot.features.file import FeatureFile
     from zeroshot.scoring.answers import Explanation, RankedLabel
 
-__all__ = ["COMMANDS", "LABELS", "TEMPLATE", "opened_classifier"]
+__all__ = [
+    "COMMANDS",
+    "LABELS",
+    "TEMPLATE",
+    "opened_classifier",
+    "refuse_nothing_to_learn",
+    "refuse_with_a_model",
+]
 
 COLUMNS = (
     *("image", "prediction", "rank", "label", "score", "probability"),
@@ -32,6 +40,23 @@ SOURCES = options.argument(
     "file that 'zeroshot embed' wrote; before them a folder that 'zeroshot fit' wrote, "
     "if there is one.",
     metavar="[MODEL] IMAGES",
+)
+
+
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    label_studio = "label-studio"
+
+
+FORMAT = typer.Option(
+    "--format",
+    "-f",
+    help="A table for people; json or csv for programs; label-studio: tasks with "
+    "predictions, to be imported there.",
 )
 LABELS = options.option(
     "--labels -l LABELS",
@@ -75,7 +100,7 @@ def _predict(
     reject: Annotated[str | None, options.REJECT] = None,
     multi_label: Annotated[bool, MULTI_LABEL] = False,
     explain: Annotated[bool, EXPLAIN] = False,
-    output: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    output: Annotated[Format, FORMAT] = Format.table,
     embeddings: Annotated[str | None, options.EMBEDDINGS_OF_MODEL] = None,
     backbone: Annotated[str | None, options.BACKBONE_OF_MODEL] = None,
     projection: Annotated[str, PROJECTION] = "auto",
@@ -132,29 +157,39 @@ def _predict(
             ranked = classifier.rank(
                 points, candidates, k=top_k, multi_label=multi_label, adapt=adapt
             )
-    results: list[dict[str, Any]] = []
-    for i, best in zip(points.positions.tolist(), ranked, strict=True):
-        is_known = bool(best) and not best[0].rejected
-        results.append(
-            {
-                "image": names[i],
-                "prediction": best[0].label if is_known else classifier.unknown_label,
-                "ranked": [label._asdict() for label in best],
-                "error": points.errors.get(i),
-            }
-        )
-    if explain and output is options.Format.table:
+    from zeroshot.scoring.answers import as_results
+
+    positions, unknown = points.positions.tolist(), classifier.unknown_label
+    results = as_results(names, positions, points.errors, ranked, unknown, why)
+    if explain and output is Format.table:
         for result, each in zip(results, why, strict=True):
             print_text(f"{escaped(result['image'])}: {each}")
-    elif output is options.Format.table:
+    elif output is Format.table:
         _print_table(results)
-    elif output is options.Format.csv:
+    elif output is Format.label_studio:
+        model = sources[0] if len(sources) > len(images_given) else "zeroshot"
+        print_json(_label_studio_tasks(results, ranked, model))
+    elif output is Format.csv:
         print_csv(COLUMNS, (row for result in results for row in _csv_rows(result)))
     else:
-        for result, each in zip(results, why, strict=False):
-            result |= each.to_dict()
         print_json(results)
     options.exit_on_errors(len(points.errors), fail_on_error)
+
+
+def _label_studio_tasks(
+    results: list[dict[str, Any]],
+    ranked: "Sequence[Sequence[RankedLabel]]",
+    model: str,
+) -> list[dict[str, Any]]:
+    from zeroshot.scoring.answers import as_pre_annotation
+
+    return [
+        {
+            "data": {"image": result["image"]},
+            "predictions": [as_pre_annotation(best[0] if best else None, model)],
+        }
+        for result, best in zip(results, ranked, strict=True)
+    ]
 
 
 def opened_classifier(
@@ -179,17 +214,11 @@ def opened_classifier(
     first, *images = sources
     if remains_of_bundle(Path(first)):
         classifier = load(first, backbone=backbone, embeddings=embeddings)
-        of_none = {"projection", "pretrained_classes", "template"}
-        for name in sorted(of_none.intersection(given)):
-            flag = options.flag_of(name)
-            raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
+        refuse_with_a_model(given)
         if not images:
             raise typer.BadParameter("Give images after the model.")
         return classifier, images
-    if pretrained_classes == "none":
-        raise typer.BadParameter(
-            "--pretrained-classes none leaves nothing to learn from without a model."
-        )
+    refuse_nothing_to_learn(pretrained_classes)
     if not os.path.exists(first):
         raise ArtifactError(
             f"Expected images, or a folder that 'zeroshot fit' wrote. Got '{first}', "
@@ -204,6 +233,22 @@ def opened_classifier(
         yes=yes,
     )
     return classifier, sources
+
+
+def refuse_with_a_model(given: Iterable[str]) -> None:
+    """Refuse options that go without a model only."""
+    of_none = {"projection", "pretrained_classes", "template"}
+    for name in sorted(of_none.intersection(given)):
+        flag = options.flag_of(name)
+        raise typer.BadParameter(f"{flag} cannot go with a model: it has its own.")
+
+
+def refuse_nothing_to_learn(pretrained_classes: str) -> None:
+    """Refuse to leave the backbone's classes out where there is no model."""
+    if pretrained_classes == "none":
+        raise typer.BadParameter(
+            "--pretrained-classes none leaves nothing to learn from without a model."
+        )
 
 
 def _opened(

@@ -19,6 +19,7 @@ from zeroshot.cli.label_lists import (
     short_names,
     with_vector,
 )
+from zeroshot.cli.serving import serve_app
 from zeroshot.cli.tables import print_text
 from zeroshot.defaults import BACKBONE, EMBEDDINGS
 from zeroshot.escaping import escaped
@@ -33,6 +34,11 @@ OUT = options.option(
     "--out -o MODEL",
     "Folder to write the model to; an older model there is replaced. With --add the "
     "default is the model's own.",
+)
+UI = options.option(
+    "--ui",
+    "Open the page of 'zeroshot serve' on them in a browser instead: no picture is "
+    "written. Needs the extra serve. Ctrl-C ends it.",
 )
 ADD = options.option(
     "--add MODEL",
@@ -81,6 +87,7 @@ VOCABULARY = options.option(
 def _demo(
     out: Annotated[Path, PICTURE] = Path("demo-sheet.png"),
     seed: Annotated[int, options.SEED] = 0,
+    ui: Annotated[bool, UI] = False,
 ) -> None:
     """See the main job done on drawn shapes, offline, in less than a minute.
 
@@ -89,7 +96,11 @@ def _demo(
     download.
     """
     print_text("Drawing shapes and training ...", err=True)
-    from zeroshot.cli.demo import run_demo
+    from zeroshot.cli.demo import run_demo, show_demo
+
+    if ui:
+        show_demo(lambda app: serve_app(app, port=0, opened=True), seed)
+        return
 
     print_text(run_demo(out, seed))
     print_text(

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeAlias, get_args
-from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +38,7 @@ from zeroshot.images.sources import (
     read_fitted,
 )
 from zeroshot.progress import progress_bar
+from zeroshot.warning import warn
 
 __all__ = [
     "Features",

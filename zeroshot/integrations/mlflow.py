@@ -42,7 +42,7 @@ def save_model(
     classifier: ZeroShotClassifier,
     path: str | Path,
     *,
-    candidate_labels: Candidates = None,
+    candidate_labels: Labels | None = None,
     vocabulary: Sequence[str] | None = None,
     mlflow_model: Any = None,
     pip_requirements: Sequence[str] | None = None,

@@ -6,7 +6,12 @@ them were seen, and a report of how each was found. To add a form of list, open
 ``cascade.py``; a set of templates, ``templates.toml``.
 """
 
-from zeroshot.labels.candidates import Candidates, CandidateSet, seen_class
+from zeroshot.labels.candidates import (
+    Candidates,
+    CandidateSet,
+    PlacedCandidates,
+    seen_class,
+)
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.given import Labels, check_candidates, parse_labels, read_labels
 from zeroshot.labels.report import LabelReport
@@ -17,6 +22,7 @@ __all__ = [
     "Candidates",
     "LabelReport",
     "Labels",
+    "PlacedCandidates",
     "Templates",
     "check_candidates",
     "embed_labels",

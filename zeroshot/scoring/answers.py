@@ -1,5 +1,6 @@
 """What a classifier answers about one image."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,7 +9,7 @@ from zeroshot.escaping import escaped
 if TYPE_CHECKING:
     from zeroshot.labels.report import LabelEntry
 
-__all__ = ["Explanation", "RankedLabel"]
+__all__ = ["Explanation", "RankedLabel", "as_pre_annotation", "as_results"]
 
 
 # What `RankedLabel.basis` means, for people.
@@ -118,6 +119,85 @@ class Explanation:
         if len(self.ranked) == 1:
             return ""
         return f": {self.margin:.3f} before {escaped(self.ranked[1].label)}"
+
+
+def as_results(
+    names: Sequence[str],
+    positions: Iterable[int],
+    errors: Mapping[int, str],
+    ranked: Iterable[Sequence[RankedLabel]],
+    unknown_label: Any,
+    why: Iterable[Explanation] = (),
+) -> list[dict[str, Any]]:
+    """Return answers for images as JSON can hold them, for programs.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of all images that were given.
+    positions, errors : as in `zeroshot.features.ImagePoints`
+    ranked : iterable of sequence of RankedLabel
+        As `ZeroShotClassifier.rank` returned them.
+    unknown_label : hashable
+        The answer where no label fits.
+    why : iterable of Explanation, default=()
+        What to add to each answer.
+
+    Returns
+    -------
+    results : list of dict
+    """
+    results: list[dict[str, Any]] = []
+    for i, best in zip(positions, ranked, strict=True):
+        is_known = bool(best) and not best[0].rejected
+        results.append(
+            {
+                "image": names[i],
+                "prediction": best[0].label if is_known else unknown_label,
+                "ranked": [label._asdict() for label in best],
+                "error": errors.get(i),
+            }
+        )
+    for result, each in zip(results, why, strict=False):
+        result |= each.to_dict()
+    return results
+
+
+def as_pre_annotation(
+    best: RankedLabel | None,
+    model: str,
+    from_name: str = "choice",
+    to_name: str = "image",
+    shown: Mapping[Any, str] | None = None,
+) -> dict[str, Any]:
+    """Return an answer as Label Studio takes predictions.
+
+    Parameters
+    ----------
+    best : RankedLabel or None
+        None, and one that was rejected, is a prediction without a result.
+    model : str
+        Its version, in the words of Label Studio.
+    from_name, to_name : str
+        Names of the tags ``<Choices>`` and ``<Image>``.
+    shown : mapping, optional
+        Names that Label Studio has for labels, where they are others.
+
+    Returns
+    -------
+    prediction : dict
+    """
+    if best is None or best.rejected:
+        return {"model_version": model, "score": 0.0, "result": []}
+    choice = str((shown or {}).get(best.label, best.label))
+    result = {
+        "from_name": from_name,
+        "to_name": to_name,
+        "type": "choices",
+        "score": best.probability,
+        "value": {"choices": [choice]},
+    }
+    return {"model_version": model, "score": best.probability, "result": [result]}
 
 
 def _made(entry: "LabelEntry | None") -> str:

@@ -1,0 +1,297 @@
+"""The model that is served: every protocol asks it, and it answers by the classifier.
+
+Features of images are computed together (`zeroshot.serving.batching`) and remembered by
+content; labels are looked up once for each list of them. What is made of both, the
+points and the ranking, is computed for each request by itself: so an answer has the
+same bits as that of the classifier in process.
+"""
+
+import asyncio
+import copy
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.errors import InvalidImageError, ZeroShotError
+from zeroshot.features import Features
+from zeroshot.images.sources import content_key
+from zeroshot.labels import Labels, PlacedCandidates
+from zeroshot.scoring.answers import Explanation, RankedLabel, as_results
+from zeroshot.serving.batching import Batcher, Row
+from zeroshot.serving.limits import Limits, RequestRefusedError
+from zeroshot.serving.memory import Memory
+from zeroshot.serving.metrics import Metrics
+from zeroshot.warning import quietly
+
+__all__ = ["Answer", "Question", "Service"]
+
+THREADS = 2  # that look labels up, and that rank: Python runs one at a time anyway
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a request asks.
+
+    Attributes
+    ----------
+    images : sequence of bytes
+        Their files, at least one.
+    labels : sequence, mapping or None, default=None
+        As for `ZeroShotClassifier.predict`.
+    top_k : int or None, default=None
+        Labels of an image; None for all.
+    adapt, multi_label, explain : bool, default=False
+    names : sequence of str or None, default=None
+        What the images are called in the answer.
+    """
+
+    images: Sequence[bytes]
+    labels: Labels | None = None
+    top_k: int | None = None
+    adapt: bool = False
+    multi_label: bool = False
+    explain: bool = False
+    names: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request is answered.
+
+    Attributes
+    ----------
+    candidates : PlacedCandidates
+    results : list of dict
+        One for each image, as ``zeroshot predict --format json`` prints it.
+    """
+
+    candidates: PlacedCandidates
+    results: list[dict[str, Any]]
+
+    def check_readable(self, *, every: bool = True) -> None:
+        """Raise the first image's error, if there is any; or only if all have one."""
+        errors = [result["error"] for result in self.results]
+        if (any if every else all)(errors):
+            raise InvalidImageError(next(filter(None, errors)))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A loaded classifier, and what is remembered of it."""
+
+    classifier: ZeroShotClassifier
+    lists: Memory[PlacedCandidates]
+    rows: Memory[Row] = field(repr=False)
+
+
+class Service:
+    """Answers questions by a classifier, which may be replaced meanwhile.
+
+    Parameters
+    ----------
+    classifier : ZeroShotClassifier
+        Fitted, with a backbone.
+    name : str
+    limits : Limits
+    metrics : Metrics
+    """
+
+    def __init__(
+        self,
+        classifier: ZeroShotClassifier,
+        name: str,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self.name, self.limits, self.metrics = name, limits, metrics
+        self.batcher = Batcher(limits, metrics)
+        self._lookers = ThreadPoolExecutor(THREADS, "zeroshot-labels")
+        self._rankers = ThreadPoolExecutor(THREADS, "zeroshot-answers")
+        self._learning = asyncio.Lock()
+        self.serve(classifier)
+
+    def serve(self, classifier: ZeroShotClassifier) -> None:
+        """Answer by this classifier from now on; what is begun ends with the old."""
+        limits = self.limits
+        own = copy.copy(classifier)  # its arrays and plugins are the same
+        own.set_params(on_error="nan")  # what cannot be read is told of each image
+        self._model = _Model(
+            own,
+            Memory(limits.label_lists, limits.label_bytes, lambda one: one.n_bytes),
+            Memory(limits.features),
+        )
+
+    @property
+    def classifier(self) -> ZeroShotClassifier:
+        """The one that answers now."""
+        return self._model.classifier
+
+    async def ask(self, question: Question) -> Answer:
+        """Return the answer to a question.
+
+        Raises
+        ------
+        LabelError, OutOfVocabularyError
+            Before any image is read.
+        RequestRefusedError
+            If the question is too large or has no image, too many images wait, it takes
+            too long, or the classifier cannot do what is asked.
+        """
+        model = self._model  # one and the same for all of the answer
+        self.limits.check_images(len(question.images))
+        async with self.in_time():
+            candidates = await self._candidates(model, question.labels)
+            features = await self._features(model, question.images)
+            results = await self._in(
+                self._rankers, lambda: _ranked(model, features, candidates, question)
+            )
+        return Answer(candidates, results)
+
+    async def candidates(self, labels: Labels | None) -> PlacedCandidates:
+        """Look labels up, or find what was looked up before; errors as of `ask`."""
+        async with self.in_time():
+            return await self._candidates(self._model, labels)
+
+    async def features(self, images: Sequence[bytes]) -> Features:
+        """Return the features of images; ``errors`` tells which cannot be read."""
+        self.limits.check_images(len(images))
+        async with self.in_time():
+            return await self._features(self._model, images)
+
+    async def learn(self, image: bytes, label: str) -> None:
+        """Answer by a classifier that has learnt one more image, from now on.
+
+        Raises what `ZeroShotClassifier.partial_fit` does.
+        """
+
+        def learnt() -> ZeroShotClassifier:
+            own = copy.copy(self.classifier)
+            own.set_params(on_error="raise")
+            return own.partial_fit([image], [label])
+
+        async with self._learning:  # one after the other: none is forgotten
+            self.serve(await self._in(self._lookers, learnt))
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Raise RequestRefusedError where the block takes longer than a request may."""
+        seconds = self.limits.seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise RequestRefusedError(
+                504,
+                f"Expected an answer within {seconds:g} seconds. Got none. Send fewer "
+                f"images or labels, or try again later.",
+                retry_after=5,
+            ) from error
+
+    async def _candidates(
+        self, model: _Model, labels: Labels | None
+    ) -> PlacedCandidates:
+        if labels is not None:
+            self.limits.check_labels(labels)  # type: ignore[arg-type]
+        key = _list_key(labels)
+        found = model.lists.find(key)
+        self.metrics.label_lists.labels("yes" if found else "no").inc()
+        if found is None:
+            found = await self._in(
+                self._lookers, lambda: _looked_up(model, labels, key)
+            )
+            self.metrics.label_bytes.set(model.lists.n_bytes)
+        return found
+
+    async def _features(self, model: _Model, images: Sequence[bytes]) -> Features:
+        keys = [content_key(image) for image in images]
+        found = {key: model.rows.find(key) for key in keys}
+        new = {k: i for k, i in zip(keys, images, strict=True) if found[k] is None}
+        if new:
+            rows = await self.batcher.rows(model.classifier, [*new.values()])
+            for key, row in zip(new, rows, strict=True):
+                found[key] = row
+                if not isinstance(row, str):
+                    model.rows.keep(key, row)
+        self.metrics.images.labels("network").inc(len(new))
+        self.metrics.images.labels("memory").inc(len(images) - len(new))
+        return _as_features(model.classifier, [found[key] for key in keys])
+
+    async def _in(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, _quietly, call)
+
+
+def _quietly(call: Callable[[], T]) -> T:
+    with quietly():
+        return call()
+
+
+def _list_key(labels: Labels | None) -> bytes:
+    """Return a digest that two lists of labels share if they are the same."""
+    items = [*labels.items()] if isinstance(labels, Mapping) else labels
+    content = json.dumps([isinstance(labels, Mapping), items])
+    return hashlib.sha256(content.encode()).digest()
+
+
+def _looked_up(model: _Model, labels: Labels | None, key: bytes) -> PlacedCandidates:
+    found = model.lists.find(key)  # somebody may have asked the same just now
+    if found is None:
+        found = model.classifier.candidates(labels)
+        model.lists.keep(key, found)
+    return found
+
+
+def _as_features(
+    classifier: ZeroShotClassifier, rows: Sequence[Row | None]
+) -> Features:
+    matrix = np.full((len(rows), classifier.backbone_.dim), np.nan, np.float32)
+    errors: dict[int, str] = {}
+    for i, row in enumerate(rows):
+        if isinstance(row, np.ndarray):
+            matrix[i] = row
+        else:
+            reason = row or "Expected a readable image. Got none."
+            errors[i] = reason.replace(".", f" at position {i}.", 1)
+    fingerprint = classifier.backbone_.fingerprint
+    return Features(matrix, errors, np.arange(len(rows)), fingerprint)
+
+
+def _ranked(
+    model: _Model,
+    features: Features,
+    candidates: PlacedCandidates,
+    question: Question,
+) -> list[dict[str, Any]]:
+    classifier, k = model.classifier, question.top_k or len(candidates.labels)
+    points = classifier.points(features)
+    why: list[Explanation] = []
+    ranked: Sequence[Sequence[RankedLabel]]
+    if question.explain:
+        why = classifier.explain(points, candidates, k=k)
+        ranked = [each.ranked for each in why]
+    else:
+        multi_label, adapt = question.multi_label, question.adapt
+        try:
+            ranked = classifier.rank(
+                points, candidates, k=k, multi_label=multi_label, adapt=adapt
+            )
+        except ZeroShotError:
+            raise
+        except ValueError as error:  # not calibrated: it cannot rate labels one by one
+            raise RequestRefusedError(422, str(error)) from error
+    return as_results(
+        question.names or [f"image {i}" for i in range(len(points))],
+        range(len(points)),
+        points.errors,
+        ranked,
+        classifier.unknown_label,
+        why,
+    )
