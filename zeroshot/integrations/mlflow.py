@@ -22,7 +22,7 @@ from zeroshot.classifier import ZeroShotClassifier, load
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import InvalidImageError, MissingExtraError, ZeroShotError
 from zeroshot.escaping import shown
-from zeroshot.labels import Candidates
+from zeroshot.labels import Labels
 from zeroshot.labels.given import check_candidates
 
 if TYPE_CHECKING:
