@@ -301,7 +301,7 @@ def test_plugins_page_shows_the_example_plugin(name):
     assert (PLUGIN / name).read_text(encoding="utf-8") in shown
 
 
-NO_NETWORKS = {"color-hog", "keras", "litert", "mean-color", "onnx", "tfhub"}
+NO_NETWORKS = {"color-hog", "keras", "litert", "mean-color", "onnx", "tfhub", "clip"}
 
 
 def test_readme_counts_the_networks():

@@ -1,5 +1,7 @@
 """Joint models against transformers, on the same random weights."""
 
+import base64
+import io
 import json
 import pickle
 import shutil
@@ -381,3 +383,28 @@ def test_sigmoid_model_without_its_scale_is_told(siglip, tmp_path, images):
             images, LABELS, multi_label=True
         ),
     )
+
+
+def test_unfitted_model_is_served_by_its_attributes_and_over_http(clip, images):
+    from fastapi.testclient import TestClient
+
+    from zeroshot.serving import create_app
+
+    clf = ZeroShotClassifier(spec(clip), cache=False)
+    assert clf.backbone_.dim == clf.projection_.n_features_in_
+    assert clf.seen_classes_.tolist() == []
+    assert not hasattr(ZeroShotClassifier("color-hog"), "backbone_")
+    labels = ["a cat", "a dog"]
+    file = io.BytesIO()
+    images[0].save(file, "PNG")
+    body = {
+        "inputs": base64.b64encode(file.getvalue()).decode(),
+        "parameters": {"candidate_labels": labels},
+    }
+    with TestClient(create_app(clf)) as client:
+        answers = client.post("/", json=body).json()
+        nothing = client.post("/", json=body | {"parameters": {}})
+    expected = clf.predict_proba([file.getvalue()], labels)[0]
+    got = {answer["label"]: answer["score"] for answer in answers}
+    np.testing.assert_allclose([got[label] for label in labels], expected, rtol=1e-6)
+    assert nothing.status_code in (400, 422)
