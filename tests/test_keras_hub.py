@@ -237,6 +237,20 @@ def test_tokenizer_of_another_model_is_told(clip, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "change", [{"interpolation": "nearest"}, {"scale": [1, 2]}, {"image_size": [9, 9]}]
+)
+def test_images_that_are_converted_in_another_way_are_told(clip, tmp_path, change):
+    shutil.copytree(clip.folder, tmp_path / "clip")
+    file = tmp_path / "clip" / "image_converter.json"
+    said = json.loads(file.read_text())
+    said["config"] |= change
+    file.write_text(json.dumps(said))
+
+    with pytest.raises(ArtifactError, match=r"image_converter\.json"):
+        registry.resolve_backbone(f"clip:keras_hub:{tmp_path / 'clip'}").dim  # noqa: B018
+
+
 def described(kind, **config):
     return {
         "module": "keras_hub.src.models",

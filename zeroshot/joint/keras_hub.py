@@ -33,9 +33,10 @@ FILTERS: tuple[Filter, ...] = ("bilinear", "bicubic")
 
 
 class _Opened(NamedTuple):
-    """A model's backbone; the layer of it with the scale; images and texts to inputs.
+    """What was loaded.
 
-    ``preprocessor``: of texts alone.
+    ``head``: the layer of the backbone that holds the scale of the logits.
+    ``converter``: of images. ``preprocessor``: of texts alone.
     """
 
     backbone: Any
@@ -160,33 +161,15 @@ class KerasHub(JointModel):
         """How an image becomes what the image tower takes; loads the model."""
         backbone, _, rule, _ = self._load()
         size = tuple(backbone.vision_encoder.image_shape[:2])
-        if (
-            rule is None
-            or rule.interpolation not in FILTERS
-            or rule.pad_to_aspect_ratio
-            or rule.image_size not in (None, size)
-        ):
+        try:
+            return _pixel_rule(rule, size)
+        except (TypeError, ValueError) as error:
             said = None if rule is None else rule.get_config()
             raise ArtifactError(
                 f"Expected images that are cropped or squashed to {size}, by a filter "
-                f"of {', '.join(FILTERS)}. Got the image converter {said!r:.300} of "
-                f"{self!r}. Write another image_converter.json."
-            )
-        scale, offset = (
-            np.broadcast_to(np.asarray(given, float), 3)
-            for given in (
-                1.0 if rule.scale is None else rule.scale,
-                0.0 if rule.offset is None else rule.offset,
-            )
-        )
-        deviation = 1 / (255 * scale)
-        return PixelRule(
-            (int(size[0]), int(size[1])),
-            "crop" if rule.crop_to_aspect_ratio else "squash",
-            rule.interpolation,
-            tuple(map(float, -offset * deviation)),
-            tuple(map(float, deviation)),
-        )
+                f"of {', '.join(FILTERS)}, and scaled. Got the image converter "
+                f"{said!r:.300} of {self!r}. Write another image_converter.json."
+            ) from error
 
     @property
     def _is_folder(self) -> bool:
@@ -277,6 +260,31 @@ class KerasHub(JointModel):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown_spec(self.model)!r})"
+
+
+def _pixel_rule(converter: Any, size: tuple[int, ...]) -> PixelRule:
+    """Return what an image converter does; raises ValueError for what we do not do."""
+    if (
+        converter is None
+        or converter.interpolation not in FILTERS
+        or converter.pad_to_aspect_ratio
+        or converter.image_size not in (None, size)
+    ):
+        raise ValueError("size or filter")
+    scale, offset = (
+        np.broadcast_to(np.asarray(default if given is None else given, float), 3)
+        for given, default in ((converter.scale, 1.0), (converter.offset, 0.0))
+    )
+    if not (scale > 0).all():
+        raise ValueError("scale")
+    deviation = 1 / (255 * scale)
+    return PixelRule(
+        (int(size[0]), int(size[1])),
+        "crop" if converter.crop_to_aspect_ratio else "squash",
+        converter.interpolation,
+        tuple(map(float, -offset * deviation)),
+        tuple(map(float, deviation)),
+    )
 
 
 def _import_keras_hub() -> Any:
