@@ -206,9 +206,9 @@ def _lively(model):
     return model.eval()
 
 
-def _clip_tokenizer():
+def clip_words():
+    """Return CLIP's kind of tokens, by number, and of merges, for a few words."""
     from tokenizers import pre_tokenizers
-    from transformers import CLIPTokenizer
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = alphabet + [f"{each}</w>" for each in alphabet]
@@ -221,14 +221,19 @@ def _clip_tokenizer():
             vocabulary.append(parts[0])
     tokens = [*dict.fromkeys(vocabulary), "<|startoftext|>", "<|endoftext|>"]
     numbers = {token: number for number, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=numbers, merges=[*dict.fromkeys(merges)])
+    return numbers, [*dict.fromkeys(merges)]
 
 
-def _siglip_tokenizer(folder):
-    """Return SigLIP's tokenizer, and write the same one as a ``tokenizer.json``."""
+def _clip_tokenizer():
+    from transformers import CLIPTokenizer
+
+    numbers, merges = clip_words()
+    return CLIPTokenizer(vocab=numbers, merges=merges)
+
+
+def write_siglip_pieces(folder):
+    """Write SigLIP's kind of tokens for a few words: ``spiece.model``."""
     import sentencepiece
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import SiglipTokenizer
 
     texts = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
     sentencepiece.SentencePieceTrainer.train(
@@ -242,7 +247,15 @@ def _siglip_tokenizer(folder):
         pad_id=0,
         minloglevel=2,
     )
-    tokenizer = SiglipTokenizer(vocab_file=str(folder / "spiece.model"))
+    return folder / "spiece.model"
+
+
+def _siglip_tokenizer(folder):
+    """Return SigLIP's tokenizer, and write the same one as a ``tokenizer.json``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import SiglipTokenizer
+
+    tokenizer = SiglipTokenizer(vocab_file=str(write_siglip_pieces(folder)))
     pieces = tokenizer.sp_model
     scored = [
         (pieces.IdToPiece(i), pieces.GetScore(i)) for i in range(pieces.GetPieceSize())

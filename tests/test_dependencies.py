@@ -11,6 +11,7 @@ DISTRIBUTION = {
     "PIL": "pillow",
     "ai_edge_litert": "ai-edge-litert",
     "huggingface_hub": "huggingface-hub",
+    "keras_hub": "keras-hub",
     "open_clip": "open-clip-torch",
     "mlflow": "mlflow-skinny",
     "prometheus_client": "prometheus-client",

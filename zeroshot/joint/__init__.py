@@ -12,12 +12,18 @@ from zeroshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zeroshot.joint.base import SupportsJoint
+    from zeroshot.joint.keras_hub import KerasHub
     from zeroshot.joint.onnx_folder import ONNXFolder
     from zeroshot.joint.open_clip import OpenCLIP
 
-__all__ = ["ONNXFolder", "OpenCLIP", "SupportsJoint"]
+__all__ = ["KerasHub", "ONNXFolder", "OpenCLIP", "SupportsJoint"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
-    {"ONNXFolder": "onnx_folder", "OpenCLIP": "open_clip", "SupportsJoint": "base"},
+    {
+        "KerasHub": "keras_hub",
+        "ONNXFolder": "onnx_folder",
+        "OpenCLIP": "open_clip",
+        "SupportsJoint": "base",
+    },
 )

@@ -11,7 +11,9 @@ class Clip:
 
     - ``"clip:/folder"``: two ONNX files and a tokenizer.json, `ONNXFolder`;
     - ``"clip:open_clip:ViT-B-32?weights=/file"``, ``"clip:open_clip:/folder"``: by the
-      library of that name, `OpenCLIP`.
+      library of that name, `OpenCLIP`;
+    - ``"clip:keras_hub:/folder"``, ``"clip:keras_hub:clip_vit_base_patch32"``: by
+      KerasHub, `KerasHub`.
     """
 
     @classmethod
@@ -30,6 +32,10 @@ class Clip:
             from zeroshot.joint.open_clip import OpenCLIP
 
             return OpenCLIP.from_argument(name, rest)
+        if colon and source == "keras_hub":
+            from zeroshot.joint.keras_hub import KerasHub
+
+            return KerasHub.from_argument(name, rest)
         from zeroshot.joint.onnx_folder import ONNXFolder
 
         return ONNXFolder.from_argument(name, argument)
