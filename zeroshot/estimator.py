@@ -25,10 +25,11 @@ from zeroshot.errors import FingerprintMismatchError, ZeroShotWarning
 from zeroshot.escaping import shown
 from zeroshot.features import Features, ImagePoints, VisualInput
 from zeroshot.features.block import check_on_error
-from zeroshot.labels import Candidates, CandidateSet
+from zeroshot.labels import Candidates, CandidateSet, PlacedCandidates
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted
 from zeroshot.scoring import Scores, ScoreSettings
+from zeroshot.scoring.ranking import COLUMNS
 from zeroshot.storage.addresses import hide_secrets
 from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
 
@@ -150,6 +151,40 @@ class FittedEstimator(
         )
         projected = self._read(visual, self.projection_.transform)
         return ImagePoints(**vars(projected), projection=self.projection_)
+
+    def candidates(
+        self,
+        candidate_labels: Candidates = None,
+        *,
+        embeddings: Embeddings | None = None,
+    ) -> PlacedCandidates:
+        """Look labels up once, to be asked about many images.
+
+        Every method that predicts takes the result instead of labels, and answers the
+        same, bit for bit.
+
+        Parameters
+        ----------
+        candidate_labels, embeddings : as in `predict`
+
+        Returns
+        -------
+        candidates : PlacedCandidates
+            ``labels``, their ``class_embeddings``, ``is_seen``, and ``entries``: how
+            each vector was made.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            If they are candidates that another classifier looked up.
+        """
+        found = self._candidates(candidate_labels, embeddings)
+        if isinstance(found, PlacedCandidates):
+            return found
+        space, points = self._fitted.label_space, None
+        if len(found.labels) <= COLUMNS:  # more are mapped in blocks, and not kept
+            points = space.label_points(found.class_embeddings, found.class_of)
+        return PlacedCandidates(**vars(found), points=points, space=space)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the images as points in the space that labels are mapped to.
@@ -323,6 +358,7 @@ class FittedEstimator(
             pretrained_of=candidates.pretrained_of,
             twins=fitted.twins,
             points=points.matrix,
+            placed=getattr(candidates, "points", None),
             space=fitted.label_space,
             settings=self._settings_in_effect(),
             calibration=fitted.calibration,

@@ -6,7 +6,12 @@ them were seen, and a report of how each was found. To add a form of list, open
 ``cascade.py``.
 """
 
-from zeroshot.labels.candidates import Candidates, CandidateSet, seen_class
+from zeroshot.labels.candidates import (
+    Candidates,
+    CandidateSet,
+    PlacedCandidates,
+    seen_class,
+)
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.given import Labels, check_candidates, parse_labels, read_labels
 from zeroshot.labels.report import LabelReport
@@ -16,6 +21,7 @@ __all__ = [
     "Candidates",
     "LabelReport",
     "Labels",
+    "PlacedCandidates",
     "check_candidates",
     "embed_labels",
     "parse_labels",

@@ -21,13 +21,20 @@ from zeroshot.labels.given import Labels, check_candidates, with_aliases
 from zeroshot.labels.report import LabelEntry, identical_rows, warn_of_identical
 from zeroshot.labels.spelling import label_key
 
-__all__ = ["CandidateSet", "Candidates", "as_label_array", "seen_class"]
+__all__ = [
+    "CandidateSet",
+    "Candidates",
+    "PlacedCandidates",
+    "as_label_array",
+    "seen_class",
+]
 
-Candidates: TypeAlias = Labels | str | None
-"""Labels, ``{label: [alias, ...]}``, ``"vocabulary"`` or ``"vocabulary:<n>"``; None
-stands for the seen classes."""
+Candidates: TypeAlias = "Labels | str | CandidateSet | None"
+"""Labels, ``{label: [alias, ...]}``, ``"vocabulary"`` or ``"vocabulary:<n>"``; what
+`zeroshot.ZeroShotClassifier.candidates` returned; None stands for the seen classes."""
 
 MOST_ROOM = 64 << 20  # bytes of labels that are padded to one length
+BYTES_PER_LABEL = 500  # of its entry and its text
 VOCABULARY_SIZE = 100_000  # words; 120 MB of float32 at 300 dimensions
 
 
@@ -132,7 +139,7 @@ class CandidateSet:
         -------
         labels : list, dict, str or None
         """
-        if labels is None or isinstance(labels, str):
+        if labels is None or isinstance(labels, str | CandidateSet):
             return labels
         names = check_candidates(labels)
         place = seen_class(names, self.labels.tolist())
@@ -181,6 +188,27 @@ class CandidateSet:
             for label, i in zip(different, place, strict=True)
         }
         return np.fromiter((names[label] for label in labels), object, len(labels))
+
+
+@dataclass(frozen=True)
+class PlacedCandidates(CandidateSet):
+    """Candidates looked up once, to be compared with any images, again and again.
+
+    ``points``: (m, dim + 1) float32, as `zeroshot.scoring.LabelSpace.label_points`
+    gives them; None where there are too many to hold. ``space``: what they are points
+    of; no other classifier takes them.
+    """
+
+    points: NDArray[np.float32] | None = None
+    space: Any = field(default=None, repr=False)
+
+    @property
+    def n_bytes(self) -> int:
+        """About how much memory they take."""
+        points = 0 if self.points is None else self.points.nbytes
+        return (
+            points + self.class_embeddings.nbytes + BYTES_PER_LABEL * len(self.labels)
+        )
 
 
 def _looked_up(

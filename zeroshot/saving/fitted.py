@@ -16,6 +16,7 @@ from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import (
     ArtifactError,
+    FingerprintMismatchError,
     LabelError,
     OutOfVocabularyError,
     PartialCoverageWarning,
@@ -335,7 +336,7 @@ class Fitted:
         Parameters
         ----------
         labels : sequence, mapping, str or None
-            None for the seen classes.
+            None for the seen classes; `PlacedCandidates` are returned as they are.
         embeddings : TextEmbeddings or None, default=None
             Instead of those of training, whose space they must share.
 
@@ -347,7 +348,16 @@ class Fitted:
         ------
         LabelError, OutOfVocabularyError
             As `CandidateSet.of`; also if ``embeddings`` are of another dimension.
+        FingerprintMismatchError
+            If another classifier looked them up.
         """
+        if isinstance(labels, CandidateSet):
+            if getattr(labels, "space", None) is not self.label_space:
+                raise FingerprintMismatchError(
+                    "Expected candidates that this classifier looked up. Got those of "
+                    "another one, or of an earlier fit. Call its own 'candidates'."
+                )
+            return labels
         seen = self.seen
         named_by = None if self.pretrained is None else self.pretrained.named_by
         if embeddings is None:

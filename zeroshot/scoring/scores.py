@@ -49,7 +49,8 @@ class Scores:
     each one's name, or -1. ``points``: (n, dim) float32, projected images of any
     length; a row may be NaN. ``settings``: from `ScoreSettings.in_effect`.
     ``calibration``: what `fit` learnt. ``adapt``: judge the images together
-    (`zeroshot.scoring.adaptation`).
+    (`zeroshot.scoring.adaptation`). ``placed``: all candidates as
+    `LabelSpace.label_points` gives them, where that is known already.
     """
 
     labels: NDArray[Any]
@@ -62,6 +63,7 @@ class Scores:
     settings: ScoreSettings
     calibration: Calibration | None
     adapt: bool = False
+    placed: NDArray[np.float32] | None = None
 
     @property
     def is_seen(self) -> NDArray[np.bool_]:
@@ -76,6 +78,8 @@ class Scores:
     @cached_property
     def label_points(self) -> NDArray[np.float32]:
         """All candidates as `LabelSpace.label_points` gives them."""
+        if self.placed is not None:
+            return self.placed
         return self.space.label_points(self.class_embeddings, self.class_of)
 
     def _labels(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import column_or_1d
 from zeroshot.errors import InvalidImageError, LabelError
 from zeroshot.escaping import shown
 from zeroshot.features.block import Features
-from zeroshot.labels.candidates import Candidates
+from zeroshot.labels.candidates import Candidates, CandidateSet
 from zeroshot.labels.given import check_candidates, label_problem
 
 __all__ = ["Targets", "check_known", "check_targets"]
@@ -125,7 +125,7 @@ class Targets:
 
 
 def _are_text(candidates: Candidates) -> bool:
-    if candidates is None or isinstance(candidates, str):
+    if candidates is None or isinstance(candidates, str | CandidateSet):
         return False
     return all(isinstance(label, str) for label in check_candidates(candidates))
 
