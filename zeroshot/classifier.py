@@ -23,6 +23,7 @@ from zeroshot.labels import Candidates, embed_labels
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted, read_fitted, write_fitted
 from zeroshot.scoring import Explanation, RankedLabel
+from zeroshot.scoring.adaptation import LearntBatch
 from zeroshot.training import (
     Pretrained,
     PretrainedSetting,
@@ -325,7 +326,7 @@ class ZeroShotClassifier(FittedEstimator):
         candidate_labels: Candidates = None,
         *,
         embeddings: Embeddings | None = None,
-        adapt: bool = False,
+        adapt: bool | LearntBatch = False,
     ) -> NDArray[Any]:
         """Return the best candidate label for each image.
 
@@ -344,7 +345,8 @@ class ZeroShotClassifier(FittedEstimator):
         adapt : bool, default=False
             Judge all images of this call together (`zeroshot.scoring.adaptation`): more
             are right, but the answer for one then depends on the others. Images that
-            belong to no candidate do not come nearer to any.
+            belong to no candidate do not come nearer to any. Or what `learn_batch`
+            returned: these images are a part of that batch.
 
         Returns
         -------
@@ -427,7 +429,7 @@ class ZeroShotClassifier(FittedEstimator):
         k: int = 5,
         embeddings: Embeddings | None = None,
         multi_label: bool = False,
-        adapt: bool = False,
+        adapt: bool | LearntBatch = False,
     ) -> list[list[RankedLabel]]:
         """Return the best candidates for each image, best first.
 

@@ -10,12 +10,12 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeAlias, get_args
-from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, card_of
+from zeroshot.cores import n_threads
 from zeroshot.errors import (
     InvalidImageError,
     PartialCoverageWarning,
@@ -39,6 +39,7 @@ from zeroshot.images.sources import (
     read_fitted,
 )
 from zeroshot.progress import progress_bar
+from zeroshot.warning import warn
 
 __all__ = [
     "Features",
@@ -48,7 +49,7 @@ __all__ = [
     "warn_of_bad_images",
 ]
 
-READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait for disk
+READERS = min(8, n_threads() + 1)  # one more than cores: some wait for disk
 # Images that a thread prepares at a time; where they are found in the cache, more and
 # more. Handing over, with threads that wait for each other, costs as much as finding
 # two images.

@@ -6,7 +6,6 @@ computes, to rounding; `convert` checks that on photographs before a conversion 
 """
 
 import hashlib
-import os
 import threading
 import warnings
 from collections import deque
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zeroshot.backbones.keras.network import Network
+from zeroshot.cores import n_threads
 from zeroshot.per_process import PerProcess
 from zeroshot.storage.cache import cache_root, replace_file
 from zeroshot.tensorflow_import import import_tensorflow, stderr_set_aside
@@ -104,7 +104,7 @@ class _Runners:
     """The interpreters of one process, and the threads that they run in."""
 
     def __init__(self, model: bytes, size: tuple[int, int] | None) -> None:
-        threads = _n_threads()
+        threads = n_threads()
         n = min(threads, MOST_INTERPRETERS) if len(model) < LARGE_MODEL else 1
         share = threads // n
         self.interpreters = [interpreter_of(model, share, size) for _ in range(n)]
@@ -240,17 +240,3 @@ def _cosine_fault(got: NDArray[np.float32], expected: NDArray[np.float32]) -> st
 def _keep(path: Path, content: bytes) -> None:
     with suppress(OSError), replace_file(path) as temporary:  # else again next time
         temporary.write_bytes(hashlib.sha256(content).digest() + content)
-
-
-def _n_threads() -> int:
-    """Return how many threads to use: all cores that this process may use, or fewer.
-
-    ``OMP_NUM_THREADS`` counts, as for TensorFlow: joblib sets it in its workers.
-    """
-    n_cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        n_cores = len(os.sched_getaffinity(0))
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    if named.isdecimal() and len(named) < 10 and int(named) > 0:
-        return min(int(named), n_cores)
-    return n_cores
