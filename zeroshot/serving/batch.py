@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from zeroshot.errors import LabelError
+from zeroshot.escaping import shown
 from zeroshot.per_process import PerProcess
 from zeroshot.serving.columns import (
     column_names,
@@ -245,9 +246,7 @@ class BatchPredictor(_OnBatches):
         self.cache = cache
 
     def __repr__(self) -> str:
-        labels = self.candidate_labels
-        shown = repr(labels) if labels is None or len(labels) < 5 else "..."
-        return f"{type(self).__name__}({self.model!r}, {shown})"
+        return f"{type(self).__name__}({self.model!r}, {shown(self.candidate_labels)})"
 
     @property
     def columns(self) -> list[str]:  # type: ignore[override]

@@ -87,7 +87,8 @@ def column_of(batch: Any, name: str) -> Sequence[Any] | NDArray[Any]:
 
 
 def features_of(
-    column: Sequence[Any] | NDArray[Any], reasons: Sequence[Any] | None = None
+    column: Sequence[Any] | NDArray[Any],
+    reasons: Sequence[Any] | NDArray[Any] | None = None,
 ) -> Features | None:
     """Return a column of features, or None where it holds images.
 

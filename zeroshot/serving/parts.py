@@ -167,12 +167,9 @@ class Job:
     def _found(cls, out: Path, digests: dict[str, str]) -> Self:
         try:
             record = json.loads((out / RECORD / "job.json").read_text("utf-8"))
-            job = cls(
-                out,
-                *(record[key] for key in ("is_table", "n_rows", "n_parts")),
-                digests,
-            )
-            found, version = record["digests"], record["format"]
+            names = ("is_table", "n_rows", "n_parts", "digests")
+            job = cls(out, *(record[name] for name in names))
+            found, version = job.digests, record["format"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"Expected the results of a job. Got '{out}', whose record is damaged "
@@ -411,7 +408,7 @@ def _image_rows(images: Any, labels: Sequence[str] | None) -> list[dict[str, Any
     from zeroshot.images.sources import as_image_list
 
     given = images if isinstance(images, list | tuple) else [images]
-    paths = []
+    paths: list[Any] = []
     for each in given:
         if not isinstance(each, str | os.PathLike):
             raise ArtifactError(

@@ -1,0 +1,208 @@
+"""Spark: labels and features of images, on the machines of a Spark cluster.
+
+Needs the extra ``spark``, and Java. A DataFrame gives a DataFrame, lazily; images or
+tables by their paths give a folder of Parquet files, and a job that was cut goes on
+where it was.
+"""
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zeroshot.errors import ArtifactError, MissingExtraError
+from zeroshot.serving.batch import BatchEmbedder, BatchPredictor
+from zeroshot.serving.parts import Form, Job, Task, do
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["embed", "image_batches", "import_spark", "predict"]
+
+ROWS_PER_BATCH = "spark.sql.execution.arrow.maxRecordsPerBatch"
+
+
+def predict(
+    images: Any,
+    predictor: BatchPredictor,
+    *,
+    out: str | Path | None = None,
+    spark: "SparkSession | None" = None,
+    workers: int | None = None,
+    rows_per_part: int | None = None,
+) -> Any:
+    """Answer images with labels, in Python workers that load the model once each.
+
+    Parameters
+    ----------
+    images : DataFrame, path or sequence of paths
+        A DataFrame with a column of images, such as the source ``binaryFile`` gives it
+        (``image_column="content"``); see `image_batches`. Or paths that all machines
+        can read: of images (files, folders, a ``.csv``), or of Parquet tables with a
+        column of images or of features.
+    predictor : BatchPredictor
+        With ``adapt``, all images of paths are judged together; of a DataFrame, those
+        of a batch.
+    out : str or Path, optional
+        For paths: folder for the results, which all machines can write.
+    spark : SparkSession or None, default=None
+        For paths: the session; None for the active one, or a new one.
+    workers : int or None, default=None
+        For paths: tasks that run at once; None for Spark's ``defaultParallelism``. Only
+        the size of parts follows from it.
+    rows_per_part : int or None, default=None
+        For paths: images of a file of results; None for 64 to 8192.
+
+    Returns
+    -------
+    answered : DataFrame or Report
+        Of paths, in their order.
+
+    Raises
+    ------
+    ZeroShotError
+        If something given cannot be used; that is told before any image is read.
+    """
+    return _answer(images, predictor, out, spark, workers, rows_per_part, None)
+
+
+def embed(
+    images: Any,
+    embedder: BatchEmbedder,
+    *,
+    out: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    spark: "SparkSession | None" = None,
+    workers: int | None = None,
+    rows_per_part: int | None = None,
+) -> Any:
+    """Compute the features of images, in Python workers that load the network once.
+
+    Parameters
+    ----------
+    images : DataFrame, path or sequence of paths
+        As for `predict`.
+    embedder : BatchEmbedder
+    labels : sequence of str, optional
+        For paths: of each image, to stand beside its features.
+    out, spark, workers, rows_per_part : optional
+        As for `predict`.
+
+    Returns
+    -------
+    features : DataFrame or Report
+    """
+    return _answer(images, embedder, out, spark, workers, rows_per_part, labels)
+
+
+@contextmanager
+def image_batches(spark: "SparkSession", rows: int = 64) -> Iterator[None]:
+    """Let Spark hand images to Python a few at a time, in actions of the block.
+
+    Its default is 10,000 rows at once, which of photographs are gigabytes.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    rows : int, default=64
+        Images at once.
+
+    Yields
+    ------
+    nothing : None
+        Afterwards the session's setting is what it was.
+    """
+    before = str(spark.conf.get(ROWS_PER_BATCH))
+    spark.conf.set(ROWS_PER_BATCH, str(rows))
+    try:
+        yield
+    finally:
+        spark.conf.set(ROWS_PER_BATCH, before)
+
+
+def import_spark() -> Any:
+    """Return the module ``pyspark.sql``, or raise `MissingExtraError`."""
+    try:
+        import_module("pandas")
+        return import_module("pyspark.sql")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Expected the packages 'pyspark' and 'pandas'. Got: {error}. Run: pip "
+            f'install "zeroshot[spark]"'
+        ) from error
+
+
+def _answer(
+    images: Any,
+    form: Form,
+    out: str | Path | None,
+    spark: Any,
+    workers: int | None,
+    rows_per_part: int | None,
+    labels: Sequence[str] | None,
+) -> Any:
+    sql = import_spark()
+    form.check()
+    is_frame = hasattr(images, "mapInPandas")
+    if is_frame is (out is not None):
+        raise ArtifactError(
+            f"Expected a DataFrame, or paths and a folder for the results (out). Got "
+            f"'{type(images).__name__}' and out={out!r}. Write the DataFrame that you "
+            f"get with its own write.parquet."
+        )
+    if is_frame:
+        return images.mapInPandas(form.iterate, _schema(images, form))
+    assert out is not None
+    if spark is None:
+        spark = sql.SparkSession.builder.getOrCreate()
+    n = workers or spark.sparkContext.defaultParallelism
+    job = Job.of(
+        images, form, out, labels=labels, rows_per_part=rows_per_part, workers=n
+    )
+    return do(job, form, _Engine(spark))
+
+
+def _schema(frame: Any, form: Form) -> Any:
+    """Return the columns that stay and those that are new."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+    from pyspark.sql.types import StructType
+
+    names = frame.columns
+    kept = [field for field in frame.schema.fields if field.name != form.image_column]
+    if form.image_column in names:
+        column = frame.schema[form.image_column]
+        kind = column.dataType.typeName()
+        if kind == "string":
+            kept = frame.schema.fields
+        elif kind == "array" and isinstance(form, BatchPredictor):
+            kept = [field for field in kept if field.name != "error"]
+    return StructType([*kept, *from_arrow_schema(form.schema()).fields])
+
+
+class _Engine:
+    """Runs the parts of a job, each as a task of Spark."""
+
+    def __init__(self, spark: Any) -> None:
+        self._spark = spark
+
+    def __call__(self, task: Task, numbers: Sequence[int]) -> Iterator[Any]:
+        places = self._spark.range(0, len(numbers), 1, len(numbers))
+        done = places.mapInPandas(_Parts(task, numbers), "result binary")
+        for row in done.collect():
+            yield pickle.loads(row["result"])
+
+
+class _Parts:
+    """Does the parts of a task; what comes of each is told in bytes."""
+
+    def __init__(self, task: Task, numbers: Sequence[int]) -> None:
+        self._task, self._numbers = task, list(numbers)
+
+    def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            results = [
+                pickle.dumps(self._task(self._numbers[place])) for place in batch["id"]
+            ]
+            yield batch.drop(columns="id").assign(result=results)
