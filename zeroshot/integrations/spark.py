@@ -125,11 +125,11 @@ def image_batches(spark: "SparkSession", rows: int = 64) -> Iterator[None]:
 def import_spark() -> Any:
     """Return the module ``pyspark.sql``, or raise `MissingExtraError`."""
     try:
-        import_module("pandas")
+        import_module("pyarrow")
         return import_module("pyspark.sql")
     except ImportError as error:
         raise MissingExtraError(
-            f"Expected the packages 'pyspark' and 'pandas'. Got: {error}. Run: pip "
+            f"Expected the packages 'pyspark' and 'pyarrow'. Got: {error}. Run: pip "
             f'install "zeroshot[spark]"'
         ) from error
 
@@ -145,7 +145,7 @@ def _answer(
 ) -> Any:
     sql = import_spark()
     form.check()
-    is_frame = hasattr(images, "mapInPandas")
+    is_frame = hasattr(images, "mapInArrow")
     if is_frame is (out is not None):
         raise ArtifactError(
             f"Expected a DataFrame, or paths and a folder for the results (out). Got "
@@ -153,7 +153,7 @@ def _answer(
             f"get with its own write.parquet."
         )
     if is_frame:
-        return images.mapInPandas(form.iterate, _schema(images, form))
+        return images.mapInArrow(_Answers(form), _schema(images, form))
     assert out is not None
     if spark is None:
         spark = sql.SparkSession.builder.getOrCreate()
@@ -181,6 +181,23 @@ def _schema(frame: Any, form: Form) -> Any:
     return StructType([*kept, *from_arrow_schema(form.schema()).fields])
 
 
+class _Answers:
+    """Answers record batches: Spark warns of pandas 3 with each batch of pandas."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+
+    def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        for table in self._form.iterate(batches):
+            if "features" in table.schema.names:  # Spark has lists of any length only
+                place = table.schema.get_field_index("features")
+                lists = table["features"].cast(pa.list_(pa.float32()))
+                table = table.set_column(place, "features", lists)
+            yield from table.to_batches()
+
+
 class _Engine:
     """Runs the parts of a job, each as a task of Spark."""
 
@@ -189,7 +206,7 @@ class _Engine:
 
     def __call__(self, task: Task, numbers: Sequence[int]) -> Iterator[Any]:
         places = self._spark.range(0, len(numbers), 1, len(numbers))
-        done = places.mapInPandas(_Parts(task, numbers), "result binary")
+        done = places.mapInArrow(_Parts(task, numbers), "result binary")
         for row in done.collect():
             yield pickle.loads(row["result"])
 
@@ -201,8 +218,9 @@ class _Parts:
         self._task, self._numbers = task, list(numbers)
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
         for batch in batches:
-            results = [
-                pickle.dumps(self._task(self._numbers[place])) for place in batch["id"]
-            ]
-            yield batch.drop(columns="id").assign(result=results)
+            places = batch.column("id").to_pylist()
+            results = [pickle.dumps(self._task(self._numbers[i])) for i in places]
+            yield pa.record_batch({"result": pa.array(results, pa.binary())})

@@ -88,7 +88,7 @@ class _OnBatches:
         self.batch_size = batch_size
 
     def iterate(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Answer batches one after the other, as ``mapInPandas`` of Spark wants it.
+        """Answer batches one after the other, as Spark's ``mapInPandas`` wants it.
 
         Parameters
         ----------
