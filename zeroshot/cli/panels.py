@@ -9,6 +9,7 @@ MODEL = "Model and vectors"
 SCORES = "Scores"
 TRAINING = "Training"
 IMAGES = "Images and cache"
+ENGINES = "Very many images"
 PANELS = {
     MODEL: (
         *("backbone", "embeddings", "projection", "pretrained_classes", "pretrained"),
@@ -23,6 +24,7 @@ PANELS = {
         *("batch_size", "no_cache", "on_error", "fail_on_error", "class_names"),
         *("labels_file", "yes"),
     ),
+    ENGINES: ("engine", "address", "workers"),
 }
 # What a command cannot do without is in its first panel.
 FIRST = {

@@ -4,8 +4,11 @@ Needs the extra ``ray``. A dataset gives a dataset, lazily; images or tables by 
 paths give a folder of Parquet files, and a job that was cut goes on where it was.
 """
 
+import logging
+import os
 import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from zeroshot.errors import ArtifactError, MissingExtraError
 from zeroshot.serving.batch import BatchEmbedder, BatchPredictor
 from zeroshot.serving.parts import Form, Job, Task, do
 
-__all__ = ["embed", "import_ray", "predict"]
+__all__ = ["answer", "embed", "import_ray", "predict", "session"]
 
 READERS_SHARE = 8  # of the CPUs one in so many is left for reading a dataset
 
@@ -67,15 +70,15 @@ def predict(
     ZeroShotError
         If something given cannot be used; that is told before any image is read.
     """
-    return _answer(
+    return answer(
         images,
         predictor,
-        out,
-        workers,
-        rows_per_batch,
-        rows_per_part,
-        None,
-        {"num_cpus": num_cpus, "num_gpus": num_gpus},
+        out=out,
+        workers=workers,
+        rows_per_batch=rows_per_batch,
+        rows_per_part=rows_per_part,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
     )
 
 
@@ -107,16 +110,54 @@ def embed(
     -------
     features : ray.data.Dataset or Report
     """
-    return _answer(
+    return answer(
         images,
         embedder,
-        out,
-        workers,
-        rows_per_batch,
-        rows_per_part,
-        labels,
-        {"num_cpus": num_cpus, "num_gpus": num_gpus},
+        out=out,
+        labels=labels,
+        workers=workers,
+        rows_per_batch=rows_per_batch,
+        rows_per_part=rows_per_part,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
     )
+
+
+@contextmanager
+def session(address: str | None = None, workers: int | None = None) -> Iterator[None]:
+    """Start Ray for a block, or join a cluster.
+
+    Parameters
+    ----------
+    address : str or None, default=None
+        Of a cluster: ``"auto"``, ``"host:6379"``, ``"ray://host:10001"``; None for this
+        machine.
+    workers : int or None, default=None
+        CPUs of this machine that are used; None for all.
+
+    Yields
+    ------
+    nothing : None
+        Afterwards Ray is shut down, unless it ran before.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    ray = import_ray()
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    settings = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    ray.init(
+        address=address or "local",
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        **settings,
+    )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def import_ray() -> Any:
@@ -131,17 +172,21 @@ def import_ray() -> Any:
         ) from error
 
 
-def _answer(
+def answer(
     images: Any,
     form: Form,
-    out: str | Path | None,
-    workers: int | None,
-    rows_per_batch: int,
-    rows_per_part: int | None,
-    labels: Sequence[str] | None,
-    resources: dict[str, Any],
+    *,
+    out: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    workers: int | None = None,
+    rows_per_batch: int = 64,
+    rows_per_part: int | None = None,
+    num_cpus: float = 1,
+    num_gpus: float | None = None,
 ) -> Any:
+    """Do what `predict` and `embed` do, for either form."""
     ray = import_ray()
+    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
     form.check()
     is_dataset = isinstance(images, ray.data.Dataset)
     if is_dataset is (out is not None):
@@ -156,7 +201,7 @@ def _answer(
         n_cpus = ray.cluster_resources().get("CPU", 1)
         # Actors keep their CPUs, and a dataset has to be read beside them.
         n_cpus -= max(1, n_cpus // READERS_SHARE) if is_dataset else 0
-        workers = max(1, int(n_cpus / max(resources["num_cpus"], 1e-3)))
+        workers = max(1, int(n_cpus / max(num_cpus, 1e-3)))
     if is_dataset:
         settings = {"batch_size": rows_per_batch, "batch_format": "pyarrow"}
         return _mapped(ray, images, _Answers, form, workers, settings | resources)

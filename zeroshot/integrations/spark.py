@@ -5,7 +5,9 @@ tables by their paths give a folder of Parquet files, and a job that was cut goe
 where it was.
 """
 
+import os
 import pickle
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,8 +21,10 @@ from zeroshot.serving.parts import Form, Job, Task, do
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["embed", "image_batches", "import_spark", "predict"]
+__all__ = ["answer", "embed", "image_batches", "import_spark", "predict", "session"]
 
+MOST_FAILURES = 4  # of a task, before the job fails: as on a cluster
+LOOPBACK = "127.0.0.1"
 ROWS_PER_BATCH = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
@@ -65,7 +69,14 @@ def predict(
     ZeroShotError
         If something given cannot be used; that is told before any image is read.
     """
-    return _answer(images, predictor, out, spark, workers, rows_per_part, None)
+    return answer(
+        images,
+        predictor,
+        out=out,
+        spark=spark,
+        workers=workers,
+        rows_per_part=rows_per_part,
+    )
 
 
 def embed(
@@ -94,7 +105,15 @@ def embed(
     -------
     features : DataFrame or Report
     """
-    return _answer(images, embedder, out, spark, workers, rows_per_part, labels)
+    return answer(
+        images,
+        embedder,
+        out=out,
+        labels=labels,
+        spark=spark,
+        workers=workers,
+        rows_per_part=rows_per_part,
+    )
 
 
 @contextmanager
@@ -122,6 +141,60 @@ def image_batches(spark: "SparkSession", rows: int = 64) -> Iterator[None]:
         spark.conf.set(ROWS_PER_BATCH, before)
 
 
+@contextmanager
+def session(
+    address: str | None = None, workers: int | None = None
+) -> "Iterator[SparkSession]":
+    """Start Spark for a block, with settings that suit Python workers with a model.
+
+    Parameters
+    ----------
+    address : str or None, default=None
+        The master, such as ``"spark://host:7077"`` or ``"yarn"``; None for this
+        machine, where tasks that fail are tried again as on a cluster.
+    workers : int or None, default=None
+        Tasks at once on this machine; None for one on each core.
+
+    Yields
+    ------
+    spark : SparkSession
+        Stopped afterwards, unless it was there before.
+
+    Raises
+    ------
+    MissingExtraError
+        If PySpark is not installed, or there is no Java.
+    """
+    sql = import_spark()
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        raise MissingExtraError(
+            "Expected Java 17, which Spark runs on. Got no program 'java' and no "
+            "JAVA_HOME. Install it (Debian: apt-get install openjdk-17-jre-headless)."
+        )
+    before = sql.SparkSession.getActiveSession()
+    builder = sql.SparkSession.builder.appName("zeroshot")
+    settings = {
+        "spark.python.worker.reuse": "true",  # else a model is read for every part
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if address is None:
+        address = f"local[{workers or '*'},{MOST_FAILURES}]"
+        os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK)
+        settings |= {
+            "spark.driver.host": LOOPBACK,
+            "spark.driver.bindAddress": LOOPBACK,
+            "spark.ui.enabled": "false",
+        }
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    spark = builder.master(address).getOrCreate()
+    try:
+        yield spark
+    finally:
+        if before is None:
+            spark.stop()
+
+
 def import_spark() -> Any:
     """Return the module ``pyspark.sql``, or raise `MissingExtraError`."""
     try:
@@ -134,15 +207,17 @@ def import_spark() -> Any:
         ) from error
 
 
-def _answer(
+def answer(
     images: Any,
     form: Form,
-    out: str | Path | None,
-    spark: Any,
-    workers: int | None,
-    rows_per_part: int | None,
-    labels: Sequence[str] | None,
+    *,
+    out: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    spark: Any = None,
+    workers: int | None = None,
+    rows_per_part: int | None = None,
 ) -> Any:
+    """Do what `predict` and `embed` do, for either form."""
     sql = import_spark()
     form.check()
     is_frame = hasattr(images, "mapInArrow")

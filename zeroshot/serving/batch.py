@@ -234,7 +234,7 @@ class BatchPredictor(_OnBatches):
         check_count("top_k", top_k)
         self._set(image_column, on_error, batch_size)
         if isinstance(model, str | os.PathLike):
-            self.model: str | tuple[str, str | None] = os.fspath(model)
+            self.model: str | tuple[str, str | None] = _absolute(os.fspath(model))
         else:
             self.model = _pair(model)
         self.candidate_labels = candidate_labels
@@ -242,7 +242,7 @@ class BatchPredictor(_OnBatches):
         self.adapt = adapt
         self.settings = dict(settings or {})
         self.backbone = backbone
-        self.embeddings = None if embeddings is None else str(embeddings)
+        self.embeddings = None if embeddings is None else _absolute(str(embeddings))
         self.cache = cache
 
     def __repr__(self) -> str:
@@ -469,7 +469,12 @@ def _pair(model: Any) -> tuple[str, str | None]:
             f"Expected the folder of a saved model, or (backbone, embeddings) by name. "
             f"Got {model!r}. Save the model first: a network is not sent to workers."
         )
-    return names[0], None if names[1] is None else os.fspath(names[1])
+    return names[0], None if names[1] is None else _absolute(os.fspath(names[1]))
+
+
+def _absolute(name: str) -> str:
+    """Return a path as it is for workers, which run in other folders."""
+    return os.path.abspath(name) if os.path.exists(name) else name
 
 
 def _stamp(model: str | tuple[str, str | None]) -> tuple[int, ...]:

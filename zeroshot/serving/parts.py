@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from zeroshot.errors import ArtifactError
+from zeroshot.errors import ArtifactError, ZeroShotError
 from zeroshot.escaping import escaped
 from zeroshot.features.block import refuse_other
 from zeroshot.features.file import ABOUT, import_parquet
@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     pass
 
 __all__ = [
+    "Form",
     "Job",
+    "PartTask",
     "Report",
     "Run",
     "Task",
+    "columns_of",
     "do",
     "rows_of_part",
     "run_all",
@@ -243,10 +246,30 @@ def run_all(run: Run, task: Task, numbers: Sequence[int], what: str) -> list[Any
         return []
     found = []
     with progress_bar(f"{what}, in {len(numbers)} parts", None) as advance:
-        for n_rows, result in run(task, numbers):
+        for n_rows, result in run(_Told(task), numbers):
+            if isinstance(result, _Fault):
+                raise ZeroShotError(result.message)
             found.append(result)
             advance(n_rows)
     return found
+
+
+class _Told:
+    """Does a part; an error of ours is no death of a worker, and not tried again."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __call__(self, number: int) -> Any:
+        try:
+            return self._task(number)
+        except ZeroShotError as error:
+            return 0, _Fault(str(error))
+
+
+@dataclass(frozen=True)
+class _Fault:
+    message: str
 
 
 class PartTask:
@@ -366,6 +389,22 @@ def _check_features(form: Form, about: dict[str, str], path: bytes) -> None:
         what = f"'{os.fsdecode(path)}' with features of '{about.get('name')}'"
         advice = "Embed the images with the same backbone."
         refuse_other(wanted, about["fingerprint"], what, advice)
+
+
+def columns_of(images: Any) -> list[str]:
+    """Return the columns of Parquet tables; none where images are given.
+
+    Parameters
+    ----------
+    images : path or sequence of paths
+        As for `Job.of`.
+
+    Returns
+    -------
+    columns : list of str
+    """
+    tables = _tables(images)
+    return list(import_parquet().read_schema(tables[0]).names) if tables else []
 
 
 def _tables(images: Any) -> list[Path]:
