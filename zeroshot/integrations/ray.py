@@ -15,11 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from zeroshot.errors import ArtifactError, MissingExtraError
+from zeroshot.errors import ArtifactError, LabelError, MissingExtraError
 from zeroshot.serving.batch import BatchEmbedder, BatchPredictor
 from zeroshot.serving.parts import Form, Job, Task, do
+from zeroshot.training.labelled_moments import (
+    SAMPLE,
+    LabelledMoments,
+    MomentsSum,
+    arrays_of,
+)
 
-__all__ = ["answer", "embed", "import_ray", "predict", "session"]
+__all__ = ["answer", "embed", "import_ray", "moments", "predict", "session"]
 
 READERS_SHARE = 8  # of the CPUs one in so many is left for reading a dataset
 
@@ -121,6 +127,59 @@ def embed(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
     )
+
+
+def moments(
+    features: Any,
+    *,
+    features_column: str = "features",
+    label_column: str = "label",
+    normalize: bool = True,
+) -> LabelledMoments:
+    """Sum up features with labels, block by block where these lie.
+
+    Parameters
+    ----------
+    features : ray.data.Dataset
+        With a column of lists of numbers and one of labels.
+    features_column, label_column : str
+        Their names.
+    normalize : bool, default=True
+        The parameter of the projection that will learn.
+
+    Returns
+    -------
+    moments : LabelledMoments
+        For `ZeroShotClassifier.fit_moments`.
+    """
+    import_ray()
+    every = max(1, features.count() // SAMPLE)
+    names = (features_column, label_column)
+    settings = {"normalize": normalize, "sample_every": every}
+    parts = features.select_columns(list(names)).map_batches(
+        _summed,
+        fn_kwargs={"names": names, "settings": settings},
+        batch_size=None,
+        batch_format="pyarrow",
+    )
+    each = (pickle.loads(row["moments"]) for row in parts.iter_rows())
+    found: LabelledMoments | None = None
+    for sums in each:
+        found = sums if found is None else found.merge(sums)
+    if found is None:
+        raise LabelError("Expected images with labels. Got none.")
+    return found
+
+
+def _summed(table: Any, names: tuple[str, str], settings: dict[str, Any]) -> Any:
+    import pyarrow as pa
+
+    results = []
+    if len(table):
+        total = MomentsSum(**settings)
+        total.add(*arrays_of(table, *names))
+        results = [pickle.dumps(total.result())]
+    return pa.table({"moments": pa.array(results, pa.binary())})
 
 
 @contextmanager

@@ -10,18 +10,33 @@ import pickle
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zeroshot.errors import ArtifactError, MissingExtraError
+from zeroshot.errors import ArtifactError, LabelError, MissingExtraError
 from zeroshot.serving.batch import BatchEmbedder, BatchPredictor
 from zeroshot.serving.parts import Form, Job, Task, do
+from zeroshot.training.labelled_moments import (
+    SAMPLE,
+    LabelledMoments,
+    MomentsSum,
+    arrays_of,
+)
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["answer", "embed", "image_batches", "import_spark", "predict", "session"]
+__all__ = [
+    "answer",
+    "embed",
+    "image_batches",
+    "import_spark",
+    "moments",
+    "predict",
+    "session",
+]
 
 MOST_FAILURES = 4  # of a task, before the job fails: as on a cluster
 LOOPBACK = "127.0.0.1"
@@ -114,6 +129,74 @@ def embed(
         workers=workers,
         rows_per_part=rows_per_part,
     )
+
+
+def moments(
+    features: "DataFrame",
+    *,
+    features_column: str = "features",
+    label_column: str = "label",
+    normalize: bool = True,
+) -> LabelledMoments:
+    """Sum up features with labels, where these lie; one sum comes to the driver.
+
+    Parameters
+    ----------
+    features : DataFrame
+        With a column of arrays of numbers and one of labels.
+    features_column, label_column : str
+        Their names.
+    normalize : bool, default=True
+        The parameter of the projection that will learn.
+
+    Returns
+    -------
+    moments : LabelledMoments
+        For `ZeroShotClassifier.fit_moments`.
+    """
+    import_spark()
+    names = (features_column, label_column)
+    settings = {
+        "normalize": normalize,
+        "sample_every": max(1, features.count() // SAMPLE),
+    }
+    n = features.sparkSession.sparkContext.defaultParallelism
+    parts = features.select(*names).coalesce(n)
+    sums = parts.mapInArrow(_Sums(names, settings), "moments binary")
+    merged = sums.repartition(1).mapInArrow(_merged, "moments binary").collect()
+    if not merged:
+        raise LabelError("Expected images with labels. Got none.")
+    found: LabelledMoments = pickle.loads(merged[0]["moments"])
+    return found
+
+
+class _Sums:
+    """Sums up a partition."""
+
+    def __init__(self, names: tuple[str, str], settings: dict[str, Any]) -> None:
+        self._names, self._settings = names, settings
+
+    def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
+        total, rows = MomentsSum(**self._settings), 0
+        for batch in batches:
+            if len(batch):
+                total.add(*arrays_of(batch, *self._names))
+                rows += len(batch)
+        if rows:
+            yield _binary("moments", [pickle.dumps(total.result())])
+
+
+def _merged(batches: Iterable[Any]) -> Iterator[Any]:
+    sums = (pickle.loads(cell.as_py()) for batch in batches for cell in batch[0])
+    if (first := next(sums, None)) is not None:
+        found = reduce(LabelledMoments.merge, sums, first)
+        yield _binary("moments", [pickle.dumps(found)])
+
+
+def _binary(name: str, cells: list[bytes]) -> Any:
+    import pyarrow as pa
+
+    return pa.record_batch({name: pa.array(cells, pa.binary())})
 
 
 @contextmanager
@@ -293,9 +376,7 @@ class _Parts:
         self._task, self._numbers = task, list(numbers)
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
-        import pyarrow as pa
-
         for batch in batches:
             places = batch.column("id").to_pylist()
             results = [pickle.dumps(self._task(self._numbers[i])) for i in places]
-            yield pa.record_batch({"result": pa.array(results, pa.binary())})
+            yield _binary("result", results)

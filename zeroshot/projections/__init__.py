@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SupportsClassPoints,
         SupportsLabels,
         SupportsLeavingOut,
+        SupportsMoments,
         SupportsPartialFit,
     )
     from zeroshot.projections.bilinear import ALE, SJE
@@ -38,6 +39,7 @@ __all__ = [
     "SupportsClassPoints",
     "SupportsLabels",
     "SupportsLeavingOut",
+    "SupportsMoments",
     "SupportsPartialFit",
     "Visual",
 ]
@@ -57,6 +59,7 @@ __getattr__, __dir__ = lazy_names(
         "SupportsClassPoints": "base",
         "SupportsLabels": "base",
         "SupportsLeavingOut": "base",
+        "SupportsMoments": "base",
         "SupportsPartialFit": "base",
         "Visual": "visual",
     },
