@@ -58,7 +58,8 @@ def predict(
     ----------
     images : DataFrame, path or sequence of paths
         A DataFrame with a column of images, such as the source ``binaryFile`` gives it
-        (``image_column="content"``); see `image_batches`. Or paths that all machines
+        (``image_column="content"``; it has no row for an empty file); see
+        `image_batches`. Or paths that all machines
         can read: of images (files, folders, a ``.csv``), or of Parquet tables with a
         column of images or of features.
     predictor : BatchPredictor

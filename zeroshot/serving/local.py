@@ -43,7 +43,8 @@ def answer(
     out : str or Path
         Folder for the results, Parquet files that are one table together.
     workers : int or None, default=None
-        Processes; None for one on each core.
+        Processes; None for one on each core. They import the program that calls this:
+        it must be a script with ``if __name__ == "__main__":`` around the call.
     labels : sequence of str, optional
         Of each image file, to stand beside its features.
     rows_per_part : int or None, default=None
@@ -69,7 +70,9 @@ def answer(
 
 
 def run(task: "Task", numbers: Sequence[int], workers: int) -> Iterator[Any]:
-    """Do parts in processes; a process that dies is replaced, and its parts done anew.
+    """Do parts in processes, one in this process.
+
+    A process that dies is replaced, and its parts are done anew.
 
     Parameters
     ----------
@@ -78,6 +81,7 @@ def run(task: "Task", numbers: Sequence[int], workers: int) -> Iterator[Any]:
     numbers : sequence of int
         Of the parts.
     workers : int
+        One is this process itself.
 
     Yields
     ------
@@ -89,6 +93,9 @@ def run(task: "Task", numbers: Sequence[int], workers: int) -> Iterator[Any]:
     ZeroShotError
         If processes die again and again.
     """
+    if workers == 1:
+        yield from map(task, numbers)
+        return
     left, deaths = list(numbers), 0
     while left:
         try:
