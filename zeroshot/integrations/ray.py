@@ -107,9 +107,11 @@ def embed(
     images : ray.data.Dataset, path or sequence of paths
         As for `predict`.
     embedder : BatchEmbedder
+    out : str or Path, optional
+        As for `predict`.
     labels : sequence of str, optional
         For paths: of each image, to stand beside its features.
-    out, workers, rows_per_batch, rows_per_part, num_cpus, num_gpus : optional
+    workers, rows_per_batch, rows_per_part, num_cpus, num_gpus : optional
         As for `predict`.
 
     Returns
@@ -220,7 +222,12 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
 
 
 def import_ray() -> Any:
-    """Return the package ``ray``, with ``ray.data``, or raise `MissingExtraError`."""
+    """Return the package ``ray``, with ``ray.data``, or raise `MissingExtraError`.
+
+    Returns
+    -------
+    module : module
+    """
     try:
         import_module("ray.data")
         return import_module("ray")
@@ -243,7 +250,19 @@ def answer(
     num_cpus: float = 1,
     num_gpus: float | None = None,
 ) -> Any:
-    """Do what `predict` and `embed` do, for either form."""
+    """Do what `predict` and `embed` do, for either form.
+
+    Parameters
+    ----------
+    images : as for `predict`
+    form : BatchPredictor or BatchEmbedder
+    out, labels, workers, rows_per_batch, rows_per_part, num_cpus, num_gpus : optional
+        As for `embed`.
+
+    Returns
+    -------
+    answered : as for `predict`
+    """
     ray = import_ray()
     resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
     form.check()

@@ -112,9 +112,11 @@ def embed(
     images : DataFrame, path or sequence of paths
         As for `predict`.
     embedder : BatchEmbedder
+    out : str or Path, optional
+        As for `predict`.
     labels : sequence of str, optional
         For paths: of each image, to stand beside its features.
-    out, spark, workers, rows_per_part : optional
+    spark, workers, rows_per_part : optional
         As for `predict`.
 
     Returns
@@ -280,7 +282,12 @@ def session(
 
 
 def import_spark() -> Any:
-    """Return the module ``pyspark.sql``, or raise `MissingExtraError`."""
+    """Return the module ``pyspark.sql``, or raise `MissingExtraError`.
+
+    Returns
+    -------
+    module : module
+    """
     try:
         import_module("pyarrow")
         return import_module("pyspark.sql")
@@ -301,7 +308,19 @@ def answer(
     workers: int | None = None,
     rows_per_part: int | None = None,
 ) -> Any:
-    """Do what `predict` and `embed` do, for either form."""
+    """Do what `predict` and `embed` do, for either form.
+
+    Parameters
+    ----------
+    images : as for `predict`
+    form : BatchPredictor or BatchEmbedder
+    out, labels, spark, workers, rows_per_part : optional
+        As for `embed`.
+
+    Returns
+    -------
+    answered : as for `predict`
+    """
     sql = import_spark()
     form.check()
     is_frame = hasattr(images, "mapInArrow")

@@ -255,7 +255,16 @@ class BatchPredictor(_OnBatches):
         return [*ANSWERS, *more, "error"]
 
     def arrow_type(self, name: str) -> Any:
-        """Return the type of a new column in Arrow."""
+        """Return the type of a new column in Arrow.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        type : pyarrow.DataType
+        """
         import pyarrow as pa
 
         kind = "string" if name == "error" else ANSWERS[name.rpartition("_")[0] or name]
@@ -285,7 +294,18 @@ class BatchPredictor(_OnBatches):
         return loaded((of, asked, rest, self.on_error), self._load)
 
     def given(self, batch: Any) -> "tuple[list[Any] | Features, list[str]]":
-        """Return the images of a batch, or their features, and the columns that go."""
+        """Return the images of a batch, or their features, and the columns that go.
+
+        Parameters
+        ----------
+        batch : dict of ndarray, DataFrame, pyarrow.Table or RecordBatch
+
+        Returns
+        -------
+        images : list of ImageSource, or Features
+        columns : list of str
+            Names of columns that are not in the answer.
+        """
         names, column = column_names(batch), column_of(batch, self.image_column)
         why = column_of(batch, "error") if "error" in names else None
         features = features_of(column, why)
@@ -416,7 +436,16 @@ class BatchEmbedder(_OnBatches):
         return f"{type(self).__name__}({self.backbone!r})"
 
     def arrow_type(self, name: str) -> Any:
-        """Return the type of a new column in Arrow; reads the backbone."""
+        """Return the type of a new column in Arrow; reads the backbone.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        type : pyarrow.DataType
+        """
         import pyarrow as pa
 
         if name == "error":
@@ -427,7 +456,12 @@ class BatchEmbedder(_OnBatches):
         return {"backbone": self.backbone, "column": self.image_column}
 
     def about(self) -> dict[str, str]:
-        """Return the backbone of the features, for who reads them."""
+        """Return the backbone of the features, for who reads them.
+
+        Returns
+        -------
+        about : dict of str to str
+        """
         network = self.network()
         return {"name": network.name, "fingerprint": network.fingerprint}
 
@@ -436,7 +470,12 @@ class BatchEmbedder(_OnBatches):
         self.network()
 
     def network(self) -> "Backbone":
-        """Return the backbone, read once in a process."""
+        """Return the backbone, read once in a process.
+
+        Returns
+        -------
+        network : Backbone
+        """
         from zeroshot import registry
 
         return loaded(self.backbone, lambda: registry.resolve_backbone(self.backbone))
@@ -447,7 +486,16 @@ class BatchEmbedder(_OnBatches):
         return with_columns(batch, without, self.answered(images), self.arrow_type)
 
     def answered(self, images: Sequence[Any]) -> dict[str, Any]:
-        """Return the new columns; see `BatchPredictor.answered`."""
+        """Return the new columns.
+
+        Parameters
+        ----------
+        images : sequence of ImageSource
+
+        Returns
+        -------
+        columns : dict of str to ndarray or list
+        """
         from zeroshot.features import extract_features
 
         with quietly():
