@@ -14,6 +14,8 @@ import os
 
 # Each worker has one core, and so has what it is compared with.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray would kill workers where other programs fill the memory of the machine.
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 
 import argparse
 import itertools
@@ -43,6 +45,7 @@ from zeroshot import ZeroShotClassifier, load
 from zeroshot.embeddings import RandomEmbeddings
 from zeroshot.integrations import ray as on_ray
 from zeroshot.integrations import spark as on_spark
+from zeroshot.projections import DeViSE
 from zeroshot.serving import BatchPredictor, local
 from zeroshot.serving.untrained import untrained
 from zeroshot.training.labelled_moments import ROWS
@@ -528,13 +531,12 @@ def plan(data: Path, work: Path, n: int, rows: int) -> str:
     # A model whose labels can be anything: random word vectors.
     names = [f"class {i}" for i in range(CLASSES)]
     X = random.random((4 * CLASSES, DIM), np.float32)
-    classifier = ZeroShotClassifier(None, RandomEmbeddings(300), random_state=0)
-    classifier.set_params(projection__early_stopping=False, projection__epochs=0)
+    classifier = ZeroShotClassifier(
+        None, RandomEmbeddings(300), projection=DeViSE(epochs=0), random_state=0
+    )
     classifier.fit(X, np.repeat(names, 4)).save(work / "model")
     make_features(work / "features", n)
-    form = BatchPredictor(
-        work / "model", words, image_column="features", embeddings="random"
-    )
+    form = BatchPredictor(work / "model", words, image_column="features")
     start = time.perf_counter()
     local.answer(
         work / "features", form, work / "out", workers=WORKERS, rows_per_part=rows

@@ -160,6 +160,18 @@ def test_images_in_a_column_of_a_table_are_answered(job, predictor, tmp_path):
     assert_same(columns(pq.read_table(tmp_path / "out")), expected(job))
 
 
+def test_true_labels_of_a_table_stay_beside_those_answered(job, tmp_path):
+    files = sorted((job / "images").iterdir())[:4]
+    answer(
+        files, BatchEmbedder("color-hog"), tmp_path / "f", labels=[*"abcd"], workers=1
+    )
+    form = BatchPredictor(job / "model", LABELS, image_column="features")
+    answer(tmp_path / "f", form, tmp_path / "out", workers=1)
+    found = pq.read_table(tmp_path / "out")
+    assert found["given_label"].to_pylist() == [*"abcd"]
+    assert found["label"].to_pylist() == expected(job)["label"][:4]
+
+
 def test_folder_of_another_job_is_refused(job, done, predictor, tmp_path):
     other = BatchPredictor(job / "model", LABELS[:2])
     with pytest.raises(ArtifactError, match="of other model, labels or settings"):

@@ -1,6 +1,7 @@
 """Ray Data, in a process of its own: a small job, a killed actor, damaged images."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ def done(tmp_path_factory):
         capture_output=True,
         text=True,
         timeout=170,
+        # Ray would kill workers where other programs fill the machine's memory.
+        env=os.environ | {"RAY_memory_monitor_refresh_ms": "0"},
     )
     assert run.returncode == 0, run.stderr[-5000:]
     return folder, json.loads(run.stdout.splitlines()[-1])

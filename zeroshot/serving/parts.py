@@ -359,8 +359,15 @@ def rows_of_part(
             n = _rows_at_once(file.schema_arrow, form.image_column)
             for batch in file.iter_batches(n, row_groups=[row["group"]]):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                table = table.rename_columns(_kept_apart(table.column_names, form))
                 images, without = form.given(table)
                 yield table.drop_columns(without), images, about
+
+
+def _kept_apart(names: list[str], form: Form) -> list[str]:
+    """Return names of columns, the true labels beside those that are answered."""
+    own = {*form.columns} - {"error", form.image_column}
+    return [f"given_{name}" if name in own else name for name in names]
 
 
 def _rows_at_once(schema: Any, name: str) -> int:
