@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["unit_rows", "validated"]
+__all__ = ["rows_times", "unit_rows", "validated"]
+
+# OpenBLAS multiplies matrices of fewer products, and single rows, by other routines,
+# which add up in another order.
+FEW_PRODUCTS = 10**6
 
 
 def validated(estimator: Any, X: Any, *, least: int = 1) -> NDArray[np.float32]:
@@ -63,3 +67,36 @@ def unit_rows(X: Any) -> Any:
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     lengths[lengths == 0] = 1
     return X / lengths
+
+
+def rows_times(
+    X: NDArray[np.float32],
+    matrix: NDArray[np.float32],
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return ``X @ matrix``, a row of which does not depend on how many there are.
+
+    So an image scores the same, bit for bit, alone and among others, in one process and
+    in parts on many machines.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, dim), float32
+    matrix : ndarray of shape (dim, m), float32
+    out : ndarray of shape (n, m), float32, optional
+        Where the product is written to.
+
+    Returns
+    -------
+    product : ndarray of shape (n, m), float32
+    """
+    least = max(2, FEW_PRODUCTS // max(1, matrix.size) + 1)
+    if not 0 < len(X) < least or not matrix.size:
+        return np.matmul(X, matrix, out=out)
+    padded = np.zeros((least, X.shape[1]), X.dtype)
+    padded[: len(X)] = X
+    product: NDArray[np.float32] = (padded @ matrix)[: len(X)]
+    if out is None:
+        return product
+    out[:] = product
+    return out

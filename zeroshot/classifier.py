@@ -18,11 +18,14 @@ from zeroshot.errors import (
 )
 from zeroshot.estimator import Embeddings, FittedEstimator, check_count
 from zeroshot.features import OnError
+from zeroshot.features.visual_input import check_backbone
 from zeroshot.labels import Candidates, Templates, embed_labels
 from zeroshot.projections.base import Projection
 from zeroshot.saving import Fitted, read_fitted, write_fitted
 from zeroshot.scoring import Explanation, RankedLabel
+from zeroshot.scoring.adaptation import LearntBatch
 from zeroshot.training import (
+    LabelledMoments,
     Pretrained,
     PretrainedSetting,
     Targets,
@@ -30,6 +33,7 @@ from zeroshot.training import (
     check_known,
     check_targets,
     learn,
+    learn_from_moments,
     learn_without_images,
 )
 
@@ -291,6 +295,65 @@ class ZeroShotClassifier(FittedEstimator):
         features, index, _ = targets.readable(self._read(visual))
         return self._adopt(fitted.with_more(features, more, index))
 
+    def fit_moments(self, moments: LabelledMoments) -> Self:
+        """Learn from sums over images, which may lie on many machines.
+
+        With a closed form (``"ridge"``, ``"eszsl"``, ``"sae"``, ``"visual"``) the
+        result is that of `fit` on all these images, to rounding; ``"devise"`` leaves
+        its linear map where it starts, as with ``epochs=0``.
+
+        Parameters
+        ----------
+        moments : LabelledMoments
+            From `zeroshot.training.moments_of_parquet`, or ``moments`` of
+            `zeroshot.integrations.ray` and `zeroshot.integrations.spark`.
+
+        Returns
+        -------
+        self : ZeroShotClassifier
+
+        Raises
+        ------
+        PluginContractError
+            If the projection learns from images only.
+        UnknownPluginError, ArtifactError, OutOfVocabularyError, LabelError, ValueError
+            As `fit`; also if a parameter is ``"auto"``: that needs images.
+        FingerprintMismatchError
+            If the features are another backbone's.
+        """
+        settings, backbone, embeddings, projection = self._begin()
+        if self.fine_tune is not None:
+            got = f"Got fine_tune={self.fine_tune!r}. Use fit."
+            raise ValueError(f"Expected fine_tune=None: there are no images. {got}")
+        targets = Targets.of(moments.classes, len(moments.classes), None)
+        if backbone is not None and moments.fingerprint is not None:
+            check_backbone(backbone, moments.fingerprint)
+        names = targets.classes.tolist()
+        class_embeddings, report = embed_labels(names, embeddings)
+        pretrained = Pretrained.of(
+            self.pretrained_classes, backbone, embeddings, names, None
+        )
+        learnt = learn_from_moments(
+            projection,
+            moments,
+            class_embeddings,
+            pretrained,
+            settings,
+            self.random_state,
+        )
+        fitted = Fitted(
+            seen_classes=targets.classes,
+            class_embeddings=class_embeddings,
+            label_report=report,
+            backbone=backbone,
+            backbone_fingerprint=moments.fingerprint,
+            embeddings=embeddings,
+            n_features=len(moments.moments.gram),
+            n_images=int(moments.moments.counts.sum()),
+            **learnt._asdict(),
+        )
+        return self._adopt(fitted)
+
     def fit_pretrained(self) -> Self:
         """Learn from the classes that the backbone was trained with; needs no images.
 
@@ -336,7 +399,7 @@ class ZeroShotClassifier(FittedEstimator):
         candidate_labels: Candidates = None,
         *,
         embeddings: Embeddings | None = None,
-        adapt: bool = False,
+        adapt: bool | LearntBatch = False,
     ) -> NDArray[Any]:
         """Return the best candidate label for each image.
 
@@ -355,7 +418,8 @@ class ZeroShotClassifier(FittedEstimator):
         adapt : bool, default=False
             Judge all images of this call together (`zeroshot.scoring.adaptation`): more
             are right, but the answer for one then depends on the others. Images that
-            belong to no candidate do not come nearer to any.
+            belong to no candidate do not come nearer to any. Or what `learn_batch`
+            returned: these images are a part of that batch.
 
         Returns
         -------
@@ -439,7 +503,7 @@ class ZeroShotClassifier(FittedEstimator):
         k: int = 5,
         embeddings: Embeddings | None = None,
         multi_label: bool = False,
-        adapt: bool = False,
+        adapt: bool | LearntBatch = False,
     ) -> list[list[RankedLabel]]:
         """Return the best candidates for each image, best first.
 

@@ -44,6 +44,7 @@ from zeroshot.projections.base import Projection
 from zeroshot.projections.identity import Identity
 from zeroshot.saving import Fitted
 from zeroshot.scoring import FrozenLabels, Scores, ScoreSettings
+from zeroshot.scoring.adaptation import LearntBatch
 from zeroshot.scoring.ranking import COLUMNS
 from zeroshot.storage.addresses import hide_secrets
 from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
@@ -349,6 +350,27 @@ class FittedEstimator(
         _, scores = self._scores(X, candidate_labels, embeddings, adapt)
         return np.concatenate(list(scores.blocks()))
 
+    def learn_batch(
+        self, X: Any, candidate_labels: Candidates = None
+    ) -> LearntBatch | None:
+        """Learn what a batch says about labels, from a sample of its images.
+
+        For a batch that lies on many machines: `rank` and `predict` take the result as
+        ``adapt``, for any part of the batch. Which images to give, and in which order:
+        `zeroshot.scoring.adaptation.sampled`.
+
+        Parameters
+        ----------
+        X, candidate_labels : as in `predict`
+
+        Returns
+        -------
+        learnt : LearntBatch or None
+            None where there are no images.
+        """
+        _, scores = self._scores(X, candidate_labels, None)
+        return scores.learnt_batch()
+
     def standing(
         self, X: Any, candidate_labels: Candidates = None
     ) -> NDArray[np.float64]:
@@ -374,7 +396,7 @@ class FittedEstimator(
         X: Any,
         labels: Candidates,
         embeddings: Embeddings | None,
-        adapt: bool = False,
+        adapt: bool | LearntBatch = False,
     ) -> tuple[CandidateSet, Scores]:
         """Look up the candidates, then map the images: an unknown label costs none."""
         candidates = self._candidates(labels, embeddings)
@@ -464,7 +486,11 @@ class FittedEstimator(
         return with_templates(registry.resolve_embeddings(embeddings), self.templates)
 
     def _compared(
-        self, candidates: CandidateSet, points: ImagePoints, *, adapt: bool = False
+        self,
+        candidates: CandidateSet,
+        points: ImagePoints,
+        *,
+        adapt: bool | LearntBatch = False,
     ) -> Scores:
         fitted = self._fitted
         return Scores(

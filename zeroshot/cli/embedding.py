@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from zeroshot.cli import options
+import typer
+
+from zeroshot.cli import engines, options
 from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.tables import print_text
 from zeroshot.defaults import BACKBONE
@@ -20,11 +22,13 @@ IMAGES = options.argument(
     "or a column label, are the labels.",
 )
 OUT = options.option(
-    "--out -o FILE", "File to write: .npz, or .parquet (which needs pyarrow)."
+    "--out -o FILE",
+    "File to write: .npz, or .parquet (which needs pyarrow). With --engine a folder.",
 )
 
 
 def _embed(
+    context: typer.Context,
     images: Annotated[Path, IMAGES],
     out: Annotated[Path, OUT],
     backbone: Annotated[str, options.BACKBONE] = BACKBONE,
@@ -33,6 +37,9 @@ def _embed(
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
+    engine: Annotated[engines.Engine | None, engines.ENGINE] = None,
+    address: Annotated[str | None, engines.ADDRESS] = None,
+    workers: Annotated[int | None, engines.WORKERS] = None,
     yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Compute the features of images and write them to a file.
@@ -45,6 +52,24 @@ def _embed(
 
     missing = registry.missing_weights(backbone, classifier=False)
     confirm_downloads(missing, yes=yes)
+    if engine is not None:
+        from zeroshot.serving import BatchEmbedder
+
+        given = options.given(context)
+        reason = engines.on_error_of_job(on_error, given)
+        embedder = BatchEmbedder(backbone, on_error=reason, batch_size=batch_size)
+        paths, names = _for_workers(images, class_names, on_error)
+        engines.do_job(
+            engine,
+            paths,
+            embedder,
+            out,
+            address,
+            workers,
+            names,
+            fail_on_error=fail_on_error,
+        )
+        return
     sources, labels = _load_if_labelled(images, class_names, on_error)
     exported = export_features(
         sources,
@@ -60,6 +85,17 @@ def _embed(
         f"{'no' if labels is None else 'with'} labels)"
     )
     options.exit_on_errors(len(exported.errors), fail_on_error)
+
+
+def _for_workers(
+    images: Path, class_names: Path | None, on_error: options.OnError
+) -> "tuple[Path | list[str], list[str] | None]":
+    from zeroshot.serving.parts import columns_of
+
+    if columns_of([images]):
+        return images, None
+    paths, labels = _load_if_labelled(images, class_names, on_error)
+    return paths, None if labels is None else labels.tolist()
 
 
 def _load_if_labelled(

@@ -10,6 +10,7 @@ SCORES = "Scores"
 TRAINING = "Training"
 IMAGES = "Images and cache"
 LIMITS = "Limits; more is refused"
+ENGINES = "Very many images"
 PANELS = {
     MODEL: (
         *("backbone", "embeddings", "projection", "pretrained_classes", "pretrained"),
@@ -29,6 +30,7 @@ PANELS = {
         *("max_body", "max_images", "max_pixels", "max_labels", "max_label_length"),
         *("max_waiting", "timeout"),
     ),
+    ENGINES: ("engine", "address", "workers"),
 }
 # What a command cannot do without is in its first panel.
 FIRST = {

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zeroshot.cli import options
+from zeroshot.cli import engines, options
+from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.label_lists import given_labels
 from zeroshot.cli.tables import print_csv, print_json, print_rows, print_text
 from zeroshot.cli.untrained import untrained_classifier
@@ -70,6 +71,9 @@ MULTI_LABEL = options.option(
     "The labels do not exclude one another: rate each by itself. Needs a model that "
     "was fitted with an auto option, or SigLIP.",
 )
+OUT = options.option(
+    "--out -o FOLDER", "With --engine (default: local): where the results are written."
+)
 EXPLAIN = options.option(
     "--explain",
     "Say why: how each label's vector was made, the margin, and the classes of "
@@ -110,6 +114,10 @@ def _predict(
     no_cache: Annotated[bool, options.NO_CACHE] = False,
     on_error: Annotated[options.OnError, options.ON_ERROR] = options.OnError.raise_,
     fail_on_error: Annotated[bool, options.FAIL_ON_ERROR] = False,
+    engine: Annotated[engines.Engine | None, engines.ENGINE] = None,
+    address: Annotated[str | None, engines.ADDRESS] = None,
+    workers: Annotated[int | None, engines.WORKERS] = None,
+    out: Annotated[Path | None, OUT] = None,
     yes: Annotated[bool, options.YES] = False,
 ) -> None:
     """Name images, with labels that need not have been in training.
@@ -128,6 +136,42 @@ def _predict(
     if adapt + multi_label + explain > 1:
         raise typer.BadParameter("Give one of --adapt, --multi-label and --explain.")
     settings = options.score_settings(seen_penalty, temperature, reject)
+    given = options.given(context)
+    if engine is not None or out is not None:
+        if multi_label or explain:
+            raise typer.BadParameter(
+                "--engine and --out go without --multi-label and --explain."
+            )
+        if out is None:
+            raise typer.BadParameter("Give --out, the folder of the results.")
+        named = {"backbone": backbone, "embeddings": embeddings}
+        model, paths = _model_for_workers(sources, named, given, yes=yes)
+        for path in paths:
+            _check_exists(path)
+        from zeroshot.serving import BatchPredictor
+
+        predictor = BatchPredictor(
+            model,
+            candidates,
+            image_column=_image_column(paths),
+            on_error=engines.on_error_of_job(on_error, given),
+            top_k=top_k if "top_k" in given else 1,
+            adapt=adapt,
+            settings=settings,
+            batch_size=batch_size,
+            backbone=None if isinstance(model, tuple) else backbone,
+            embeddings=None if isinstance(model, tuple) else embeddings,
+        )
+        engines.do_job(
+            engine or engines.Engine.local,
+            paths,
+            predictor,
+            out,
+            address,
+            workers,
+            fail_on_error=fail_on_error,
+        )
+        return
     classifier, images_given = opened_classifier(
         sources,
         backbone,
@@ -135,7 +179,7 @@ def _predict(
         projection,
         pretrained_classes,
         template,
-        options.given(context),
+        given,
         yes=yes,
     )
     classifier.set_params(
@@ -192,6 +236,47 @@ def _label_studio_tasks(
     ]
 
 
+def _check_exists(path: str) -> None:
+    if not os.path.exists(path):
+        raise ArtifactError(
+            f"Expected images, or a folder that 'zeroshot fit' wrote. Got '{path}', "
+            f"and there is no such file or folder. Correct the path."
+        )
+
+
+def _model_for_workers(
+    sources: list[str], named: dict[str, str | None], given: set[str], *, yes: bool
+) -> tuple[str | tuple[str, str | None], list[str]]:
+    """Return the model as workers find it, a folder or names; and the images."""
+    from zeroshot import registry
+    from zeroshot.saving.bundle import remains_of_bundle
+
+    own = {"projection", "pretrained_classes"} & given
+    for name in sorted(own):
+        raise typer.BadParameter(
+            f"{options.flag_of(name)} cannot go with --engine. Make the model with "
+            f"'zeroshot fit --pretrained' first."
+        )
+    first, *images = sources
+    if remains_of_bundle(Path(first)):
+        if not images:
+            raise typer.BadParameter("Give images after the model.")
+        return os.path.abspath(first), images
+    backbone, embeddings = named["backbone"] or BACKBONE, named["embeddings"]
+    confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
+    return (backbone, embeddings), sources
+
+
+def _image_column(paths: list[str]) -> str:
+    """Return the column of images, or of features, of tables among what is given."""
+    from zeroshot.serving.parts import columns_of
+
+    columns = columns_of(paths)
+    return next(
+        (name for name in ("bytes", "features", "path") if name in columns), "bytes"
+    )
+
+
 def opened_classifier(
     sources: list[str],
     backbone: str | None,
@@ -219,11 +304,7 @@ def opened_classifier(
             raise typer.BadParameter("Give images after the model.")
         return classifier, images
     refuse_nothing_to_learn(pretrained_classes)
-    if not os.path.exists(first):
-        raise ArtifactError(
-            f"Expected images, or a folder that 'zeroshot fit' wrote. Got '{first}', "
-            f"and there is no such file or folder. Correct the path."
-        )
+    _check_exists(first)
     classifier = untrained_classifier(
         backbone or BACKBONE,
         embeddings,

@@ -1,22 +1,13 @@
-"""A model that has learnt from no images: made once, then kept in the cache."""
+"""A model that has learnt from no images, after asking before anything is fetched."""
 
-import hashlib
-import json
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zeroshot import __version__
 from zeroshot.cli.first_use import confirm_downloads
 from zeroshot.cli.label_lists import classes_to_learn_from
-from zeroshot.errors import ZeroShotError
-from zeroshot.storage.cache import cache_root
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from zeroshot.classifier import ZeroShotClassifier
     from zeroshot.labels import Templates
-    from zeroshot.projections.base import Projection
 
 __all__ = ["untrained_classifier"]
 
@@ -32,42 +23,12 @@ def untrained_classifier(
 ) -> "ZeroShotClassifier":
     """Return a classifier that knows the backbone's own classes and no image.
 
-    To look up 1000 classes and solve for the map takes seconds; what comes of it is
-    kept in the cache as any saved model is. ``pretrained_classes``: as on the command
-    line. ``templates``: as of the classifier. ``yes``: do not ask before something is
-    fetched. A joint model has nothing to learn, and is returned as it is.
+    ``pretrained_classes``: as on the command line. ``templates``: as of the classifier.
+    ``yes``: do not ask before something is fetched.
     """
-    from zeroshot import ZeroShotClassifier, load, registry
-    from zeroshot.labels import with_templates
+    from zeroshot import registry
+    from zeroshot.serving.untrained import untrained
 
     confirm_downloads(registry.missing_files(backbone, embeddings), yes=yes)
-    network, provider = registry.resolve_pair(backbone, embeddings)
-    maps = registry.suited_projection(projection, network, provider)
-    settings: dict[str, Any] = {"templates": templates, "random_state": 0}
-    if registry.joint_model(network, provider) is not None:
-        # Nothing is to be learnt, whatever classes there are.
-        return ZeroShotClassifier(network, projection=projection, **settings)
-    place = None
-    if pretrained_classes == "auto" and network is not None:
-        labels_from = with_templates(provider, templates)
-        of_pair = (network.fingerprint, labels_from.fingerprint)
-        place = _place(maps, *of_pair)
-        with suppress(ZeroShotError):  # none yet, or a damaged one
-            return load(place, backbone=network, embeddings=provider)
-    classifier = ZeroShotClassifier(
-        network,
-        provider,
-        projection=maps,
-        pretrained_classes=classes_to_learn_from(pretrained_classes),
-        **settings,
-    ).fit_pretrained()
-    if place is not None:
-        with suppress(ZeroShotError, OSError):  # no place: made anew next time
-            classifier.save(place)
-    return classifier
-
-
-def _place(projection: "Projection", *fingerprints: str) -> "Path":
-    """Return the folder of the model of a pair, for this version of the package."""
-    key = json.dumps([__version__, repr(projection), *fingerprints])
-    return cache_root() / "models" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    classes = classes_to_learn_from(pretrained_classes)
+    return untrained(backbone, embeddings, projection, classes, templates)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroshot.backbones.base import Backbone, card_of
+from zeroshot.cores import n_threads
 from zeroshot.errors import (
     InvalidImageError,
     PartialCoverageWarning,
@@ -48,7 +49,7 @@ __all__ = [
     "warn_of_bad_images",
 ]
 
-READERS = min(8, (os.cpu_count() or 1) + 1)  # one more than cores: some wait for disk
+READERS = min(8, n_threads() + 1)  # one more than cores: some wait for disk
 # Images that a thread prepares at a time; where they are found in the cache, more and
 # more. Handing over, with threads that wait for each other, costs as much as finding
 # two images.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SupportsClassPoints,
         SupportsLabels,
         SupportsLeavingOut,
+        SupportsMoments,
         SupportsPartialFit,
     )
     from zeroshot.projections.bilinear import ALE, SJE
@@ -43,6 +44,7 @@ __all__ = [
     "SupportsClassPoints",
     "SupportsLabels",
     "SupportsLeavingOut",
+    "SupportsMoments",
     "SupportsPartialFit",
     "SupportsTracing",
     "Visual",
@@ -65,6 +67,7 @@ __getattr__, __dir__ = lazy_names(
         "SupportsClassPoints": "base",
         "SupportsLabels": "base",
         "SupportsLeavingOut": "base",
+        "SupportsMoments": "base",
         "SupportsPartialFit": "base",
         "SupportsTracing": "operations",
         "Visual": "visual",

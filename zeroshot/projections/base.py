@@ -20,6 +20,7 @@ __all__ = [
     "SupportsClassPoints",
     "SupportsLabels",
     "SupportsLeavingOut",
+    "SupportsMoments",
     "SupportsPartialFit",
     "fitted",
     "label_points",
@@ -222,6 +223,67 @@ class SupportsPartialFit(Protocol):
             Row of ``class_embeddings`` of each class before, in their order.
         pretrained : PretrainedClasses or None
             As in `fit`.
+
+        Returns
+        -------
+        self : Projection
+        """
+
+
+@runtime_checkable
+class SupportsMoments(Protocol):
+    """A projection that learns from sums over images, wherever the images lie."""
+
+    normalize: bool
+
+    def fit_moments(
+        self,
+        moments: Any,
+        *,
+        class_embeddings: Floats,
+        images: tuple[Floats, Integers] | None,
+        pretrained: PretrainedClasses | None,
+    ) -> Self:
+        """Learn from sums over images.
+
+        With numbers for its parameters the same as `Projection.fit` on these images, to
+        rounding. `DeViSE` leaves its linear map where it starts, as with ``epochs=0``.
+
+        Parameters
+        ----------
+        moments : zeroshot.projections.moments.Moments
+            Of the classes that are the rows of ``class_embeddings``.
+        class_embeddings : ndarray of shape (n_classes, dim_text)
+        images : tuple of ndarray of shape (k, dim_visual) and (k,), or None
+            Some of the images, and the row of each, for what ``"auto"`` chooses by
+            looking at images. None: it takes its defaults.
+        pretrained : PretrainedClasses or None
+            As in `Projection.fit`.
+
+        Returns
+        -------
+        self : Projection
+        """
+
+    def merge(
+        self,
+        other: Any,
+        *,
+        class_embeddings: Floats,
+        places: Integers,
+        pretrained: PretrainedClasses | None,
+    ) -> Self:
+        """Learn from the images of another projection, too.
+
+        Parameters
+        ----------
+        other : Projection
+            Fitted, with the same parameters, on all classes of ``class_embeddings``.
+        class_embeddings : ndarray of shape (n_classes, dim_text)
+        places : ndarray of shape (n_before,), int
+            Row of ``class_embeddings`` of each class of this one.
+        pretrained : PretrainedClasses or None
+            As in `Projection.fit`.
 
         Returns
         -------

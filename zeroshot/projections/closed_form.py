@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.blas import dgemm, dsymm, sgemm, ssyrk
 
+from zeroshot.arrays import rows_times
 from zeroshot.projections.base import Float32, Floats
 from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
 from zeroshot.projections.moments import TrainingSet
@@ -64,7 +65,7 @@ class _ClosedForm(MomentsProjection):
         """Return the map, (dim_visual, dim_text)."""
 
     def _map(self, X: Float32) -> Float32:
-        return X @ self.coef_
+        return rows_times(X, self.coef_)
 
 
 class Ridge(_ClosedForm):

@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from zeroshot.arrays import unit_rows
+from zeroshot.arrays import rows_times, unit_rows
 from zeroshot.projections.base import (
     Float32,
     Floats,
@@ -133,7 +133,7 @@ class ConSE(ProjectionEstimator):
         points = super().transform(X)
         if self.pretrained_:
             weights, bias, words = self.pretrained_
-            logits = np.asarray(X, np.float32) @ weights + bias
+            logits = rows_times(np.asarray(X, np.float32), weights) + bias
             others = self._mean_of_words(logits, words)
             if len(points):
                 points = unit_rows(points) + unit_rows(others)
@@ -191,7 +191,7 @@ class ConSE(ProjectionEstimator):
         self.intercept_[fitted] = classifier.intercept_
 
     def _map(self, X: Float32) -> Float32:
-        logits = X @ self.coef_ + self.intercept_
+        logits = rows_times(X, self.coef_) + self.intercept_
         return self._mean_of_words(logits, self.class_embeddings_)
 
     def _mean_of_words(self, logits: Float32, words: Float32) -> Float32:

@@ -302,6 +302,15 @@ class DeViSE(TrainedProjection, Visual):
         else:
             self._train_on_all(train, X, y, given.T)
 
+    def _begin_with_moments(self) -> None:
+        if self.hidden:
+            raise ValueError(
+                f"Expected a linear map, which is found from sums over images. Got "
+                f"hidden={self.hidden!r}. Use fit."
+            )
+        # M stays where it starts: its loss needs the images.
+        self.n_epochs_, self.history_ = 0, {"loss": []}
+
     def _most_epochs(self) -> int:
         if self.epochs is not None:
             return self.epochs

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import (
@@ -227,9 +228,7 @@ class MomentsProjection(ProjectionEstimator):
         ``pretrained``: the backbone's own classes, to learn from too; then there may be
         no image.
         """
-        # What an earlier fit has chosen is chosen anew.
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
+        self._forget()
         least = 1 if pretrained is None else 0
         X, y, T = self._checked(X, y, class_embeddings, least=least, wordless=True)
         moments = Moments.of(X, y, len(T), normalize=self.normalize)
@@ -247,22 +246,91 @@ class MomentsProjection(ProjectionEstimator):
         """Learn from further images; see `zeroshot.projections.SupportsPartialFit`."""
         check_is_fitted(self)
         X, y, T = self._checked(X, y, class_embeddings, reset=False, wordless=True)
-        before = Moments(self.counts_, self.sums_, self.gram_)
-        places = np.asarray(places)
+        more = Moments.of(X, y, len(T), normalize=self.normalize)
+        moments = self._moments.with_more(more, self._checked_places(places, len(T)))
+        return self._learn_from(TrainingSet(moments, X, y, T, pretrained))
+
+    def fit_moments(
+        self,
+        moments: Moments,
+        *,
+        class_embeddings: Floats,
+        images: tuple[Floats, Integers] | None = None,
+        pretrained: PretrainedClasses | None = None,
+    ) -> Self:
+        """Learn from sums over images; see `zeroshot.projections.SupportsMoments`."""
+        self._forget()
+        dim = len(moments.gram)
+        if images is None:
+            images = np.empty((0, dim), np.float32), np.empty(0, np.int64)
+        X, y, T = self._checked(*images, class_embeddings, least=0, wordless=True)
+        if moments.counts.shape != (len(T),) or X.shape[1] != dim:
+            raise ValueError(
+                f"Expected sums over {len(T)} classes, the rows of class_embeddings, "
+                f"and images of {dim} features. Got sums over {len(moments.counts)} "
+                f"classes, and images of {X.shape[1]} features."
+            )
+        self._begin_with_moments()
+        return self._learn_from(TrainingSet(moments, X, y, T, pretrained))
+
+    def merge(
+        self,
+        other: "MomentsProjection",
+        *,
+        class_embeddings: Floats,
+        places: Integers,
+        pretrained: PretrainedClasses | None = None,
+    ) -> Self:
+        """Learn what another did, too; see `zeroshot.projections.SupportsMoments`."""
+        check_is_fitted(self)
+        check_is_fitted(other)
+        n_features = self.n_features_in_
+        if (other.n_features_in_, other.normalize) != (n_features, self.normalize):
+            raise ValueError(
+                f"Expected a projection of {n_features} features, normalize="
+                f"{self.normalize}. Got one of {other.n_features_in_}, normalize="
+                f"{other.normalize}. Fit both alike."
+            )
+        nothing = np.empty((0, n_features), np.float32), np.empty(0, np.int64)
+        X, y, T = self._checked(
+            *nothing, class_embeddings, reset=False, least=0, wordless=True
+        )
+        if len(other.counts_) != len(T):
+            raise ValueError(
+                f"Expected another projection of all {len(T)} classes of "
+                f"class_embeddings. Got one of {len(other.counts_)}."
+            )
+        places = self._checked_places(places, len(T))
+        moments = self._moments.with_more(other._moments, places)
+        return self._learn_from(TrainingSet(moments, X, y, T, pretrained))
+
+    @property
+    def _moments(self) -> Moments:
+        return Moments(self.counts_, self.sums_, self.gram_)
+
+    def _forget(self) -> None:
+        """Forget what an earlier fit has chosen: it is chosen anew."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    def _begin_with_moments(self) -> None:
+        """Decide what needs the images themselves, of which there is a sample only."""
+
+    def _checked_places(self, places: Integers, n: int) -> NDArray[np.intp]:
+        """Return the row, of n, of each class before; refuse what is none."""
+        before, places = len(self.counts_), np.asarray(places)
         if not (
-            places.shape == before.counts.shape
+            places.shape == (before,)
             and np.issubdtype(places.dtype, np.integer)
             and len(np.unique(places)) == len(places)
-            and np.isin(places, np.arange(len(T))).all()
+            and np.isin(places, np.arange(n)).all()
         ):
             raise ValueError(
-                f"Expected places as different rows of class_embeddings (0.."
-                f"{len(T) - 1}), one for each of the {len(before.counts)} classes "
-                f"before. Got {places.tolist()!r}."
+                f"Expected places as different rows of class_embeddings (0..{n - 1}), "
+                f"one for each of the {before} classes before. Got "
+                f"{places.tolist()!r}."
             )
-        more = Moments.of(X, y, len(T), normalize=self.normalize)
-        moments = before.with_more(more, places)
-        return self._learn_from(TrainingSet(moments, X, y, T, pretrained))
+        return places.astype(np.intp)
 
     def _learn_from(self, given: TrainingSet) -> Self:
         n_features, pretrained = given.X.shape[1], given.pretrained

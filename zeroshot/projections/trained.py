@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from zeroshot.arrays import unit_rows
+from zeroshot.arrays import rows_times, unit_rows
 from zeroshot.progress import progress_bar
 from zeroshot.projections.base import Float32, Int64
 from zeroshot.projections.estimator import COUNT, POSITIVE, ProjectionEstimator, Rules
@@ -341,7 +341,7 @@ def _dense_layers(head: Any) -> Layers:
 def forward(layers: Layers, X: Float32) -> Float32:
     """Return what dense layers with ReLU between them make of features."""
     for number, (kernel, bias) in enumerate(layers):
-        X = X @ kernel + bias
+        X = rows_times(X, kernel) + bias
         if number < len(layers) - 1:
             X = np.maximum(X, 0)
     return X

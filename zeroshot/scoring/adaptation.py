@@ -30,11 +30,12 @@ How the first R is found and what g is decide whether this helps or harms:
   few are, a large g lets a group of images have one label instead of many: without it
   a batch of one class among ten was spread over all ten.
 
-What is learnt is one new point and one offset for each label, so an image's answer
-depends on the others only through these. In the end R is mixed with the image's own
-softmax: without that it is too sure of itself, and what comes second and third is worse
-than before. Everything is learnt on `SAMPLE` images at
-most, evenly chosen.
+What is learnt is one new point and one offset for each label (`LearntBatch`), so an
+image's answer depends on the others only through these, and images that lie on many
+machines are judged together by what was learnt on one. In the end R is mixed with the
+image's own softmax: without that it is too sure of itself, and what comes second and
+third is worse than before. Everything is learnt on `SAMPLE` images at most, evenly
+chosen.
 
 References
 ----------
@@ -58,9 +59,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 from scipy.special import logsumexp, softmax
 
+from zeroshot.arrays import rows_times
 from zeroshot.scoring.ranking import blocks, unit_points
 
-__all__ = ["Adapted", "adapt"]
+__all__ = ["Adapted", "LearntBatch", "adapt", "learn_batch", "places", "sampled"]
 
 # Chosen on Caltech and Tiny-ImageNet with two networks, on classes held out from the
 # seen ones of other splits than those that are reported. Points are of per-class
@@ -91,6 +93,23 @@ MAX_COLUMNS = 32  # labels of an image whose scores change; all, if there are no
 
 
 @dataclass(frozen=True)
+class LearntBatch:
+    """What a batch says about labels: ``Z = X @ points.T + offset`` of its images X.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (k,), int
+        Which labels take part.
+    points : ndarray of shape (k, dim), float32
+    offset : ndarray of shape (k,), float32
+    """
+
+    labels: NDArray[np.intp]
+    points: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Adapted:
     """What the scores of a batch become.
 
@@ -116,6 +135,7 @@ def adapt(
     temperature: float,
     *,
     anchors: tuple[NDArray[np.float32], NDArray[Any]] | None = None,
+    learnt: LearntBatch | None = None,
 ) -> Adapted:
     """Return the scores of a batch when its images are judged together.
 
@@ -140,6 +160,8 @@ def adapt(
         Mean point and number of the training images of each label; 0 images, and any
         point, for a label that was not seen in training. More images count no more:
         see `SEEN_ANCHOR`.
+    learnt : LearntBatch or None, default=None
+        What was learnt already from a batch that these images are a part of.
 
     Returns
     -------
@@ -161,29 +183,22 @@ def adapt(
     array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
     """
     n, m = len(points), len(label_points)
-    usable = np.flatnonzero(np.isfinite(points).all(axis=1))
-    if len(usable) < MIN_IMAGES or m < 2:
+    if learnt is None:
+        rows = sampled(places(points), m)
+        learnt = learn_batch(points[rows], label_points, penalty, anchors=anchors)
+    if learnt is None:
         return Adapted(np.empty((n, 0), np.intp), np.empty((n, 0), np.float32))
-    sample = _evenly(
-        points, usable, min(SAMPLE, RESPONSIBILITIES // min(m, MAX_LABELS))
-    )
-    X, _ = unit_points(points[sample])
-    labels = _most_answered(X, label_points, penalty)
+    labels, W, offset = learnt.labels, learnt.points, learnt.offset
     L, p = label_points[labels], penalty[labels]
-    prior = np.float32(ANCHOR) * L
-    if anchors is not None:
-        seen = np.flatnonzero(anchors[1][labels] > 0)
-        prior[seen] += np.float32(SEEN_ANCHOR) * anchors[0][labels[seen]]
-    W, offset = _learn(X, L, p, prior)
-
+    usable = np.flatnonzero(np.isfinite(points).all(axis=1))
     k = min(MAX_COLUMNS, len(labels))
     columns = np.tile(np.arange(k), (n, 1))
     new = np.full((n, k), np.nan, np.float32)
     for block in blocks(len(usable), 2 * len(labels), 2**21):
         rows = usable[block]
         X, _ = unit_points(points[rows])
-        scores = (X @ L.T - p) / np.float32(temperature)
-        Z = X @ W.T + offset
+        scores = (rows_times(X, L.T) - p) / np.float32(temperature)
+        Z = rows_times(X, W.T) + offset
         mass = logsumexp(scores, axis=1, keepdims=True)
         if len(labels) < m:
             mass = _mass(X, label_points, penalty, temperature)
@@ -202,6 +217,83 @@ def adapt(
     return Adapted(columns, new, float(temperature * np.log(DOUBT)))
 
 
+def places(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return where images lie along a line that is always the same.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, dim), float32
+
+    Returns
+    -------
+    places : ndarray of shape (n,), float64
+        NaN for a row that is not finite, and takes no part.
+    """
+    direction = np.random.default_rng(0).standard_normal(points.shape[1])
+    place = np.full(len(points), np.nan)
+    for block in blocks(len(points), points.shape[1], 2**21):
+        X, is_finite = unit_points(points[block])
+        place[block][is_finite] = (X * direction).sum(axis=1)[is_finite]
+    return place
+
+
+def sampled(places: NDArray[np.float64], n_labels: int) -> NDArray[np.intp]:
+    """Return which images of a batch are learnt from, the same in whatever order.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n,), float64
+        Of all images of the batch, as `places` gives them.
+    n_labels : int
+
+    Returns
+    -------
+    rows : ndarray of shape (n_sample,), int
+        Evenly chosen, in the order of their places; none, where there are too few
+        images or labels for anything to be learnt.
+    """
+    usable = np.flatnonzero(np.isfinite(places))
+    if len(usable) < MIN_IMAGES or n_labels < 2:
+        return usable[:0]
+    usable = usable[np.argsort(places[usable], kind="stable")]
+    size = min(SAMPLE, RESPONSIBILITIES // min(n_labels, MAX_LABELS))
+    if len(usable) <= size:
+        return usable
+    return usable[np.linspace(0, len(usable) - 1, size).astype(np.intp)]
+
+
+def learn_batch(
+    points: NDArray[np.float32],
+    label_points: NDArray[np.float32],
+    penalty: NDArray[np.float32],
+    *,
+    anchors: tuple[NDArray[np.float32], NDArray[Any]] | None = None,
+) -> LearntBatch | None:
+    """Learn a new point and an offset for each label.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, dim), float32
+        Of the images that `sampled` chose, in that order.
+    label_points, penalty, anchors : as for `adapt`
+
+    Returns
+    -------
+    learnt : LearntBatch or None
+        None where there are no images.
+    """
+    if not len(points):
+        return None
+    X, _ = unit_points(points)
+    labels = _most_answered(X, label_points, penalty)
+    L, p = label_points[labels], penalty[labels]
+    prior = np.float32(ANCHOR) * L
+    if anchors is not None:
+        seen = np.flatnonzero(anchors[1][labels] > 0)
+        prior[seen] += np.float32(SEEN_ANCHOR) * anchors[0][labels[seen]]
+    return LearntBatch(labels, *_learn(X, L, p, prior))
+
+
 def _mass(
     X: NDArray[np.float32],
     label_points: NDArray[np.float32],
@@ -211,25 +303,11 @@ def _mass(
     """Return the log of what all labels have together in a softmax, (n, 1)."""
     total = np.full((len(X), 1), -np.inf, np.float32)
     for block in blocks(len(label_points), len(X), 2**21):
-        scores = (X @ label_points[block].T - penalty[block]) / np.float32(temperature)
+        scores = rows_times(X, label_points[block].T) - penalty[block]
+        scores /= np.float32(temperature)
         part = logsumexp(scores, axis=1, keepdims=True)
         total = np.logaddexp(total, part).astype(np.float32)
     return total
-
-
-def _evenly(
-    points: NDArray[np.float32], usable: NDArray[np.intp], size: int
-) -> NDArray[np.intp]:
-    """Return at most ``size`` of the usable rows, the same whatever their order."""
-    direction = np.random.default_rng(0).standard_normal(points.shape[1])
-    place = np.empty(len(usable))
-    for block in blocks(len(usable), points.shape[1], 2**21):
-        X, _ = unit_points(points[usable[block]])
-        place[block] = (X * direction).sum(axis=1)
-    usable = usable[np.argsort(place, kind="stable")]
-    if len(usable) <= size:
-        return usable
-    return usable[np.linspace(0, len(usable) - 1, size).astype(np.intp)]
 
 
 def _most_answered(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.arrays import unit_rows
+from zeroshot.arrays import rows_times, unit_rows
 
 __all__ = [
     "COLUMNS",
@@ -72,7 +72,7 @@ def cosine_scores(
         In [-1, 1]; higher is better.
     """
     unit, is_finite = unit_points(points)
-    scores: NDArray[np.float32] = unit @ class_embeddings.T
+    scores: NDArray[np.float32] = rows_times(unit, class_embeddings.T)
     scores[~is_finite] = np.nan
     return scores
 
@@ -191,7 +191,7 @@ def rank_blocks(
     for first, vectors, penalty in labels:
         for rows in blocks(n, 1, ROWS):
             scores = buffer[: rows.stop - rows.start, : len(vectors)]
-            np.matmul(unit[rows], vectors.T, out=scores)
+            rows_times(unit[rows], vectors.T, out=scores)
             if penalty.any():
                 scores -= penalty
             best.add(rows, first, scores)

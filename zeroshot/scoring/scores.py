@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from zeroshot.arrays import unit_rows
 from zeroshot.projections.base import SupportsLeavingOut
-from zeroshot.scoring.adaptation import Adapted, adapt
+from zeroshot.scoring.adaptation import Adapted, LearntBatch, adapt, learn_batch
 from zeroshot.scoring.answers import Explanation, RankedLabel
 from zeroshot.scoring.calibration import MIN_CLASSES, Calibration
 from zeroshot.scoring.frozen import FrozenLabels
@@ -51,7 +51,8 @@ class Scores:
     each one's name, or -1. ``points``: (n, dim) float32, projected images of any
     length; a row may be NaN. ``settings``: from `ScoreSettings.in_effect`.
     ``calibration``: what `fit` learnt. ``adapt``: judge the images together
-    (`zeroshot.scoring.adaptation`). ``placed``: all candidates as
+    (`zeroshot.scoring.adaptation`), or by what was learnt from a batch that they are a
+    part of. ``placed``: all candidates as
     `LabelSpace.label_points` gives them, where that is known already.
     """
 
@@ -64,7 +65,7 @@ class Scores:
     space: LabelSpace
     settings: ScoreSettings
     calibration: Calibration | None
-    adapt: bool = False
+    adapt: bool | LearntBatch = False
     placed: NDArray[np.float32] | None = None
 
     @property
@@ -121,16 +122,32 @@ class Scores:
     @cached_property
     def _adapted(self) -> Adapted:
         """What scores become when all images are judged together."""
-        labels, is_seen = self.label_points, self.is_seen
-        counts = np.zeros(len(labels))
-        counts[is_seen] = self._class_counts[self.class_of[is_seen]]
+        labels = self.label_points
         return adapt(
             self.points,
             labels[:, :-1],
             self.seen_penalty - labels[:, -1],
             self.settings.temperature,
-            anchors=(labels[:, :-1], counts),
+            anchors=(labels[:, :-1], self._image_counts),
+            learnt=self.adapt if isinstance(self.adapt, LearntBatch) else None,
         )
+
+    def learnt_batch(self) -> LearntBatch | None:
+        """Return what the images, a sample of a batch, say about the labels."""
+        labels = self.label_points
+        return learn_batch(
+            self.points,
+            labels[:, :-1],
+            self.seen_penalty - labels[:, -1],
+            anchors=(labels[:, :-1], self._image_counts),
+        )
+
+    @property
+    def _image_counts(self) -> NDArray[np.float64]:
+        """How many images of training each candidate has, (m,)."""
+        counts = np.zeros(len(self.labels))
+        counts[self.is_seen] = self._class_counts[self.class_of[self.is_seen]]
+        return counts
 
     def probabilities(self, *, multi_label: bool = False) -> NDArray[np.float32]:
         """Return the softmax of the scores over the candidates.

@@ -6,7 +6,10 @@ projection itself. To add a source of training, write a module beside these.
 
 # For the classifier; no user imports them.
 from zeroshot.training.fine_tuning import check_fine_tuning as check_fine_tuning
+from zeroshot.training.labelled_moments import LabelledMoments as LabelledMoments
+from zeroshot.training.labelled_moments import moments_of_parquet as moments_of_parquet
 from zeroshot.training.learning import learn as learn
+from zeroshot.training.learning import learn_from_moments as learn_from_moments
 from zeroshot.training.learning import learn_without_images as learn_without_images
 from zeroshot.training.pretrained import Pretrained as Pretrained
 from zeroshot.training.pretrained import PretrainedSetting as PretrainedSetting

@@ -8,7 +8,6 @@ References
 """
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from sklearn.utils import check_random_state, gen_batches
 from zeroshot.backbones.base import Backbone, SupportsFineTuning, card_of
 from zeroshot.backbones.fine_tuning_settings import FineTuning, FineTuningReport
 from zeroshot.backbones.keras.fine_tuning import TrainableEnd
+from zeroshot.cores import n_threads
 from zeroshot.errors import (
     ArtifactError,
     LabelError,
@@ -42,7 +42,7 @@ from zeroshot.projections.trained import Layers, reciprocal_ranks
 
 __all__ = ["check_fine_tuning", "fine_tune"]
 
-READERS = min(8, (os.cpu_count() or 1) + 1)
+READERS = min(8, n_threads() + 1)
 IMAGES_AT_ONCE = 32
 
 

@@ -11,14 +11,20 @@ from zeroshot.backbones.base import Backbone
 from zeroshot.embeddings.base import TextEmbeddings
 from zeroshot.errors import PluginContractError
 from zeroshot.labels.report import LabelReport
-from zeroshot.projections.base import Projection, fitted, learns_from_pretrained
+from zeroshot.projections.base import (
+    Projection,
+    SupportsMoments,
+    fitted,
+    learns_from_pretrained,
+)
 from zeroshot.scoring.calibration import Calibration, fit_calibration
 from zeroshot.scoring.folds import Training
 from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.scoring.settings import ScoreSettings
+from zeroshot.training.labelled_moments import LabelledMoments
 from zeroshot.training.pretrained import Pretrained, PretrainedSetting
 
-__all__ = ["Learnt", "learn", "learn_without_images"]
+__all__ = ["Learnt", "learn", "learn_from_moments", "learn_without_images"]
 
 
 class Learnt(NamedTuple):
@@ -67,6 +73,52 @@ def learn(
         )
     space = LabelSpace.of(chosen, class_embeddings, classes, settings.hub_correction)
     return Learnt(chosen, pretrained, calibration, space)
+
+
+def learn_from_moments(
+    projection: Projection,
+    moments: LabelledMoments,
+    class_embeddings: NDArray[np.float32],
+    pretrained: Pretrained | None,
+    settings: ScoreSettings,
+    random_state: int | np.random.RandomState | None,
+) -> Learnt:
+    """Train a projection on sums over images.
+
+    ``projection``: cloned. ``class_embeddings``: (n_classes, dim_text) float32, of the
+    classes of ``moments``. The others: as for `learn`. Raises PluginContractError if
+    the projection learns from images only; ValueError if something is to be found on
+    folds, or features were prepared otherwise.
+    """
+    for name in settings.automatic:
+        raise ValueError(
+            f"Expected numbers: folds need the images, and there are sums over them "
+            f"alone. Got {name}={getattr(settings, name)!r}. Give a number, or use fit."
+        )
+    if not isinstance(projection, SupportsMoments):
+        raise PluginContractError(
+            f"Expected a projection that learns from sums over images, such as "
+            f"'devise', 'visual' or 'ridge'. Got '{type(projection).__name__}'. Use "
+            f"fit."
+        )
+    if projection.normalize is not moments.normalize:
+        raise ValueError(
+            f"Expected sums over features with normalize={projection.normalize}, as "
+            f"the projection has it. Got normalize={moments.normalize}. Sum up anew."
+        )
+    chosen: Any = clone(projection)
+    if getattr(chosen, "random_state", 0) is None:
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        chosen.set_params(random_state=seed)
+    classes = None if pretrained is None else pretrained.classes
+    chosen.fit_moments(
+        moments.moments,
+        class_embeddings=class_embeddings,
+        images=(moments.sample, moments.sample_index),
+        pretrained=classes,
+    )
+    space = LabelSpace.of(chosen, class_embeddings, classes, settings.hub_correction)
+    return Learnt(chosen, pretrained, None, space)
 
 
 def learn_without_images(

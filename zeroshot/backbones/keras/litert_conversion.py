@@ -5,7 +5,6 @@ TensorFlow, whose import takes longer than many photographs. Its float32 kernels
 what Keras computes, to rounding; `zeroshot.backbones.keras.conversion` checks that.
 """
 
-import os
 import threading
 import warnings
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroshot.cores import n_threads
 from zeroshot.per_process import PerProcess
 from zeroshot.tensorflow_import import import_tensorflow, stderr_set_aside
 
@@ -79,7 +79,7 @@ class _Runners:
     """The interpreters of one process, and the threads that they run in."""
 
     def __init__(self, model: bytes, size: tuple[int, int] | None) -> None:
-        threads = _n_threads()
+        threads = n_threads()
         n = min(threads, MOST_INTERPRETERS) if len(model) < LARGE_MODEL else 1
         share = threads // n
         self.interpreters = [interpreter_of(model, share, size) for _ in range(n)]
@@ -129,17 +129,3 @@ def litert_model(
             converter.representative_dataset = lambda: ([i[None]] for i in ranges)
         model: bytes = converter.convert()
     return model
-
-
-def _n_threads() -> int:
-    """Return how many threads to use: all cores that this process may use, or fewer.
-
-    ``OMP_NUM_THREADS`` counts, as for TensorFlow: joblib sets it in its workers.
-    """
-    n_cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        n_cores = len(os.sched_getaffinity(0))
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    if named.isdecimal() and len(named) < 10 and int(named) > 0:
-        return min(int(named), n_cores)
-    return n_cores

@@ -1,0 +1,601 @@
+"""Past one process: Ray, Spark and local processes; kills; memory; training from sums.
+
+Each part runs by itself, on this machine alone::
+
+    python benchmarks/scale.py --part engines|kills|memory|fit|plan [--write]
+
+``engines``: photographs, 5 % of them damaged, answered by two workers of each engine.
+``kills``: workers killed in mid-job, and the program that drives them. ``memory``: of
+workers, over many tiny images. ``fit``: a model from a Parquet folder of features.
+``plan``: what the plan of docs/scale.md is made of, and one point that checks it.
+"""
+
+import os
+
+# Each worker has one core, and so has what it is compared with.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray would kill workers where other programs fill the memory of the machine.
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+
+import argparse
+import itertools
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pages import RESULTS, markdown_table, write_page
+from real_tasks import real_data
+from scipy.linalg.blas import ssyrk
+
+from zeroshot import ZeroShotClassifier, load
+from zeroshot.embeddings import RandomEmbeddings
+from zeroshot.integrations import ray as on_ray
+from zeroshot.integrations import spark as on_spark
+from zeroshot.projections import DeViSE
+from zeroshot.serving import BatchPredictor, local
+from zeroshot.serving.untrained import untrained
+from zeroshot.training.labelled_moments import ROWS
+
+PAGE = RESULTS / "scale.md"
+LABELS = ["zebra", "okapi", "teapot", "bridge", "leopard", "piano", "anchor", "lotus"]
+WORKERS = 2
+DAMAGED = 20  # one image in so many is
+DIM, CLASSES = 1280, 1000
+
+
+# Engines
+
+
+def sessions() -> dict[str, tuple[Any, Callable[..., Any]]]:
+    """Return each engine: what runs around a job, and what does it."""
+    return {
+        "local processes": (nullcontext(), local.answer),
+        "Ray": (on_ray.session(workers=WORKERS), on_ray.predict),
+        "Spark": (on_spark.session(workers=WORKERS), on_spark.predict),
+    }
+
+
+def make_photographs(sources: list[Path], folder: Path, n: int) -> list[str]:
+    """Write n different JPEGs, one in `DAMAGED` of them damaged; return their paths.
+
+    Bytes behind the end of a JPEG are no part of the picture, and make it another file.
+    """
+    folder.mkdir()
+    paths = []
+    for i, source in zip(range(n), itertools.cycle(sources), strict=False):
+        content = source.read_bytes() + i.to_bytes(8, "big")
+        path = folder / f"{i:07}.jpg"
+        if i % DAMAGED == DAMAGED - 1:
+            kind = i // DAMAGED % 4
+            content = [b"", b"no image", content[: len(content) // 2], content][kind]
+            if kind == 3:  # there is no such file
+                paths.append(str(path))
+                continue
+        path.write_bytes(content)
+        paths.append(str(path))
+    return paths
+
+
+def photographs(data: Path, *names: str) -> list[Path]:
+    """Return the photographs of some of the real data sets."""
+    found = [p for name in names for p in sorted((data / "images" / name).rglob("*"))]
+    return [path for path in found if path.suffix.lower() in (".jpg", ".jpeg")]
+
+
+def model_of(data: Path, folder: Path, backbone: str = "mobilenet-v2") -> Path:
+    """Save the model that has learnt from no images; its network is converted now."""
+    vectors = str(data / "vectors" / "numberbatch-en-41k-300d.txt.gz")
+    classifier = untrained(backbone, vectors)
+    classifier.predict(np.zeros((1, 64, 64, 3), np.uint8), LABELS)
+    classifier.save(folder)
+    return folder
+
+
+def finishes(out: Path) -> list[float]:
+    """Return when each part was finished, in order of time."""
+    return sorted(file.stat().st_mtime for file in out.glob("part-*.parquet"))
+
+
+def engines(data: Path, work: Path, n: int, rows: int) -> str:
+    """Answer photographs with each engine; compare speed and every bit."""
+    sources = photographs(data, "caltech-classes", "imagenet-sample")
+    paths = make_photographs(sources, work / "images", n)
+    model = model_of(data, work / "model")
+    predictor = BatchPredictor(model, LABELS)
+    table, answers, local_rate = [], {}, 0.0
+    for name, (session, answer) in sessions().items():
+        out = work / f"out {name}"
+        start = time.time()
+        with session:
+            began = time.time()
+            report = answer(
+                paths, predictor, out=out, workers=WORKERS, rows_per_part=rows
+            )
+        ends = finishes(out)
+        warm = (len(ends) - WORKERS) * rows / (ends[-1] - ends[WORKERS - 1])
+        local_rate = local_rate or warm
+        answers[name] = pq.read_table(out)
+        check_rows(answers[name], paths)
+        table.append(
+            (
+                name,
+                f"{warm:.0f}",
+                f"{warm / local_rate:.2f}",
+                f"{began - start:.1f} s",
+                f"{ends[WORKERS - 1] - began - rows / (warm / WORKERS):.1f} s",
+                f"{ends[-1] - start:.0f} s",
+                f"{report.n_rows} / {report.n_errors}",
+                "yes" if same(answers[name], answers["local processes"]) else "NO",
+            )
+        )
+        print(table[-1], flush=True)
+    whole = "not compared"
+    if n <= 2000:
+        whole = "the same bits" if same_as_one(model, paths, answers) else "OTHER"
+    text = markdown_table(
+        (
+            *("engine", "images/s, warm", "of local", "starting it"),
+            *("and the workers", "in all", "rows / unreadable", "same bits as local"),
+        ),
+        table,
+        "---:",
+    )
+    return (
+        f"{n} photographs, {WORKERS} workers of one core, {rows} images a part; "
+        f"{len(paths) // DAMAGED} images damaged (empty, no image, cut off, missing): "
+        f"each has its row, in the order given, with its reason. Beside `predict` of "
+        f"one process: {whole}.\n\n{text}"
+    )
+
+
+def check_rows(table: Any, paths: list[str]) -> None:
+    """Each path has one row, in order; damaged ones, and no others, have a reason."""
+    assert table["path"].to_pylist() == paths
+    reasons = table["error"].to_pylist()
+    for i, reason in enumerate(reasons):
+        assert (reason is not None) is (i % DAMAGED == DAMAGED - 1), (i, reason)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two tables are the same, bit for bit; NaN is NaN."""
+    return one.schema == other.schema and all(
+        np.array_equal(
+            one[name].to_numpy(),
+            other[name].to_numpy(),
+            equal_nan=name in ("score", "probability"),
+        )
+        for name in one.column_names
+    )
+
+
+def same_as_one(model: Path, paths: list[str], answers: dict[str, Any]) -> bool:
+    """Tell whether the answers are those of one process to all images at once."""
+    classifier = load(model).set_params(on_error="nan", cache=False)
+    points = classifier.points(paths)
+    ranked = classifier.rank(points, LABELS, k=1)
+    scores = np.array([r[0].score if r else np.nan for r in ranked], np.float32)
+    table = answers["local processes"]
+    names = classifier.predict(points, LABELS).tolist()
+    return table["label"].to_pylist() == names and np.array_equal(
+        table["score"].to_numpy(), scores, equal_nan=True
+    )
+
+
+# Kills
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Return parent and command line of every process."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+        except OSError:
+            continue
+        found[int(folder.name)] = int(stat[1]), command.decode(errors="replace")
+    return found
+
+
+def below(process: int) -> dict[int, tuple[int, str]]:
+    """Return the processes below one."""
+    found, ours = processes(), {process}
+    while more := {p for p, (parent, _) in found.items() if parent in ours} - ours:
+        ours |= more
+    return {p: found[p] for p in ours if p in found}
+
+
+def workers_of(name: str, process: int) -> list[int]:
+    """Return the processes that hold a model."""
+    tree = below(process)
+    if name == "Ray":
+        return [p for p, (_, command) in tree.items() if "MapWorker" in command]
+    if name == "Spark":
+        daemons = {p for p, (_, command) in tree.items() if "pyspark" in command}
+        return [p for p, (parent, _) in tree.items() if parent in daemons]
+    return [p for p, (_, command) in tree.items() if "spawn_main" in command]
+
+
+@contextmanager
+def killed(name: str, out: Path, at: list[int], log: list[int]) -> Iterator[None]:
+    """Kill a worker whenever so many parts are there."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        left = list(at)
+        while left and not ended.is_set():
+            if len(list(out.glob("part-*.parquet"))) >= left[0]:
+                for process in workers_of(name, os.getpid())[:1]:
+                    os.kill(process, signal.SIGKILL)
+                    log.append(process)
+                    left.pop(0)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def kills(data: Path, work: Path, n: int, rows: int) -> str:
+    """Kill workers and drivers; compare with a job that ran in peace."""
+    sources = photographs(data, "caltech-classes", "imagenet-sample")
+    paths = make_photographs(sources, work / "images", n)
+    for path in paths:  # for the command line: all are there
+        if not os.path.exists(path):
+            Path(path).write_bytes(b"not there")
+    predictor = BatchPredictor(model_of(data, work / "model"), LABELS)
+    local.answer(
+        work / "images", predictor, work / "peace", workers=1, rows_per_part=rows
+    )
+    wanted = pq.read_table(work / "peace")
+    parts = -(-n // rows)
+    table = []
+    for name, engine in (("Ray", "ray"), ("Spark", "spark")):
+        session, answer = sessions()[name]
+        log: list[int] = []
+        out = work / f"out {name}"
+        with session, killed(name, out, [parts * i // 4 for i in (1, 2, 3)], log):
+            answer(
+                work / "images", predictor, out=out, workers=WORKERS, rows_per_part=rows
+            )
+        is_same = same(pq.read_table(out), wanted)
+        before, again, is_same_too = driver_killed(engine, work, rows, wanted)
+        table.append(
+            (
+                name,
+                len(log),
+                "yes" if is_same else "NO",
+                f"{before} of {parts}",
+                again,
+                "yes" if is_same_too else "NO",
+            )
+        )
+        print(table[-1], flush=True)
+    text = markdown_table(
+        (
+            *(
+                "engine",
+                "workers killed",
+                "same result",
+                "parts before the driver died",
+            ),
+            *("of them done again", "same result"),
+        ),
+        table,
+        "---:",
+    )
+    return f"{n} photographs in {parts} parts, {WORKERS} workers.\n\n{text}"
+
+
+DRIVER = """
+import sys
+from zeroshot.cli.engines import Engine, do_job
+from zeroshot.serving import BatchPredictor
+engine, model, images, out, rows, labels = sys.argv[1:]
+from zeroshot.integrations import {engine} as module
+with module.session(workers=2):
+    form = BatchPredictor(model, labels.split(","))
+    module.predict(images, form, out=out, workers=2, rows_per_part=int(rows))
+"""
+
+
+def driver_killed(
+    engine: str, work: Path, rows: int, wanted: Any
+) -> tuple[int, int, bool]:
+    """Kill -9 the program that drives a job, and run it again."""
+    out = work / f"driver {engine}"
+    command = [
+        *(sys.executable, "-W", "ignore", "-c", DRIVER.replace("{engine}", engine)),
+        *map(str, (engine, work / "model", work / "images", out, rows)),
+        ",".join(LABELS),
+    ]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    parts = -(-len(list((work / "images").iterdir())) // rows)
+    while len(finishes(out)) < parts // 2 and first.poll() is None:
+        time.sleep(0.01)
+    tree = below(first.pid)
+    first.kill()
+    first.wait()
+    end = time.time() + 30  # the engine's own processes end by themselves
+    while set(tree) & set(processes()) and time.time() < end:
+        time.sleep(0.2)
+    for process in set(tree) & set(processes()):
+        os.kill(process, signal.SIGKILL)
+    before = {file: file.stat().st_mtime_ns for file in out.glob("part-*.parquet")}
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    again = sum(file.stat().st_mtime_ns != stamp for file, stamp in before.items())
+    return len(before), again, same(pq.read_table(out), wanted)
+
+
+# Memory
+
+
+def memory(data: Path, work: Path, n: int, rows: int) -> str:
+    """Watch the memory of each worker over many tiny images."""
+    sources = photographs(data, "tiny-imagenet-val")
+    (work / "images").mkdir()
+    paths = []
+    for i, source in zip(range(n), itertools.cycle(sources), strict=False):
+        paths.append(str(work / "images" / f"{i:07}.jpg"))
+        Path(paths[-1]).write_bytes(source.read_bytes() + i.to_bytes(8, "big"))
+    predictor = BatchPredictor(
+        model_of(data, work / "model", "mobilenet-v2:96"), LABELS
+    )
+    table = []
+    for name, (session, answer) in sessions().items():
+        out = work / f"out {name}"
+        seen: list[tuple[float, int, int]] = []
+        with session, watched(name, out, n, rows, seen):
+            answer(paths, predictor, out=out, workers=WORKERS, rows_per_part=rows)
+        pids = {pid for _, pid, _ in seen}
+        for pid in sorted(pids):
+            of_one = [(share, mib) for share, each, mib in seen if each == pid]
+            cells = [
+                max(
+                    (mib for share, mib in of_one if low <= share < low + 0.2),
+                    default="",
+                )
+                for low in (0.1, 0.3, 0.5, 0.8)
+            ]
+            if all(cells):
+                table.append((name, *cells))
+                print(table[-1], flush=True)
+    header = ("worker of", "10 to 30 % done", "30 to 50 %", "50 to 70 %", "80 to 100 %")
+    return (
+        f"{n} images of 64 x 64 pixels, {rows} a part; most resident memory in MiB.\n\n"
+        f"{markdown_table(header, table, '---:')}"
+    )
+
+
+@contextmanager
+def watched(
+    name: str, out: Path, n: int, rows: int, seen: list[tuple[float, int, int]]
+) -> Iterator[None]:
+    """Note the resident memory of workers, and how much is done."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1):
+            share = min(1, len(finishes(out)) * rows / n)
+            for pid in workers_of(name, os.getpid()):
+                try:
+                    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                except OSError:
+                    continue
+                mib = pages * resource.getpagesize() >> 20
+                if mib > 100:  # not a launcher
+                    seen.append((share, pid, mib))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+# Training from features
+
+
+def make_features(folder: Path, n: int) -> None:
+    """Write n rows of generated features, 131,072 to a file, 16,384 to a row group."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    noise = random.random((16384, DIM), np.float32)
+    means = random.random((CLASSES, DIM), np.float32)
+    schema = pa.schema({"features": pa.list_(pa.float32(), DIM), "label": pa.string()})
+    for file, start in enumerate(range(0, n, 131072)):
+        path = folder / f"{file:05}.parquet"
+        with pq.ParquetWriter(
+            path, schema, compression="none", use_dictionary=["label"]
+        ) as writer:
+            for first in range(start, min(n, start + 131072), 16384):
+                k = min(16384, n - first)
+                y = random.integers(CLASSES, size=k)
+                X = np.roll(noise, first // 16384 + 1, axis=1)[:k] + means[y]
+                features = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), DIM)
+                labels = pa.array([f"class {c:04}" for c in y])
+                writer.write_table(pa.table([features, labels], schema))
+
+
+FIT = """
+import json, resource, sys, time
+from zeroshot import ZeroShotClassifier
+from zeroshot.embeddings import RandomEmbeddings
+from zeroshot.training import moments_of_parquet
+start = time.perf_counter()
+moments = moments_of_parquet(sys.argv[1])
+summed = time.perf_counter()
+words = RandomEmbeddings(300)
+ZeroShotClassifier(None, words, projection=sys.argv[2]).fit_moments(moments)
+end = time.perf_counter()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([summed - start, end - summed, peak]))
+"""
+
+
+def fit(data: Path, work: Path, n: int, rows: int) -> str:
+    """Compare a fit from Parquet with reading it, and with the products alone."""
+    del data, rows
+    folder = work / "features"
+    make_features(folder, n)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    reads, products, fits = [], [], []
+    for _ in range(2):
+        reads.append(seconds(partial(read_all, folder)))
+        products.append(seconds(partial(multiply, n)))
+        run = subprocess.run(
+            [sys.executable, "-c", FIT, folder, "devise"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        fits.append(json.loads(run.stdout))
+        print(reads[-1], products[-1], fits[-1], flush=True)
+    read, product = min(reads), min(products)
+    summed, solved, _ = min(fits)
+    peak = max(each[2] for each in fits) / 2**20
+    ratio = (summed + solved) / (read + product)
+    cores = os.environ["OMP_NUM_THREADS"]
+    return (
+        f"{n:,} rows of {DIM} features of {CLASSES} classes, {size / 1e9:.1f} GB of "
+        f"Parquet; best of two, products on {cores} core(s).\n\n"
+        + markdown_table(
+            ("what", "seconds"),
+            [
+                ("reading the columns", f"{read:.1f}"),
+                ("the symmetric products alone", f"{product:.1f}"),
+                ("sums from Parquet", f"{summed:.1f}"),
+                ("the map from the sums (devise)", f"{solved:.1f}"),
+                ("fit / (reading + products)", f"{ratio:.2f}"),
+                ("most resident memory of the fit", f"{peak:.2f} GiB"),
+            ],
+            "---:",
+        )
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long something takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def read_all(folder: Path) -> None:
+    """Read features and labels, as a fit does."""
+    for path in sorted(folder.iterdir()):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS, columns=["features", "label"]):
+                batch.column(0).flatten().to_numpy(zero_copy_only=False)
+
+
+def multiply(n: int) -> None:
+    """Multiply as many rows as there are."""
+    X = np.random.default_rng(0).random((3072, DIM), np.float32)
+    gram = np.zeros((DIM, DIM), np.float32, order="F")
+    for _ in range(-(-n // len(X))):
+        gram = ssyrk(1.0, X.T, beta=1.0, c=gram, lower=1, overwrite_c=1)
+
+
+# The plan
+
+
+def plan(data: Path, work: Path, n: int, rows: int) -> str:
+    """Measure what the plan is made of; check it against features and many labels."""
+    n_labels = 100_000
+    vectors = str(data / "vectors" / "numberbatch-en-41k-300d.txt.gz")
+    random = np.random.default_rng(0)
+    words = [f"label {i}" for i in range(n_labels)]
+    head = untrained("mobilenet-v2", vectors).projection_
+    dim = head.transform(np.zeros((1, DIM), np.float32)).shape[1]
+    a = random.random((4096, dim), np.float32)
+    b = random.random((dim, 8192), np.float32)
+    a @ b
+    flops = 2 * len(a) * b.size / min(seconds(lambda: a @ b) for _ in range(5))
+    # A model whose labels can be anything: random word vectors.
+    names = [f"class {i}" for i in range(CLASSES)]
+    X = random.random((4 * CLASSES, DIM), np.float32)
+    classifier = ZeroShotClassifier(
+        None, RandomEmbeddings(300), projection=DeViSE(epochs=0), random_state=0
+    )
+    classifier.fit(X, np.repeat(names, 4)).save(work / "model")
+    make_features(work / "features", n)
+    form = BatchPredictor(work / "model", words, image_column="features")
+    start = time.perf_counter()
+    local.answer(
+        work / "features", form, work / "out", workers=WORKERS, rows_per_part=rows
+    )
+    took = time.perf_counter() - start
+    ends = finishes(work / "out")
+    products = 2.0 * n * n_labels * dim
+    guess = products / (flops * WORKERS)
+    out_bytes = sum(f.stat().st_size for f in (work / "out").glob("part-*.parquet"))
+    return (
+        f"{n:,} images as features against {n_labels:,} labels, {WORKERS} workers of "
+        f"one core.\n\n"
+        + markdown_table(
+            ("what", "measured"),
+            [
+                ("matrix products of one core", f"{flops / 1e9:.0f} GFLOP/s"),
+                ("length of a point", dim),
+                ("bytes of an image in the results", f"{out_bytes / n:.0f}"),
+                ("products alone, from that", f"{guess:.0f} s"),
+                ("the job", f"{took:.0f} s"),
+                ("job / products", f"{took / guess:.2f}"),
+                ("files of results", len(ends)),
+            ],
+            "---:",
+        )
+    )
+
+
+PARTS = {
+    "engines": (engines, 10_000, 256),
+    "kills": (kills, 2_000, 50),
+    "memory": (memory, 100_000, 1000),
+    "fit": (fit, 2_000_000, 0),
+    "plan": (plan, 1_000_000, 8192),
+}
+
+
+def main() -> None:
+    """Run one part, in a folder that is removed afterwards."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", choices=PARTS, required=True)
+    parser.add_argument("--images", type=int, help="how many, or rows of features")
+    parser.add_argument("--rows", type=int, help="of a part of a job")
+    parser.add_argument("--folder", help="where to work; several GB")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} too")
+    given = parser.parse_args()
+    measure, n, rows = PARTS[given.part]
+    data = real_data()
+    os.environ.setdefault("KERAS_HOME", str(data / "keras"))
+    work = Path(tempfile.mkdtemp(dir=given.folder))
+    try:
+        text = measure(data, work, given.images or n, given.rows or rows)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    print(text)
+    if given.write:
+        below, until = f"<!-- {given.part} -->", f"<!-- end of {given.part} -->"
+        write_page(PAGE, text, below=below, until=until)
+
+
+if __name__ == "__main__":
+    main()
