@@ -117,12 +117,16 @@ def _of_keras(network: Network) -> _Part:
                 function.get_concrete_function(images)
             )
             places = frozen.inputs[0].name, frozen.outputs[0].name
-            model, _ = tf2onnx.convert.from_graph_def(
-                frozen.graph.as_graph_def(),
+            converted = tf2onnx.tfonnx.process_tf_graph(
+                frozen.graph,
+                opset=OPSET,
                 input_names=[places[0]],
                 output_names=[places[1]],
-                opset=OPSET,
             )
+            # Not by `tf2onnx.convert`, which keeps a copy of all weights for each step,
+            # to go back to: 7 GB for ResNet50.
+            converted = tf2onnx.optimizer.optimize_graph(converted, catch_errors=False)
+            model = converted.make_model(network.model.name)
     except Exception as error:  # of both, of many kinds
         raise ArtifactError(
             f"Expected a network that tf2onnx can convert. Got "
