@@ -345,6 +345,11 @@ KILLED = """
     before, files = contents(photos), tree(photos)
     whole = sort_images(clf, photos, out, LABELS)  # also warms the store of features
     undo_sorting(out)
+    start = time.monotonic()
+    sort_images(clf, photos, out, LABELS, action="move")
+    sort_images(clf, photos, out, LABELS, action="move")
+    span = time.monotonic() - start  # of what is killed below
+    undo_sorting(out)
     random.seed(0)
     cut = 0
     for turn in range(int(sys.argv[5])):
@@ -355,7 +360,7 @@ KILLED = """
             sort_images(clf, photos, out, LABELS, action=action)
             sort_images(clf, photos, out, LABELS, action=action)
             os._exit(0)
-        time.sleep(random.uniform(0, 0.2))
+        time.sleep(random.uniform(0, span))
         os.kill(child, signal.SIGKILL)
         cut += os.WIFSIGNALED(os.waitpid(child, 0)[1])
         there = contents(photos, out)

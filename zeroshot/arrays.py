@@ -90,6 +90,8 @@ def rows_times(
     -------
     product : ndarray of shape (n, m), float32
     """
+    if not isinstance(X, np.ndarray):  # a value of a file that is being written
+        return X @ matrix
     least = max(2, FEW_PRODUCTS // max(1, matrix.size) + 1)
     if not 0 < len(X) < least or not matrix.size:
         return np.matmul(X, matrix, out=out)

@@ -191,6 +191,9 @@ class FittedEstimator(
 
     def __getattr__(self, name: str) -> Any:
         """Return what a joint model knows before any fit, such as ``backbone_``."""
+        if isinstance(getattr(type(self), name, None), property):
+            # Its own error, such as NotFittedError, which is an AttributeError, too.
+            return object.__getattribute__(self, name)
         if name.endswith("_") and name[:-1] in _FITTED:
             unfitted = self._unfitted()
             if unfitted is not None:

@@ -8,6 +8,7 @@ where it was.
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -271,6 +272,8 @@ def session(
             "spark.driver.bindAddress": LOOPBACK,
             "spark.ui.enabled": "false",
         }
+        if "PYSPARK_PYTHON" not in os.environ:  # else the first python3 of PATH
+            settings["spark.pyspark.python"] = sys.executable
     for name, value in settings.items():
         builder = builder.config(name, value)
     spark = builder.master(address).getOrCreate()
