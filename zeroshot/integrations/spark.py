@@ -272,8 +272,8 @@ def session(
             "spark.driver.bindAddress": LOOPBACK,
             "spark.ui.enabled": "false",
         }
-        if "PYSPARK_PYTHON" not in os.environ:  # else the first python3 of PATH
-            settings["spark.pyspark.python"] = sys.executable
+        # Read when Spark starts; without it, workers are the first python3 of PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     for name, value in settings.items():
         builder = builder.config(name, value)
     spark = builder.master(address).getOrCreate()
