@@ -1,13 +1,13 @@
 """Text modules of TF-Hub as text embeddings: whole phrases in, vectors out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.embeddings.base import SupportsPhrases, check_words
+from zeroshot.embeddings.base import PhraseEncoder
 from zeroshot.errors import PluginContractError
 from zeroshot.per_process import LOADING
 from zeroshot.storage.addresses import shown_spec
@@ -22,7 +22,7 @@ BATCH = 64  # texts; attention over 200 tokens of each takes some 100 MB
 USUAL = ("serving_default", "default")  # names of signatures, and the last of outputs
 
 
-class TFHubText(SupportsPhrases):
+class TFHubText(PhraseEncoder):
     """A text module of TF-Hub, or any SavedModel that takes texts and gives vectors.
 
     Such as nnlm and the Universal Sentence Encoder, of TF1 (the hub format) or TF2. A
@@ -89,35 +89,11 @@ class TFHubText(SupportsPhrases):
             return None
         return f"{self.name}:{module_place(self.handle)}"
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode texts as they are.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            May be empty and may repeat a text.
-
-        Returns
-        -------
-        vectors : ndarray of shape (n, dim), float32
-            Finite; as the module gives them.
-
-        Raises
-        ------
-        ArtifactError
-            If there is no such module, or it cannot be fetched or loaded.
-        MissingExtraError
-            If it needs tensorflow-text.
-        PluginContractError
-            If it is no module of texts, fails for one of these, or ``texts`` is a bare
-            string or holds anything but strings.
-        """
-        texts = check_words(texts)
-        run, dim = self._load()
-        parts = [
-            run(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)
-        ]
-        vectors = np.concatenate([np.empty((0, dim), np.float32), *parts])
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        run = self._load()[0]
+        vectors = np.concatenate(
+            [run(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
+        )
         if not np.isfinite(vectors).all():
             row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
             raise PluginContractError(
@@ -125,26 +101,6 @@ class TFHubText(SupportsPhrases):
                 f"{texts[row]!r}. Write that text otherwise, or use another module."
             )
         return vectors
-
-    def lookup(
-        self, words: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Encode words; all are found.
-
-        Parameters
-        ----------
-        words : sequence of str
-            May be empty and may repeat a word.
-
-        Returns
-        -------
-        vectors : ndarray of shape (n, dim), float32
-            As from `encode`, which says what is raised.
-        found : ndarray of shape (n,), bool
-            All true.
-        """
-        vectors = self.encode(words)
-        return vectors, np.ones(len(vectors), dtype=np.bool_)
 
     @property
     def _shown(self) -> str:
@@ -228,9 +184,6 @@ class TFHubText(SupportsPhrases):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": None}
-
-    def __sklearn_clone__(self) -> Self:
-        return self
 
     def __repr__(self) -> str:
         return f"TFHubText({self._shown!r})"
