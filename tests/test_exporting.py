@@ -24,7 +24,7 @@ from zeroshot.backbones import (
     ONNXModel,
     Quantised,
 )
-from zeroshot.backbones.keras.litert_conversion import photographs
+from zeroshot.backbones.keras.conversion import photographs
 from zeroshot.backbones.keras.network import scale_pixels
 from zeroshot.datasets import make_shapes, shape_attributes
 from zeroshot.embeddings import Attributes
