@@ -2,7 +2,6 @@
 
 import warnings
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -42,7 +41,7 @@ from zeroshot.labels import (
 from zeroshot.per_process import LOADING
 from zeroshot.projections.base import Projection
 from zeroshot.projections.identity import Identity
-from zeroshot.saving import Fitted
+from zeroshot.saving.fitted import ATTRIBUTES, Fitted
 from zeroshot.scoring import FrozenLabels, Scores, ScoreSettings
 from zeroshot.scoring.adaptation import LearntBatch
 from zeroshot.scoring.ranking import COLUMNS
@@ -51,7 +50,6 @@ from zeroshot.training.pretrained import PretrainedSetting, check_pretrained
 
 __all__ = ["Embeddings", "FittedEstimator", "check_count"]
 
-_FITTED = {field.name for field in fields(Fitted)}
 UNLEARNT = ("auto", "identity")  # projections that a joint model needs no images for
 
 Embeddings: TypeAlias = str | Path | TextEmbeddings
@@ -138,12 +136,10 @@ class FittedEstimator(
 
     @property
     def _fitted(self) -> Fitted:
-        if not self.__sklearn_is_fitted__():
-            unfitted = self._unfitted()
-            if unfitted is not None:
-                return unfitted
-        check_is_fitted(self, "n_images_")
-        return Fitted.of(self)
+        fitted = Fitted.of(self) if self.__sklearn_is_fitted__() else self._unfitted()
+        if fitted is None:
+            check_is_fitted(self, "n_images_")  # its error
+        return cast(Fitted, fitted)
 
     def _unfitted(self) -> Fitted | None:
         """Return what is known before any fit: of a joint model all, else None.
@@ -194,7 +190,7 @@ class FittedEstimator(
         if isinstance(getattr(type(self), name, None), property):
             # Its own error, such as NotFittedError, which is an AttributeError, too.
             return object.__getattribute__(self, name)
-        if name.endswith("_") and name[:-1] in _FITTED:
+        if name in ATTRIBUTES:
             unfitted = self._unfitted()
             if unfitted is not None:
                 return getattr(unfitted, name[:-1])

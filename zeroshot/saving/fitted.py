@@ -36,7 +36,7 @@ from zeroshot.scoring.label_space import LabelSpace
 from zeroshot.training.fine_tuning import fine_tune
 from zeroshot.training.pretrained import Pretrained
 
-__all__ = ["Fitted"]
+__all__ = ["ATTRIBUTES", "Fitted"]
 
 
 class MoreClasses(NamedTuple):
@@ -119,8 +119,7 @@ class Fitted:
         -------
         fitted : Fitted
         """
-        names = [one.name for one in fields(cls)]
-        return cls(**{name: getattr(classifier, f"{name}_") for name in names})
+        return cls(*[getattr(classifier, name) for name in ATTRIBUTES])
 
     @classmethod
     def without_images(
@@ -417,3 +416,7 @@ class Fitted:
             )
         labels = self.seen_classes.tolist() if labels is None else labels
         return CandidateSet.of(labels, embeddings, seen, named_by=named_by)
+
+
+ATTRIBUTES = [f"{one.name}_" for one in fields(Fitted)]
+"""What a classifier calls the fields, in their order."""

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,27 @@ from zeroshot.serving.limits import Limits, RequestRefusedError
 from zeroshot.serving.metrics import Metrics
 from zeroshot.warning import quietly
 
-__all__ = ["Batcher", "Row", "computed"]
+__all__ = ["Batcher", "Computed", "Row", "computed"]
 
-Row: TypeAlias = NDArray[np.float32] | str
-"""The features of an image, (dim,), or why it cannot be read."""
+PASSES = 2  # of the network that run side by side
+
+
+class Computed(NamedTuple):
+    """What is made of an image, whatever is asked about it.
+
+    Attributes
+    ----------
+    features : ndarray of shape (dim_visual,), float32
+    point : ndarray of shape (dim,), float32
+        As `ZeroShotClassifier.points` gives it.
+    """
+
+    features: NDArray[np.float32]
+    point: NDArray[np.float32]
+
+
+Row: TypeAlias = Computed | str
+"""What is made of an image, or why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +47,13 @@ class _Waiting:
 
 
 class Batcher:
-    """Computes features of images, of several requests at once where they are there.
+    """Computes what is made of images, of several requests at once if they are there.
 
-    While the network computes, requests wait; all that wait go into the next pass. One
-    that comes alone starts at once. Where the last pass was of several requests, the
-    next waits ``limits.wait`` first: clients that were answered together ask again
-    together.
+    All requests that wait go into the next pass. Two passes run side by side: while one
+    computes, images of the other are decoded, or its requests are answered and come
+    anew. One that comes alone starts at once. Where the last pass was of several
+    requests, the next waits ``limits.wait`` first: clients that were answered together
+    ask again together.
 
     Parameters
     ----------
@@ -49,8 +67,8 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._n_images = 0
         self._is_crowded = False
-        self._task: asyncio.Task[None] | None = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="zeroshot-serving")
+        self._passes: set[asyncio.Task[None]] = set()
+        self._pool = ThreadPoolExecutor(PASSES, thread_name_prefix="zeroshot-serving")
 
     def check_room(self, n: int = 1) -> None:
         """Refuse n images more where too many wait."""
@@ -65,7 +83,7 @@ class Batcher:
     async def rows(
         self, classifier: ZeroShotClassifier, images: Sequence[bytes]
     ) -> list[Row]:
-        """Return features of each image, or why it cannot be read.
+        """Return what is made of each image, or why it cannot be read.
 
         Raises RequestRefusedError if too many images wait, and what the backbone does.
         """
@@ -73,8 +91,11 @@ class Batcher:
         done: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(classifier, images, done))
         self._count(len(images))
-        if self._task is None:  # it ends with the queue: nothing is left to be stopped
-            self._task = asyncio.create_task(self._run())
+        if len(self._passes) < PASSES:
+            # It ends with the queue: nothing is left to be stopped.
+            task = asyncio.create_task(self._run())
+            self._passes.add(task)
+            task.add_done_callback(self._passes.discard)
         return await done
 
     def _count(self, n: int) -> None:
@@ -82,16 +103,13 @@ class Batcher:
         self._metrics.waiting.set(self._n_images)
 
     async def _run(self) -> None:
-        try:
-            while self._queue:
-                if self._is_crowded and self._n_images < self._limits.batch:
-                    await asyncio.sleep(self._limits.wait)
-                if batch := self._next():
-                    self._is_crowded = len(batch) > 1
-                    self._metrics.batches.observe(len(batch))
-                    await self._answer(batch)
-        finally:
-            self._task = None
+        while self._queue:
+            if self._is_crowded and self._n_images < self._limits.batch:
+                await asyncio.sleep(self._limits.wait)
+            if batch := self._next():
+                self._is_crowded = len(batch) > 1
+                self._metrics.batches.observe(len(batch))
+                await self._answer(batch)
 
     def _next(self) -> list[_Waiting]:
         """Take requests of one classifier, as many as fit into a pass."""
@@ -132,7 +150,11 @@ class Batcher:
 
 
 def computed(classifier: ZeroShotClassifier, images: Sequence[bytes]) -> list[Row]:
-    """Return features of each image, or why it cannot be read; without a warning."""
+    """Return what is made of each image, or why it cannot be read; without a warning.
+
+    A point does not depend on the other images (`zeroshot.arrays.rows_times`): it is
+    that of the image alone, to the bit.
+    """
     with quietly():  # the answer tells
         features = VisualInput.of(
             list(images),
@@ -140,7 +162,11 @@ def computed(classifier: ZeroShotClassifier, images: Sequence[bytes]) -> list[Ro
             classifier.backbone_fingerprint_,
             on_error="nan",
         ).read(batch_size=classifier.batch_size, cache=classifier.cache, on_error="nan")
-    rows: list[Row] = [row.copy() for row in features.matrix]
+        points = classifier.points(features).matrix
+    rows: list[Row] = [
+        Computed(row.copy(), point.copy())
+        for row, point in zip(features.matrix, points, strict=True)
+    ]
     for i, reason in features.errors.items():  # its place in this pass tells nobody
         rows[i] = reason.replace(f" at position {i}.", ".", 1)
     return rows

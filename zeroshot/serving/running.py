@@ -13,6 +13,7 @@ from typing import Any
 import h11
 import uvicorn
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zeroshot.errors import ArtifactError
@@ -71,7 +72,10 @@ def run(
     # uvicorn sends itself the signal again when all is done: to be stopped is no error.
     before = {sign: signal.signal(sign, lambda *_: None) for sign in STOPPED_BY}
     try:
-        server.run(sockets=[listening])
+        # The cores are there for requests side by side; after a product of several
+        # threads, these wait for the next one at full speed, 20 ms long.
+        with threadpool_limits(1, "blas"):
+            server.run(sockets=[listening])
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)

@@ -1,9 +1,8 @@
 """The model that is served: every protocol asks it, and it answers by the classifier.
 
-Features of images are computed together (`zeroshot.serving.batching`) and remembered by
-content; labels are looked up once for each list of them. What is made of both, the
-points and the ranking, is computed for each request by itself: so an answer has the
-same bits as that of the classifier in process.
+What is made of images is computed together (`zeroshot.serving.batching`) and remembered
+by content; labels are looked up once for each list of them. Both are compared for each
+request by itself. An answer has the same bits as that of the classifier in process.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ import numpy as np
 
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.errors import InvalidImageError, ZeroShotError
-from zeroshot.features import Features
+from zeroshot.features import Features, ImagePoints
 from zeroshot.images.sources import content_key
 from zeroshot.labels import Labels, PlacedCandidates
 from zeroshot.scoring.answers import Explanation, RankedLabel, as_results
@@ -33,6 +32,9 @@ from zeroshot.warning import quietly
 __all__ = ["Answer", "Question", "Service"]
 
 THREADS = 2  # that look labels up, and that rank: Python runs one at a time anyway
+# Scores that are computed where requests are taken, in some 2 ms: another thread would
+# have to wait for that one, again and again.
+FEW_SCORES = 1000
 
 T = TypeVar("T")
 
@@ -150,10 +152,15 @@ class Service:
         self.limits.check_images(len(question.images))
         async with self.in_time():
             candidates = await self._candidates(model, question.labels)
-            features = await self._features(model, question.images)
-            results = await self._in(
-                self._rankers, lambda: _ranked(model, features, candidates, question)
-            )
+            rows = await self._rows(model, question.images)
+            points = _as_points(model.classifier, rows)
+            is_small = len(points) * len(candidates.labels) <= FEW_SCORES
+            if is_small and not question.adapt:
+                results = _quietly(lambda: _ranked(model, points, candidates, question))
+            else:
+                results = await self._in(
+                    self._rankers, lambda: _ranked(model, points, candidates, question)
+                )
         return Answer(candidates, results)
 
     async def candidates(self, labels: Labels | None) -> PlacedCandidates:
@@ -164,8 +171,9 @@ class Service:
     async def features(self, images: Sequence[bytes]) -> Features:
         """Return the features of images; ``errors`` tells which cannot be read."""
         self.limits.check_images(len(images))
+        model = self._model
         async with self.in_time():
-            return await self._features(self._model, images)
+            return _as_features(model.classifier, await self._rows(model, images))
 
     async def learn(self, image: bytes, label: str) -> None:
         """Answer by a classifier that has learnt one more image, from now on.
@@ -211,19 +219,19 @@ class Service:
             self.metrics.label_bytes.set(model.lists.n_bytes)
         return found
 
-    async def _features(self, model: _Model, images: Sequence[bytes]) -> Features:
+    async def _rows(self, model: _Model, images: Sequence[bytes]) -> list[Row]:
         keys = [content_key(image) for image in images]
-        found = {key: model.rows.find(key) for key in keys}
-        new = {k: i for k, i in zip(keys, images, strict=True) if found[k] is None}
+        rows = {key: row for key in keys if (row := model.rows.find(key)) is not None}
+        new = {k: i for k, i in zip(keys, images, strict=True) if k not in rows}
         if new:
-            rows = await self.batcher.rows(model.classifier, [*new.values()])
-            for key, row in zip(new, rows, strict=True):
-                found[key] = row
+            computed = await self.batcher.rows(model.classifier, [*new.values()])
+            for key, row in zip(new, computed, strict=True):
+                rows[key] = row
                 if not isinstance(row, str):
                     model.rows.keep(key, row)
         self.metrics.images.labels("network").inc(len(new))
         self.metrics.images.labels("memory").inc(len(images) - len(new))
-        return _as_features(model.classifier, [found[key] for key in keys])
+        return [rows[key] for key in keys]
 
     async def _in(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, _quietly, call)
@@ -249,29 +257,35 @@ def _looked_up(model: _Model, labels: Labels | None, key: bytes) -> PlacedCandid
     return found
 
 
-def _as_features(
-    classifier: ZeroShotClassifier, rows: Sequence[Row | None]
-) -> Features:
+def _as_features(classifier: ZeroShotClassifier, rows: Sequence[Row]) -> Features:
     matrix = np.full((len(rows), classifier.backbone_.dim), np.nan, np.float32)
     errors: dict[int, str] = {}
     for i, row in enumerate(rows):
-        if isinstance(row, np.ndarray):
-            matrix[i] = row
+        if isinstance(row, str):
+            errors[i] = row.replace(".", f" at position {i}.", 1)
         else:
-            reason = row or "Expected a readable image. Got none."
-            errors[i] = reason.replace(".", f" at position {i}.", 1)
+            matrix[i] = row.features
     fingerprint = classifier.backbone_.fingerprint
     return Features(matrix, errors, np.arange(len(rows)), fingerprint)
 
 
+def _as_points(classifier: ZeroShotClassifier, rows: Sequence[Row]) -> ImagePoints:
+    points = [row.point for row in rows if not isinstance(row, str)]
+    if len(points) < len(rows):
+        return classifier.points(_as_features(classifier, rows))
+    projection = classifier.projection_
+    return ImagePoints(
+        np.stack(points), {}, np.arange(len(rows)), projection=projection
+    )
+
+
 def _ranked(
     model: _Model,
-    features: Features,
+    points: ImagePoints,
     candidates: PlacedCandidates,
     question: Question,
 ) -> list[dict[str, Any]]:
     classifier, k = model.classifier, question.top_k or len(candidates.labels)
-    points = classifier.points(features)
     why: list[Explanation] = []
     ranked: Sequence[Sequence[RankedLabel]]
     if question.explain:
