@@ -401,10 +401,22 @@ def test_unfitted_model_is_served_by_its_attributes_and_over_http(clip, images):
         "inputs": base64.b64encode(file.getvalue()).decode(),
         "parameters": {"candidate_labels": labels},
     }
+    template = "a drawing of the {}"
+    put = body["parameters"] | {"hypothesis_template": template}
     with TestClient(create_app(clf)) as client:
         answers = client.post("/", json=body).json()
         nothing = client.post("/", json=body | {"parameters": {}})
+        in_template = client.post("/", json=body | {"parameters": put})
+        put["hypothesis_template"] = "a drawing"
+        bad = client.post("/", json=body | {"parameters": put})
     expected = clf.predict_proba([file.getvalue()], labels)[0]
     got = {answer["label"]: answer["score"] for answer in answers}
     np.testing.assert_allclose([got[label] for label in labels], expected, rtol=1e-6)
     assert nothing.status_code in (400, 422)
+    texts = [template.format(label) for label in labels]
+    expected = clf.predict_proba([file.getvalue()], texts)[0]
+    got = {answer["label"]: answer["score"] for answer in in_template.json()}
+    np.testing.assert_allclose([got[label] for label in labels], expected, rtol=1e-6)
+    assert "X-Hypothesis-Template" not in in_template.headers
+    assert bad.status_code == 422
+    assert "stands once" in bad.json()["error"]

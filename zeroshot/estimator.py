@@ -35,6 +35,7 @@ from zeroshot.labels import (
     Candidates,
     CandidateSet,
     PlacedCandidates,
+    Templated,
     Templates,
     with_templates,
 )
@@ -482,7 +483,10 @@ class FittedEstimator(
 
     def _provider(self, embeddings: Embeddings) -> TextEmbeddings:
         """Return where labels' vectors come from, templates included."""
-        return with_templates(registry.resolve_embeddings(embeddings), self.templates)
+        provider = registry.resolve_embeddings(embeddings)
+        if isinstance(provider, Templated):  # given for these labels: it is the nearer
+            return provider
+        return with_templates(provider, self.templates)
 
     def _compared(
         self,

@@ -15,7 +15,7 @@ from zeroshot.labels.candidates import (
 from zeroshot.labels.cascade import embed_labels
 from zeroshot.labels.given import Labels, check_candidates, parse_labels, read_labels
 from zeroshot.labels.report import LabelReport
-from zeroshot.labels.templates import Templates, with_templates
+from zeroshot.labels.templates import Templated, Templates, with_templates
 
 __all__ = [
     "CandidateSet",
@@ -23,6 +23,7 @@ __all__ = [
     "LabelReport",
     "Labels",
     "PlacedCandidates",
+    "Templated",
     "Templates",
     "check_candidates",
     "embed_labels",

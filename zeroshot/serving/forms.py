@@ -45,7 +45,9 @@ class Parameters(BaseModel):
     candidate_labels: Annotated[list[str], FailFast()] = Field(
         min_length=1, examples=[["red star", "blue ring"]]
     )
-    hypothesis_template: str | None = None
+    hypothesis_template: str | None = Field(
+        None, description="'a photo of a {}.'; ignored where labels are words"
+    )
 
 
 class Task(BaseModel):

@@ -29,13 +29,14 @@ def hugging_face_routes(service: Service, fetcher: Fetcher) -> APIRouter:
         labels = task.parameters.candidate_labels
         if not labels:
             raise LabelError("Expected at least one label. Got none. Name them.")
-        await service.candidates(labels)  # an unknown label costs no image work
-        image = await image_of(task.inputs, fetcher)
-        answer = await service.ask(Question([image], labels))
-        answer.check_readable()
-        headers = {}
-        if task.parameters.hypothesis_template is not None:
+        template, headers = task.parameters.hypothesis_template, {}
+        if template is not None and not service.takes_templates:
             headers["X-Hypothesis-Template"] = "ignored: word vectors take none"
+            template = None
+        await service.candidates(labels, template)  # unknown ones cost no image work
+        image = await image_of(task.inputs, fetcher)
+        answer = await service.ask(Question([image], labels, template=template))
+        answer.check_readable()
         scores = [
             {"label": best["label"], "score": best["probability"]}
             for best in answer.results[0]["ranked"]

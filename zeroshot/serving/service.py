@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.embeddings.base import SupportsPhrases
 from zeroshot.errors import InvalidImageError, ZeroShotError
 from zeroshot.features import Features, ImagePoints
 from zeroshot.images.sources import content_key
-from zeroshot.labels import Labels, PlacedCandidates
+from zeroshot.labels import Labels, PlacedCandidates, with_templates
 from zeroshot.scoring.answers import Explanation, RankedLabel, as_results
 from zeroshot.serving.batching import Batcher, Row
 from zeroshot.serving.limits import Limits, RequestRefusedError
@@ -54,6 +55,8 @@ class Question:
     adapt, multi_label, explain : bool, default=False
     names : sequence of str or None, default=None
         What the images are called in the answer.
+    template : str or None, default=None
+        What labels are put into; only where they are encoded as phrases.
     """
 
     images: Sequence[bytes]
@@ -63,6 +66,7 @@ class Question:
     multi_label: bool = False
     explain: bool = False
     names: Sequence[str] | None = None
+    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,11 @@ class Service:
         )
 
     @property
+    def takes_templates(self) -> bool:
+        """Whether labels are encoded as phrases, so that templates change them."""
+        return isinstance(self.classifier.embeddings_, SupportsPhrases)
+
+    @property
     def classifier(self) -> ZeroShotClassifier:
         """The one that answers now."""
         return self._model.classifier
@@ -151,7 +160,9 @@ class Service:
         model = self._model  # one and the same for all of the answer
         self.limits.check_images(len(question.images))
         async with self.in_time():
-            candidates = await self._candidates(model, question.labels)
+            candidates = await self._candidates(
+                model, question.labels, question.template
+            )
             rows = await self._rows(model, question.images)
             points = _as_points(model.classifier, rows)
             is_small = len(points) * len(candidates.labels) <= FEW_SCORES
@@ -163,10 +174,12 @@ class Service:
                 )
         return Answer(candidates, results)
 
-    async def candidates(self, labels: Labels | None) -> PlacedCandidates:
+    async def candidates(
+        self, labels: Labels | None, template: str | None = None
+    ) -> PlacedCandidates:
         """Look labels up, or find what was looked up before; errors as of `ask`."""
         async with self.in_time():
-            return await self._candidates(self._model, labels)
+            return await self._candidates(self._model, labels, template)
 
     async def features(self, images: Sequence[bytes]) -> Features:
         """Return the features of images; ``errors`` tells which cannot be read."""
@@ -205,16 +218,16 @@ class Service:
             ) from error
 
     async def _candidates(
-        self, model: _Model, labels: Labels | None
+        self, model: _Model, labels: Labels | None, template: str | None
     ) -> PlacedCandidates:
         if labels is not None:
             self.limits.check_labels(labels)  # type: ignore[arg-type]
-        key = _list_key(labels)
+        key = _list_key(labels, template)
         found = model.lists.find(key)
         self.metrics.label_lists.labels("yes" if found else "no").inc()
         if found is None:
             found = await self._in(
-                self._lookers, lambda: _looked_up(model, labels, key)
+                self._lookers, lambda: _looked_up(model, labels, template, key)
             )
             self.metrics.label_bytes.set(model.lists.n_bytes)
         return found
@@ -242,17 +255,22 @@ def _quietly(call: Callable[[], T]) -> T:
         return call()
 
 
-def _list_key(labels: Labels | None) -> bytes:
+def _list_key(labels: Labels | None, template: str | None) -> bytes:
     """Return a digest that two lists of labels share if they are the same."""
     items = [*labels.items()] if isinstance(labels, Mapping) else labels
-    content = json.dumps([isinstance(labels, Mapping), items])
+    content = json.dumps([isinstance(labels, Mapping), items, template])
     return hashlib.sha256(content.encode()).digest()
 
 
-def _looked_up(model: _Model, labels: Labels | None, key: bytes) -> PlacedCandidates:
+def _looked_up(
+    model: _Model, labels: Labels | None, template: str | None, key: bytes
+) -> PlacedCandidates:
     found = model.lists.find(key)  # somebody may have asked the same just now
     if found is None:
-        found = model.classifier.candidates(labels)
+        classifier, provider = model.classifier, None
+        if template is not None:
+            provider = with_templates(classifier.embeddings_, template)
+        found = classifier.candidates(labels, embeddings=provider)
         model.lists.keep(key, found)
     return found
 
