@@ -333,3 +333,17 @@ def test_more_classes_than_are_learnt_from_stay_quick_and_finite():
     assert ours.class_points_.shape == (n, 10)
     assert np.isfinite(ours.class_points_).all()
     np.testing.assert_allclose(np.linalg.norm(ours.class_points_, axis=1), 1, 1e-4)
+
+
+@pytest.mark.parametrize("projection", [Visual(), DeViSE(epochs=0)], ids=repr)
+def test_label_has_the_same_bits_alone_and_in_any_list(projection):
+    X, y, T = problem()
+    fitted = projection.fit(X, y, class_embeddings=T[:N_SEEN])
+    words = np.float32(
+        unit(np.random.default_rng(3).standard_normal((700, T.shape[1])))
+    )
+    together = fitted.transform_labels(words)
+    for some in (slice(0, 1), slice(300, 302), slice(690, 700), slice(1, 600)):
+        np.testing.assert_array_equal(
+            fitted.transform_labels(words[some]), together[some]
+        )

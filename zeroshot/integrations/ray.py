@@ -62,7 +62,7 @@ def predict(
     rows_per_batch : int, default=64
         Rows of a dataset that an actor is given at once.
     rows_per_part : int or None, default=None
-        For paths: images of a file of results; None for 64 to 8192.
+        For paths: images of a file of results; None for 64 to 16384.
     num_cpus, num_gpus : float, optional
         Of each actor. Its threads are as many as its CPUs.
 

@@ -74,7 +74,7 @@ def predict(
         For paths: tasks that run at once; None for Spark's ``defaultParallelism``. Only
         the size of parts follows from it.
     rows_per_part : int or None, default=None
-        For paths: images of a file of results; None for 64 to 8192.
+        For paths: images of a file of results; None for 64 to 16384.
 
     Returns
     -------

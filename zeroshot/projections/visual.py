@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 from sklearn.utils.validation import check_is_fitted
 
-from zeroshot.arrays import unit_rows
+from zeroshot.arrays import rows_times, unit_rows
 from zeroshot.projections.base import Float32, Floats, Int64, Integers
 from zeroshot.projections.closed_form import solve
 from zeroshot.projections.estimator import POSITIVE, MomentsProjection, Rules
@@ -190,7 +190,9 @@ class Visual(MomentsProjection):
         if len(class_embeddings) == 0:
             return np.empty((0, self.dual_coef_.shape[1]), np.float32)
         kernel = _kernel(class_embeddings, self.centres_, self.gamma_)
-        points: Float32 = unit_rows(kernel.astype(np.float32) @ self.dual_coef_)
+        points: Float32 = unit_rows(
+            rows_times(kernel.astype(np.float32), self.dual_coef_)
+        )
         return points
 
     def _learn(self, given: TrainingSet) -> None:

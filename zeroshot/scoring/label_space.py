@@ -21,7 +21,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroshot.arrays import unit_rows
+from zeroshot.arrays import rows_times, unit_rows
 from zeroshot.projections.base import (
     PretrainedClasses,
     Projection,
@@ -34,6 +34,7 @@ __all__ = ["LabelSpace"]
 
 # Of 1, 3, 5 and 10 the best over the two real tasks (docs/defaults.md).
 N_NEIGHBOURS = 5
+LABELS_AT_ONCE = 512  # what is made of them on the way stays in memory that is there
 COSINES_PER_BLOCK = 2**22  # 16 MB of float32, however many labels
 
 
@@ -99,6 +100,17 @@ class LabelSpace:
         float32: the last column holds what is added to the label's cosines, <= 0 for a
         label that is near known classes.
         """
+        m = len(class_of)
+        if m <= LABELS_AT_ONCE:
+            return self._label_points(class_embeddings, class_of)
+        points = np.empty((m, self.seen.shape[1] + 1), np.float32)
+        for rows in blocks(m, 1, LABELS_AT_ONCE):
+            points[rows] = self._label_points(class_embeddings[rows], class_of[rows])
+        return points
+
+    def _label_points(
+        self, class_embeddings: NDArray[np.float32], class_of: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
         if isinstance(self.projection, SupportsClassPoints):
             points = np.empty((len(class_of), self.seen.shape[1]), np.float32)
             is_new = class_of < 0
@@ -146,7 +158,8 @@ class LabelSpace:
                 # NumPy multiplies an array with itself by another routine, whose last
                 # bits differ, and a label must score the same in any list.
                 block = points[rows].copy()
-                cosines = np.hstack([block @ self.seen.T, block @ self.pretrained.T])
+                known = self.seen, self.pretrained
+                cosines = np.hstack([rows_times(block, each.T) for each in known])
                 nearest = np.partition(cosines, -k, axis=1)[:, -k:]
                 penalty[rows] = nearest.mean(axis=1)
             penalty *= np.float32(self.hub_correction)

@@ -48,7 +48,7 @@ def answer(
     labels : sequence of str, optional
         Of each image file, to stand beside its features.
     rows_per_part : int or None, default=None
-        Images of a file of results; None for 64 to 8192.
+        Images of a file of results; None for 64 to 16384.
 
     Returns
     -------

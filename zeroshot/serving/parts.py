@@ -46,8 +46,8 @@ RECORD = "_zeroshot"  # engines take no folder for data whose name begins so
 FORMAT = 1
 # A part is what is lost when a worker dies, and what the last worker is waited for; a
 # file is opened for each.
-LEAST_ROWS, MOST_ROWS, PARTS_PER_WORKER = 64, 8192, 16
-ROWS_OF_IMAGES, ROWS_OF_FEATURES = 256, 8192  # of tables, in memory at once
+LEAST_ROWS, MOST_ROWS, PARTS_PER_WORKER = 64, 16384, 16
+ROWS_OF_IMAGES, ROWS_OF_FEATURES = 256, 16384  # of tables, in memory at once
 MADE_BY = b"zeroshot"  # key of what a part says about itself
 
 Form: TypeAlias = BatchPredictor | BatchEmbedder
@@ -124,7 +124,7 @@ class Job:
         labels : sequence of str, optional
             Of each image file, to stand beside its features.
         rows_per_part : int or None, default=None
-            None for 16 parts a worker, of 64 to 8192 images.
+            None for 16 parts a worker, of 64 to 16384 images.
         workers : int, default=1
 
         Returns
