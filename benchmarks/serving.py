@@ -232,9 +232,15 @@ def speed(model: Path, photographs: list[bytes]) -> list[tuple[str, str, str]]:
         warm = Client(server.address)
         for image in photographs[-32:]:
             warm.ask(predict_request([image]))
-        told = f"{N_CLIENTS} clients, distinct photographs"
-        seconds = by_clients(server.address, [predict_request([i]) for i in distinct])
-        rows.append((told, f"{n / seconds:.0f} images/s", f"{n / seconds / rate:.2f}"))
+        for each, some in ((1, distinct), (8, photographs[n + 100 : -40])):
+            requests = [
+                predict_request(some[i : i + each])
+                for i in range(0, len(some) - each + 1, each)
+            ]
+            seconds = by_clients(server.address, requests)
+            new = len(requests) * each / seconds
+            told = f"{N_CLIENTS} clients, distinct photographs, {each} a request"
+            rows.append((told, f"{new:.0f} images/s", f"{new / rate:.2f}"))
         ours = median_ms(lambda i: warm.ask(predict_request([more[i]])), len(more))
         known = median_ms(lambda i: warm.ask(predict_request([more[0]])), 200)
         for each in (1, 16):

@@ -5,11 +5,10 @@ TensorFlow, whose import takes longer than many photographs. Its float32 kernels
 what Keras computes, to rounding; `zeroshot.backbones.keras.conversion` checks that.
 """
 
-import threading
 import warnings
-from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -46,45 +45,47 @@ class LiteRTNetwork:
         self, model: bytes, size: tuple[int, int] | None = None, output: int = 0
     ) -> None:
         self._runners = PerProcess(lambda: _Runners(model, size))
-        first = self._runners().interpreters[0]
-        self._input = first.get_input_details()[0]["index"]
-        self._output = first.get_output_details()[output]["index"]
+        free = self._runners().free
+        one = free.get()
+        self._input = one.get_input_details()[0]["index"]
+        self._output = one.get_output_details()[output]["index"]
+        free.put(one)
 
     def __call__(self, images: NDArray[Any]) -> NDArray[Any]:
         """Compute the output for a batch of at least one image, of the input's type."""
-        results: list[Any] = [None] * len(images)
-        places = iter(range(len(images)))  # each thread takes the next that is left
-
-        def compute(interpreter: Any) -> None:
-            for i in places:
-                interpreter.set_tensor(self._input, images[i : i + 1])
-                interpreter.invoke()
-                results[i] = interpreter.get_tensor(self._output)
-
         runners = self._runners()
-        with runners.lock:
-            working = [
-                runners.pool.submit(compute, one) for one in runners.interpreters
-            ]
-            try:
-                for one in working:
-                    one.result()
-            finally:  # Ctrl-C: nothing of this batch may run on beside the next
-                deque(places, maxlen=0)
-                wait(working)
-        return np.concatenate(results)
+        working = [
+            runners.pool.submit(self._compute, runners, images[i : i + 1])
+            for i in range(len(images))
+        ]
+        try:
+            return np.concatenate([one.result() for one in working])
+        finally:  # Ctrl-C: nothing of this batch may run on beside the next
+            for one in working:
+                one.cancel()
+            wait(working)
+
+    def _compute(self, runners: "_Runners", image: NDArray[Any]) -> NDArray[Any]:
+        interpreter = runners.free.get()
+        try:
+            interpreter.set_tensor(self._input, image)
+            interpreter.invoke()
+            result: NDArray[Any] = interpreter.get_tensor(self._output)
+            return result
+        finally:
+            runners.free.put(interpreter)
 
 
 class _Runners:
-    """The interpreters of one process, and the threads that they run in."""
+    """The interpreters of one process, and as many threads that they run in."""
 
     def __init__(self, model: bytes, size: tuple[int, int] | None) -> None:
         threads = n_threads()
         n = min(threads, MOST_INTERPRETERS) if len(model) < LARGE_MODEL else 1
-        share = threads // n
-        self.interpreters = [interpreter_of(model, share, size) for _ in range(n)]
+        self.free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(n):
+            self.free.put(interpreter_of(model, threads // n, size))
         self.pool = ThreadPoolExecutor(n, thread_name_prefix="zeroshot-network")
-        self.lock = threading.Lock()
 
 
 def interpreter_of(
