@@ -10,11 +10,13 @@ import pickle
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from zeroshot.errors import ArtifactError, LabelError, MissingExtraError
 from zeroshot.serving.batch import BatchEmbedder, BatchPredictor
@@ -41,6 +43,7 @@ __all__ = [
 
 MOST_FAILURES = 4  # of a task, before the job fails: as on a cluster
 LOOPBACK = "127.0.0.1"
+SECONDS = 0.5  # between two looks at what is done
 ROWS_PER_BATCH = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
@@ -386,20 +389,53 @@ class _Engine:
         self._spark = spark
 
     def __call__(self, task: Task, numbers: Sequence[int]) -> Iterator[Any]:
+        context, group = self._spark.sparkContext, f"zeroshot {uuid4()}"
+        # Spark gives results when all are there; an accumulator, with each task.
+        early = context.accumulator({}, _Joined())
         places = self._spark.range(0, len(numbers), 1, len(numbers))
-        done = places.mapInArrow(_Parts(task, numbers), "result binary")
-        for row in done.collect():
-            yield pickle.loads(row["result"])
+        done = places.mapInArrow(_Parts(task, numbers, early), "result binary")
+
+        def collect() -> dict[int, Any]:
+            context.setJobGroup(group, "zeroshot")
+            results = (pickle.loads(row["result"]) for row in done.collect())
+            return {place: one for some in results for place, one in some.items()}
+
+        told: set[int] = set()
+        with ThreadPoolExecutor(1, "zeroshot-spark") as pool:
+            job = pool.submit(collect)
+            try:
+                while len(told) < len(numbers):
+                    wait([job], SECONDS)
+                    found = job.result() if job.done() else early.value
+                    for place in found.keys() - told:
+                        told.add(place)
+                        yield found[place]
+            finally:
+                if not job.done():
+                    context.cancelJobGroup(group)
 
 
 class _Parts:
     """Does the parts of a task; what comes of each is told in bytes."""
 
-    def __init__(self, task: Task, numbers: Sequence[int]) -> None:
-        self._task, self._numbers = task, list(numbers)
+    def __init__(self, task: Task, numbers: Sequence[int], early: Any) -> None:
+        self._task, self._numbers, self._early = task, list(numbers), early
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
         for batch in batches:
             places = batch.column("id").to_pylist()
-            results = [pickle.dumps(self._task(self._numbers[i])) for i in places]
-            yield _binary("result", results)
+            results = {place: self._task(self._numbers[place]) for place in places}
+            self._early.add(results)
+            yield _binary("result", [pickle.dumps(results)])
+
+
+class _Joined:
+    """How Spark adds up dicts."""
+
+    def zero(self, value: dict[int, Any]) -> dict[int, Any]:
+        """Return what nothing is added to."""
+        return {}
+
+    def addInPlace(self, one: dict[int, Any], other: dict[int, Any]) -> dict[int, Any]:
+        """Return both."""
+        return one | other
