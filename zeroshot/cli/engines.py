@@ -1,5 +1,6 @@
 """What 'predict' and 'embed' do with --engine: jobs whose results are Parquet files."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
@@ -88,6 +89,8 @@ def do_job(
     else:
         from zeroshot.integrations import spark
 
+        # Of pandas 3, of which it uses nothing here; with every job.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")
         run, around = spark.answer, spark.session(address, workers)
     if labels is not None:
         settings["labels"] = labels
@@ -96,8 +99,6 @@ def do_job(
         report = run(images, form, **settings)
     before = f"; {report.n_before} were there" if report.n_before else ""
     bad = f", {report.n_errors} images could not be read" if report.n_errors else ""
-    print_text(
-        f"Saved: {escaped(out)} ({report.n_rows} rows in {report.n_parts} files{before}"
-        f"{bad})"
-    )
+    files = "1 file" if report.n_parts == 1 else f"{report.n_parts} files"
+    print_text(f"Saved: {escaped(out)} ({report.n_rows} rows in {files}{before}{bad})")
     options.exit_on_errors(report.n_errors, fail_on_error)

@@ -206,12 +206,12 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
     if ray.is_initialized():
         yield
         return
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     settings = {} if address else {"num_cpus": workers, "include_dashboard": False}
     ray.init(
         address=address or "local",
         log_to_driver=False,
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
         **settings,
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
