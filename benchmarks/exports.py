@@ -48,8 +48,8 @@ LITE = (
     "&logits=logits&classes=imagenet-1k"
 )
 RANDOM = ", random"
-# Photographs that its batch norm is fitted to. Keras holds what all layers give out, 0.3
-# GB for an image with ResNet50; fewer leave channels that are still on them, and jump
+# Photographs that its batch norm is fitted to. Keras holds what all layers give out,
+# 0.3 GB for an image with ResNet50; fewer leave channels that are still on them, and jump
 # on others.
 FITTED = {"efficientnet-v2-b0": 48, "resnet50": 24}
 LEARNT = 200  # photographs, of a network with random weights
