@@ -49,8 +49,8 @@ LITE = (
 )
 RANDOM = ", random"
 # Photographs that its batch norm is fitted to. Keras holds what all layers give out,
-# 0.3 GB for an image with ResNet50; fewer leave channels that are still on them, and jump
-# on others.
+# 0.3 GB for an image with ResNet50; with fewer, channels that are still on them jump on
+# others.
 FITTED = {"efficientnet-v2-b0": 48, "resnet50": 24}
 LEARNT = 200  # photographs, of a network with random weights
 BATCH = 16
