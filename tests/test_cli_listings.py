@@ -55,6 +55,7 @@ def test_listing_says_what_goes_with_what():
     assert rows["clip"]["embeddings too"] == "yes"
     assert rows["mobilenet-v2"]["licence"] == "Apache-2.0"
     assert rows["mobilenet-v2"]["numbers"] == 1280
+    assert (rows["mobilenet-v2"]["MB"], rows["resnet50"]["MB"]) == (9, 94)
     listed = json.loads(succeed("embeddings", "list", "-f", "json").stdout)["kinds"]
     kinds = {row["name"]: row for row in listed}
     assert kinds["clip"]["backbone too"] == "yes"

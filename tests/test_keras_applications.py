@@ -159,10 +159,11 @@ def check_row_against_keras(name: str, monkeypatch) -> None:
         model = getattr(keras.applications, row.constructor)(
             include_top=False, pooling="avg"
         )
-    seen["dim"] = model.output_shape[-1]
+    seen |= {"dim": model.output_shape[-1], "parameters": model.count_params()}
     assert seen == {key: getattr(row, key) for key in seen}
     no_size = {"size"} if row.module == "mobilenet_v3" else set()  # Keras says none
-    assert set(seen) == {"size", "file", "url", "hash", "dim"} - no_size
+    wanted = {"size", "file", "url", "hash", "dim", "parameters"}
+    assert set(seen) == wanted - no_size
 
 
 @pytest.mark.parametrize("name", ["mobilenet-v3-small", "vgg16"])

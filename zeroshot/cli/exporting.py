@@ -87,7 +87,7 @@ def _export(
             classifier, out or Path(f"{name}.{to.value}"), candidates, form=to.value
         )
     print_text(
-        f"Wrote {escaped(exported.path)} ({exported.n_labels} labels). On "
+        f"Wrote {escaped(exported.path)} (labels: {exported.n_labels}). On "
         f"{exported.n_images} photographs its scores differ from those of 'predict' by "
         f"{exported.difference:.1e} at most."
     )

@@ -16,6 +16,7 @@ BACKBONE_COLUMNS = (
     "embeddings too",
     "numbers",
     "pixels",
+    "MB",
     "licence",
 )
 
@@ -32,7 +33,7 @@ def _backbones(
     """List the backbones, or show one: sizes, pretraining, licence, weights, route.
 
     A backbone turns images into features, of so many numbers, from images of so many
-    pixels a side. One that is listed under embeddings too may need no others: a joint
+    pixels a side, by weights of so many megabytes. One that is listed under embeddings too may need no others: a joint
     model (clip:/folder) is its own partner. Backbones of other installed packages are
     listed too.
     """
@@ -100,6 +101,7 @@ def _backbone_rows() -> list[dict[str, object]]:
                 "embeddings too": "yes" if row["name"] in both else None,
                 "numbers": facts and facts.dim,
                 "pixels": facts and facts.size,
+                "MB": facts and round(4e-6 * facts.parameters),
                 "licence": facts and (facts.licence or "not stated"),
             }
         )

@@ -20,6 +20,7 @@ class Application:
     scaling: Scaling
     size: int  # side of the images it was trained on, in pixels
     dim: int
+    parameters: int  # without the classifier; 4 bytes each in the file
     file: str  # published weights without the classifier: name in Keras' cache
     url: str
     hash: str | None = None  # MD5 or SHA-256 of that file, where Keras states one
