@@ -33,9 +33,9 @@ def _backbones(
     """List the backbones, or show one: sizes, pretraining, licence, weights, route.
 
     A backbone turns images into features, of so many numbers, from images of so many
-    pixels a side, by weights of so many megabytes. One that is listed under embeddings too may need no others: a joint
-    model (clip:/folder) is its own partner. Backbones of other installed packages are
-    listed too.
+    pixels a side, by weights of so many megabytes. One that is listed under embeddings
+    too may need no others: a joint model (clip:/folder) is its own partner. Backbones
+    of other installed packages are listed too.
     """
     if name is None:
         print_rows(BACKBONE_COLUMNS, _backbone_rows(), output)
