@@ -90,7 +90,7 @@ def _embed(
 def _for_workers(
     images: Path, class_names: Path | None, on_error: options.OnError
 ) -> "tuple[Path | list[str], list[str] | None]":
-    from zeroshot.serving.parts import columns_of
+    from zeroshot.serving.jobs import columns_of
 
     if columns_of([images]):
         return images, None

@@ -14,7 +14,7 @@ from zeroshot.cli.tables import print_text
 from zeroshot.escaping import escaped
 
 if TYPE_CHECKING:
-    from zeroshot.serving.parts import Form
+    from zeroshot.serving.jobs import Form
 
 __all__ = ["ADDRESS", "ENGINE", "WORKERS", "Engine", "do_job", "on_error_of_job"]
 

@@ -269,7 +269,7 @@ def _model_for_workers(
 
 def _image_column(paths: list[str]) -> str:
     """Return the column of images, or of features, of tables among what is given."""
-    from zeroshot.serving.parts import columns_of
+    from zeroshot.serving.jobs import columns_of
 
     columns = columns_of(paths)
     return next(

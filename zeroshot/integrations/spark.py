@@ -20,7 +20,8 @@ from uuid import uuid4
 
 from zeroshot.errors import ArtifactError, LabelError, MissingExtraError
 from zeroshot.serving.batch import BatchEmbedder, BatchPredictor
-from zeroshot.serving.parts import Form, Job, Task, do
+from zeroshot.serving.jobs import Form, Job
+from zeroshot.serving.parts import Task, do
 from zeroshot.training.labelled_moments import (
     SAMPLE,
     LabelledMoments,

@@ -13,7 +13,8 @@ from zeroshot.cores import n_threads
 from zeroshot.errors import ZeroShotError
 
 if TYPE_CHECKING:
-    from zeroshot.serving.parts import Form, Report, Task
+    from zeroshot.serving.jobs import Form, Report
+    from zeroshot.serving.parts import Task
 
 __all__ = ["answer", "run"]
 
@@ -59,7 +60,8 @@ def answer(
     ZeroShotError
         If something given cannot be used; that is told before any image is read.
     """
-    from zeroshot.serving.parts import Job, do
+    from zeroshot.serving.jobs import Job
+    from zeroshot.serving.parts import do
 
     form.check()
     n = workers or n_threads()

@@ -20,14 +20,8 @@ from zeroshot.features.file import import_parquet
 from zeroshot.scoring.adaptation import LearntBatch, places, sampled
 from zeroshot.serving.batch import BatchPredictor, loaded
 from zeroshot.serving.columns import column_of, with_columns
-from zeroshot.serving.parts import (
-    RECORD,
-    Job,
-    Run,
-    rows_of_part,
-    run_all,
-    write_part,
-)
+from zeroshot.serving.jobs import RECORD, Job
+from zeroshot.serving.parts import Run, rows_of_part, run_all, write_part
 from zeroshot.storage.cache import replace_file
 from zeroshot.warning import quietly
 
@@ -49,7 +43,8 @@ def answer_together(job: Job, form: BatchPredictor, run: Run) -> None:
     classifier, candidates = form.classifier()
     numbers = range(job.n_parts)
     left = [i for i in numbers if not _points_file(job, i).exists()]
-    run_all(run, _PointsTask(job, form), left, "images")
+    total = job.n_rows if len(left) == job.n_parts else None
+    run_all(run, _PointsTask(job, form), left, "images", total)
     of_parts = [_column(_points_file(job, i), "place") for i in numbers]
     rows = sampled(np.concatenate(of_parts), len(candidates.labels))
     ends = np.cumsum([len(part) for part in of_parts])
@@ -67,7 +62,8 @@ def answer_together(job: Job, form: BatchPredictor, run: Run) -> None:
         learnt = classifier.learn_batch(_points(sample, classifier), candidates)
     with replace_file(_learnt_file(job)) as temporary, temporary.open("wb") as file:
         np.savez(file, **({} if learnt is None else vars(learnt)))
-    run_all(run, _AnswerTask(job, form), job.missing, "answers")
+    total = job.n_rows - job.n_written
+    run_all(run, _AnswerTask(job, form), job.missing, "answers", total)
     shutil.rmtree(_points_file(job, 0).parent, ignore_errors=True)
 
 
