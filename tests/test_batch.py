@@ -129,6 +129,12 @@ def test_rejected_image_is_answered_unknown_with_its_score(job, content):
     assert np.isfinite(answered["score"].to_numpy()).all()
 
 
+def test_settings_may_be_lists(job, predictor, content):
+    named = BatchPredictor(job / "model", settings={"candidate_labels": LABELS})
+    for name, cells in predictor(as_dict(content[:9])).items():
+        np.testing.assert_array_equal(named(as_dict(content[:9]))[name], cells)
+
+
 def test_paths_stay_and_a_missing_file_has_its_reason(job, predictor, wanted):
     predictor = BatchPredictor(job / "model", LABELS, image_column="file")
     files = [str(job / "images" / "000.png"), str(job / "none.png"), None]

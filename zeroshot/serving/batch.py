@@ -7,20 +7,16 @@ process.
 """
 
 import hashlib
-import json
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from zeroshot.errors import LabelError
 from zeroshot.escaping import shown
-from zeroshot.per_process import PerProcess
 from zeroshot.serving.columns import (
     column_names,
     column_of,
@@ -28,6 +24,8 @@ from zeroshot.serving.columns import (
     images_of,
     with_columns,
 )
+from zeroshot.serving.loaded import loaded
+from zeroshot.serving.on_batches import OnBatches
 from zeroshot.warning import quietly
 
 if TYPE_CHECKING:
@@ -36,142 +34,17 @@ if TYPE_CHECKING:
     from zeroshot.features import Features, ImagePoints
     from zeroshot.labels import Candidates, PlacedCandidates
 
-__all__ = ["BatchEmbedder", "BatchPredictor", "Model", "loaded"]
+__all__ = ["BatchEmbedder", "BatchPredictor", "Model"]
 
 Model: TypeAlias = "str | Path | Sequence[str | None]"
 """A folder that `ZeroShotClassifier.save` made; or backbone and embeddings, by name, of
 a model that learns from the backbone's own classes alone."""
 
-T = TypeVar("T")
-MOST_LOADED = 2  # models of a process; one that serves many keeps the last ones
 ANSWERS = {"label": "string", "score": "float", "probability": "double", "seen": "bool"}
 """What is answered about an image, and the type of each in Arrow; with ``error``."""
 
-_LOADED = PerProcess(lambda: (threading.Lock(), OrderedDict[Hashable, Any]()))
 
-
-def loaded(key: Hashable, make: Callable[[], T]) -> T:
-    """Return what was made under a key before in this process, else make it."""
-    lock, things = _LOADED()
-    with lock:
-        if key not in things:
-            # Read by TensorFlow when it starts: it would take all memory of a GPU, and
-            # leave none for the other workers.
-            os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-            while len(things) >= MOST_LOADED:
-                things.popitem(last=False)
-            things[key] = make()
-        things.move_to_end(key)
-        found: T = things[key]
-        return found
-
-
-class _OnBatches:
-    """What both forms share: a column of images, and what becomes of bad ones."""
-
-    image_column: str
-    on_error: Literal["raise", "nan"]
-    batch_size: int
-    cache: bool
-
-    def _set(self, image_column: str, on_error: str, batch_size: int) -> None:
-        from zeroshot.estimator import check_count
-
-        check_count("batch_size", batch_size)
-        if on_error not in ("raise", "nan"):
-            raise ValueError(
-                f"Expected on_error 'raise' or 'nan': every row of a batch has a row "
-                f"in the answer. Got {on_error!r}."
-            )
-        self.image_column = image_column
-        self.on_error = on_error  # type: ignore[assignment]  # checked
-        self.batch_size = batch_size
-
-    def iterate(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Answer batches one after the other, as Spark's ``mapInPandas`` wants it.
-
-        Parameters
-        ----------
-        batches : iterable of batch
-
-        Yields
-        ------
-        batch : as `__call__` gives it
-            For a batch without rows, too.
-        """
-        for batch in batches:
-            yield self(batch)
-
-    def __call__(self, batch: Any) -> Any:
-        raise NotImplementedError
-
-    def check(self) -> None:
-        """Read here what a worker will read: errors are told at once, in one line."""
-        raise NotImplementedError
-
-    def schema(self) -> Any:
-        """Return the new columns, as a ``pyarrow.Schema``."""
-        import pyarrow as pa
-
-        return pa.schema({name: self.arrow_type(name) for name in self.columns})
-
-    columns: Sequence[str]
-
-    def arrow_type(self, name: str) -> Any:
-        raise NotImplementedError
-
-    def given(self, batch: Any) -> "tuple[Any, list[str]]":
-        """Return the images of a batch, or their features, and the columns that go."""
-        column = column_of(batch, self.image_column)
-        return images_of(column), self._dropped(batch, column)
-
-    def reasons(self, features: "Features") -> list[str | None]:
-        """Return why images cannot be read; a place in a batch tells nobody anything.
-
-        Parameters
-        ----------
-        features : Features
-            Of n images.
-
-        Returns
-        -------
-        reasons : list of length n
-            None for an image that can be read.
-        """
-        return [
-            features.errors[i].replace(f" at position {i}", "", 1)
-            if i in features.errors
-            else None
-            for i in range(len(features))
-        ]
-
-    def digest(self) -> str:
-        """Return what is the same where answers are the same."""
-        told = json.dumps(self._told(), sort_keys=True, default=str)
-        return hashlib.sha256(told.encode()).hexdigest()
-
-    def _told(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def about(self) -> dict[str, str]:
-        """Return what is written into files of answers."""
-        return {}
-
-    def _dropped(self, batch: Any, column: Any) -> list[str]:
-        """Return which columns do not stay: that of the images, unless it is text."""
-        is_text = any(isinstance(value, str) for value in list(column[:20]))
-        gone = [] if is_text and len(column) else [self.image_column]
-        names = column_names(batch)
-        own = [name for name in self.columns if name in names and name not in gone]
-        if own:
-            raise LabelError(
-                f"Expected columns of other names than those of the answer. Got "
-                f"{', '.join(map(repr, own))}. Rename them first."
-            )
-        return gone
-
-
-class BatchPredictor(_OnBatches):
+class BatchPredictor(OnBatches):
     """Answers batches of images with labels; for Ray, Spark and other engines.
 
     A batch is a dict of NumPy arrays, a DataFrame or an Arrow table, and so is the
@@ -290,7 +163,7 @@ class BatchPredictor(_OnBatches):
         """
         of = (self.model, _stamp(self.model), self.backbone, self.embeddings)
         asked = _hashable(self.candidate_labels)
-        rest = (tuple(sorted(self.settings.items())), self.batch_size, self.cache)
+        rest = (_hashable(self.settings), self.batch_size, self.cache)
         return loaded((of, asked, rest, self.on_error), self._load)
 
     def given(self, batch: Any) -> "tuple[list[Any] | Features, list[str]]":
@@ -396,7 +269,7 @@ class BatchPredictor(_OnBatches):
         return columns
 
 
-class BatchEmbedder(_OnBatches):
+class BatchEmbedder(OnBatches):
     """Computes the features of batches of images; for Ray, Spark and other engines.
 
     As `BatchPredictor`; the new columns are ``features``, float32, and ``error``.

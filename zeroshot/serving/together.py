@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from zeroshot.features import ImagePoints
 from zeroshot.features.file import import_parquet
 from zeroshot.scoring.adaptation import LearntBatch, places, sampled
-from zeroshot.serving.batch import BatchPredictor, loaded
+from zeroshot.serving.batch import BatchPredictor
 from zeroshot.serving.columns import column_of, with_columns
 from zeroshot.serving.jobs import RECORD, Job
+from zeroshot.serving.loaded import loaded
 from zeroshot.serving.parts import Run, rows_of_part, run_all, write_part
 from zeroshot.storage.cache import replace_file
 from zeroshot.warning import quietly
