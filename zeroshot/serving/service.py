@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -165,13 +166,14 @@ class Service:
             )
             rows = await self._rows(model, question.images)
             points = _as_points(model.classifier, rows)
-            is_small = len(points) * len(candidates.labels) <= FEW_SCORES
-            if is_small and not question.adapt:
-                results = _quietly(lambda: _ranked(model, points, candidates, question))
+
+            def ranked() -> list[dict[str, Any]]:
+                return _ranked(model, points, candidates, question)
+
+            if _is_quick(model.classifier, points, candidates, question):
+                results = _quietly(ranked)
             else:
-                results = await self._in(
-                    self._rankers, lambda: _ranked(model, points, candidates, question)
-                )
+                results = await self._in(self._rankers, ranked)
         return Answer(candidates, results)
 
     async def candidates(
@@ -295,6 +297,19 @@ def _as_points(classifier: ZeroShotClassifier, rows: Sequence[Row]) -> ImagePoin
     return ImagePoints(
         np.stack(points), {}, np.arange(len(rows)), projection=projection
     )
+
+
+def _is_quick(
+    classifier: ZeroShotClassifier,
+    points: ImagePoints,
+    candidates: PlacedCandidates,
+    question: Question,
+) -> bool:
+    """Tell whether an answer is little more than its scores, and these are few."""
+    needs_more = question.adapt or question.multi_label or question.explain
+    is_fixed = classifier.reject is None or isinstance(classifier.reject, Real)
+    is_small = len(points) * len(candidates.labels) <= FEW_SCORES
+    return is_small and is_fixed and not needs_more
 
 
 def _ranked(
