@@ -476,7 +476,7 @@ def test_command_exports_a_model(tmp_path, network, shapes, images, monkeypatch)
     command = ("export", *given, "--labels", ",".join(LABELS), "--to", "tflite")
     printed = succeed(*command).stdout
     assert re.search(
-        r"Wrote model\.tflite \(3 labels\)\. On 16 .* differ .* by", printed
+        r"Wrote model\.tflite \(labels: 3\)\. On 16 .* differ .* by", printed
     )
     assert "Beside it: model.tflite.json" in printed
     check(Path("model.tflite"), clf, images, LABELS)
