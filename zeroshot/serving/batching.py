@@ -93,9 +93,7 @@ class Batcher:
         self._count(len(images))
         if len(self._passes) < PASSES:
             # It ends with the queue: nothing is left to be stopped.
-            task = asyncio.create_task(self._run())
-            self._passes.add(task)
-            task.add_done_callback(self._passes.discard)
+            self._passes.add(asyncio.create_task(self._run()))
         return await done
 
     def _count(self, n: int) -> None:
@@ -103,13 +101,18 @@ class Batcher:
         self._metrics.waiting.set(self._n_images)
 
     async def _run(self) -> None:
-        while self._queue:
-            if self._is_crowded and self._n_images < self._limits.batch:
-                await asyncio.sleep(self._limits.wait)
-            if batch := self._next():
-                self._is_crowded = len(batch) > 1
-                self._metrics.batches.observe(len(batch))
-                await self._answer(batch)
+        try:
+            while self._queue:
+                if self._is_crowded and self._n_images < self._limits.batch:
+                    await asyncio.sleep(self._limits.wait)
+                if batch := self._next():
+                    self._is_crowded = len(batch) > 1
+                    self._metrics.batches.observe(len(batch))
+                    await self._answer(batch)
+        finally:  # at once: who asks next must not take this pass for one that goes on
+            task = asyncio.current_task()
+            assert task is not None
+            self._passes.discard(task)
 
     def _next(self) -> list[_Waiting]:
         """Take requests of one classifier, as many as fit into a pass."""

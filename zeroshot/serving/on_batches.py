@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["OnBatches"]
 
 
-class OnBatches:
+class OnBatches(ABC):
     """What both forms share: a column of images, and what becomes of bad ones.
 
     Attributes
@@ -61,13 +62,13 @@ class OnBatches:
         for batch in batches:
             yield self(batch)
 
+    @abstractmethod
     def __call__(self, batch: Any) -> Any:
         """Answer a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> None:
         """Read here what a worker will read: errors are told at once, in one line."""
-        raise NotImplementedError
 
     def schema(self) -> Any:
         """Return the new columns, as a ``pyarrow.Schema``."""
@@ -75,9 +76,9 @@ class OnBatches:
 
         return pa.schema({name: self.arrow_type(name) for name in self.columns})
 
+    @abstractmethod
     def arrow_type(self, name: str) -> Any:
         """Return the type of a new column in Arrow."""
-        raise NotImplementedError
 
     def given(self, batch: Any) -> "tuple[Any, list[str]]":
         """Return the images of a batch, or their features, and the columns that go."""
@@ -109,8 +110,9 @@ class OnBatches:
         told = json.dumps(self._told(), sort_keys=True, default=str)
         return hashlib.sha256(told.encode()).hexdigest()
 
+    @abstractmethod
     def _told(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return what answers depend on."""
 
     def about(self) -> dict[str, str]:
         """Return what is written into files of answers."""
